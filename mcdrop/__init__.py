@@ -1,0 +1,93 @@
+"""Bayesian uncertainty for any PyTorch model with dropout.
+
+    mc = mcdrop.wrap(model)
+    prediction = mc.predict_with_uncertainty(x, task="classification")
+
+Names are imported when they are first used, so that ``import mcdrop`` costs no more than torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mcdrop import baselines, errors, metrics, prediction, report
+    from mcdrop.errors import (
+        McdropError,
+        NoDropoutError,
+        NonFiniteError,
+        OutputError,
+        RangeError,
+        ShapeError,
+        UnsupportedError,
+    )
+    from mcdrop.prediction import (
+        ClassificationPrediction,
+        RegressionPrediction,
+        fit_noise_std,
+        noise_std_from_weight_decay,
+    )
+    from mcdrop.report import CalibrationReport, calibration_report
+    from mcdrop.stochastic.sites import DropoutSite
+    from mcdrop.wrapper import MCDropout, predict_with_uncertainty, wrap
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "CalibrationReport": "report",
+    "ClassificationPrediction": "prediction",
+    "DropoutSite": "stochastic.sites",
+    "MCDropout": "wrapper",
+    "McdropError": "errors",
+    "NoDropoutError": "errors",
+    "NonFiniteError": "errors",
+    "OutputError": "errors",
+    "RangeError": "errors",
+    "RegressionPrediction": "prediction",
+    "ShapeError": "errors",
+    "UnsupportedError": "errors",
+    "calibration_report": "report",
+    "fit_noise_std": "prediction",
+    "noise_std_from_weight_decay": "prediction",
+    "predict_with_uncertainty": "wrapper",
+    "wrap": "wrapper",
+}
+_MODULES = ("baselines", "errors", "metrics", "prediction", "report")
+
+__all__ = [
+    "CalibrationReport",
+    "ClassificationPrediction",
+    "DropoutSite",
+    "MCDropout",
+    "McdropError",
+    "NoDropoutError",
+    "NonFiniteError",
+    "OutputError",
+    "RangeError",
+    "RegressionPrediction",
+    "ShapeError",
+    "UnsupportedError",
+    "baselines",
+    "calibration_report",
+    "errors",
+    "fit_noise_std",
+    "metrics",
+    "noise_std_from_weight_decay",
+    "predict_with_uncertainty",
+    "prediction",
+    "report",
+    "wrap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name in _MODULES:
+        return import_module(f"mcdrop.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mcdrop' has no attribute {name!r}")
+    return getattr(import_module(f"mcdrop.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,104 @@
+"""Features and targets as the baselines take them: a finite matrix and one target per row.
+
+Tensor, ndarray, DataFrame and lists become float64 NumPy arrays; nothing is imputed or dropped.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from mcdrop.errors import NonFiniteError, RangeError, ShapeError, UnsupportedError
+
+__all__ = ["Matrix", "feature_matrix", "label_vector", "require_fitted", "target_matrix"]
+
+Matrix = npt.NDArray[np.float64]
+Fitted = TypeVar("Fitted")
+
+
+def feature_matrix(function: str, X: Any, *, n_features: int | None = None) -> Matrix:
+    """Return `X` as a finite float64 matrix (N, D), with D as in the fit if it is known."""
+    matrix = _numbers(function, "X", X)
+    wanted = "D" if n_features is None else str(n_features)
+    wrong_width = n_features is not None and matrix.ndim == 2 and matrix.shape[1] != n_features
+    if matrix.ndim != 2 or 0 in matrix.shape or wrong_width:
+        raise ShapeError.of(
+            function,
+            "X",
+            f"have shape (N, {wanted}) with at least one row",
+            matrix.shape,
+            "Pass one row per example and the features of the fit, in the same order",
+        )
+    return matrix
+
+
+def target_matrix(function: str, y: Any, n_rows: int) -> Matrix:
+    """Return `y` as a finite float64 array of shape (N,) or (N, K)."""
+    target = _numbers(function, "y", y)
+    if target.ndim not in (1, 2) or target.shape[0] != n_rows or target.size == 0:
+        raise ShapeError.of(
+            function,
+            "y",
+            f"have shape ({n_rows},) or ({n_rows}, K) to match `X`",
+            target.shape,
+            "Pass one row of targets per row of X",
+        )
+    return target
+
+
+def label_vector(function: str, y: Any, n_rows: int) -> npt.NDArray[np.int64]:
+    """Return `y` as class indices (N,) in which every class from 0 to the largest occurs."""
+    target = _numbers(function, "y", y)
+    if target.shape not in ((n_rows,), (n_rows, 1)):
+        raise ShapeError.of(
+            function,
+            "y",
+            f"have shape ({n_rows},) to match `X`",
+            target.shape,
+            "Pass one label per row of X",
+        )
+    labels = target.reshape(-1).astype(np.int64)
+    found = np.unique(labels)
+    contiguous = found[0] == 0 and len(found) == found[-1] + 1 and len(found) > 1
+    if not contiguous or bool((labels != target.reshape(-1)).any()):
+        raise RangeError.of(
+            function,
+            "y",
+            "hold class indices 0, 1, ..., C - 1, each at least once",
+            f"the values {np.unique(target)[:10].tolist()}",
+            "Encode the labels as class indices, and train on every class",
+        )
+    return labels
+
+
+def require_fitted(function: str, fitted: Fitted | None) -> Fitted:
+    """Return what `fit` left behind, or say that it has not run."""
+    if fitted is None:
+        raise UnsupportedError.of(
+            function, "self", "be fitted", "a model without data", "Call fit(X, y) first"
+        )
+    return fitted
+
+
+def _numbers(function: str, argument: str, values: Any) -> Matrix:
+    """Return `values` as float64, refusing what is not numeric or not finite."""
+    plain = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    try:
+        numbers = plain.astype(np.float64)
+    except (TypeError, ValueError):
+        raise UnsupportedError.of(
+            function, argument, "be numeric", f"dtype {plain.dtype}", "Encode text as numbers"
+        ) from None
+    finite = np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1) if numbers.size else True
+    if not np.all(finite):
+        raise NonFiniteError.of(
+            function,
+            argument,
+            "be finite",
+            f"NaN or infinity in rows {np.flatnonzero(~np.asarray(finite))[:10].tolist()}",
+            "Impute or drop these rows",
+        )
+    return numbers

@@ -1,0 +1,104 @@
+"""Which tensor of a model's output is the prediction, and whether it can be one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torch import Tensor
+
+from mcdrop.errors import NonFiniteError, OutputError, ShapeError
+
+__all__ = ["Select", "check_rows_finite", "select_tensor"]
+
+Select = Callable[[Any], Any] | str | int | None
+
+
+def select_tensor(function: str, output: Any, select: Select) -> Tensor:
+    """Pick the prediction out of what the model returned.
+
+    Args:
+        function: Public function to name in errors.
+        output: What ``model(...)`` returned.
+        select: None for a plain tensor; a key, index or attribute; or a callable.
+
+    Returns:
+        A floating point tensor with at least one dimension.
+
+    Raises:
+        OutputError: If that is not one floating point tensor.
+        ShapeError: If it has no dimension for rows.
+    """
+    if callable(select):
+        chosen = select(output)
+    elif select is None:
+        chosen = output
+    elif isinstance(select, str) and not isinstance(output, Mapping):
+        chosen = getattr(output, select, None)
+    else:
+        try:
+            chosen = output[select]
+        except (KeyError, IndexError, TypeError):
+            chosen = None
+    if not isinstance(chosen, Tensor):
+        picked = "" if select is None else f", from which select={select!r} picks {_kind(chosen)}"
+        raise OutputError.of(
+            function,
+            "model",
+            "return one tensor",
+            f"{_kind(output)}{picked}",
+            "Say which tensor is the prediction: select='logits', select=0 or a callable",
+        )
+    if not chosen.is_floating_point():
+        raise OutputError.of(
+            function,
+            "model",
+            "return real numbers",
+            f"a tensor of type {chosen.dtype}",
+            "Return scores rather than labels",
+        )
+    if chosen.ndim == 0:
+        raise ShapeError.of(
+            function,
+            "model",
+            "return one row per input row",
+            "a tensor without dimensions",
+            "Return the predictions rather than a loss",
+        )
+    return chosen
+
+
+def check_rows_finite(function: str, per_pass: Tensor, first_row: int) -> None:
+    """Refuse NaN and infinity, naming the rows.
+
+    Args:
+        function: Public function to name in errors.
+        per_pass: A statistic that any bad pass makes non-finite, (n, ...).
+        first_row: Number of its first row among all inputs.
+    """
+    finite = per_pass.isfinite()
+    if bool(finite.all()):
+        return
+    bad = (~finite).reshape(per_pass.shape[0], -1).any(dim=1).nonzero().flatten() + first_row
+    shown = ", ".join(str(row) for row in bad[:10].tolist()) + (", ..." if len(bad) > 10 else "")
+    raise NonFiniteError.of(
+        function,
+        "model",
+        "return finite numbers",
+        f"NaN or infinity in {len(bad)} row(s): {shown}",
+        "Look for NaN in these input rows, or leave them out",
+    )
+
+
+def _kind(output: Any) -> str:
+    """Describe an output in a few words."""
+    if isinstance(output, Mapping):
+        return f"{type(output).__name__} with keys {list(output)}"
+    if is_dataclass(output):
+        return f"{type(output).__name__} with fields {[f.name for f in fields(output)]}"
+    if isinstance(output, tuple | list):
+        return f"{type(output).__name__} of {len(output)} ({', '.join(map(_kind, output))})"
+    if isinstance(output, Tensor):
+        return f"a tensor {tuple(output.shape)}"
+    return type(output).__name__

@@ -1,0 +1,190 @@
+"""Calibration errors over bins of predicted probability."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Literal
+
+import numpy as np
+
+from mcdrop.errors import RangeError
+from mcdrop.metrics._arrays import ArrayLike, Float64
+from mcdrop.metrics._bins import Binning, CalibrationKind, binned, take_forecasts
+from mcdrop.metrics._checks import require_choice
+from mcdrop.metrics._reduction import Reduction, reduces_by
+
+Norm = Literal["l1", "l2", "max"]
+
+_KINDS = ("top_label", "classwise", "binary")
+
+
+def _expected_calibration_error(
+    probs: ArrayLike,
+    y: ArrayLike,
+    *,
+    n_bins: int = 15,
+    binning: Binning = "uniform",
+    norm: Norm = "l1",
+    kind: CalibrationKind = "top_label",
+    debiased: bool = False,
+    weights: ArrayLike | None = None,
+) -> Reduction[float]:
+    function = "expected_calibration_error"
+    require_choice(function, "norm", norm, ("l1", "l2", "max"))
+    require_choice(function, "kind", kind, _KINDS)
+    if debiased and (norm == "max" or weights is not None):
+        given = 'norm="max"' if norm == "max" else "weights"
+        raise RangeError.of(
+            function, "debiased", f"be False with {given}", True, 'Use norm="l2" without weights'
+        )
+    end = partial(_calibration_error, norm=norm, debiased=debiased)
+    forecasts = take_forecasts(function, probs, y, kind, weights)
+    return binned(function, forecasts, end, n_bins=n_bins, binning=binning)
+
+
+@reduces_by(_expected_calibration_error)
+def expected_calibration_error(
+    probs: ArrayLike,
+    y: ArrayLike,
+    *,
+    n_bins: int = 15,
+    binning: Binning = "uniform",
+    norm: Norm = "l1",
+    kind: CalibrationKind = "top_label",
+    debiased: bool = False,
+    weights: ArrayLike | None = None,
+) -> float:
+    """Expected calibration error over bins of predicted probability; lower is better.
+
+    With w_b the share of rows in bin b and d_b its mean probability minus its observed
+    frequency: l1 is sum w_b |d_b|, l2 is sqrt(sum w_b d_b^2), max is the largest |d_b|. Bins
+    are (a, b], with 0 in the first and 1 in the last. The plain value is biased upward by up
+    to about 0.4 sqrt(B / N), also for a calibrated model; `debiased` removes most of that.
+
+    Args:
+        probs: Class probabilities, shape (N, C); for "binary" P(y = 1), shape (N,).
+        y: Class indices, shape (N,); for "binary" zeros and ones.
+        n_bins: Number of bins B.
+        binning: "uniform" for equal width, "quantile" for the sorted rows in equal parts (rows
+            of equal probability share their outcomes evenly).
+        norm: "l1", "l2" or "max", as above.
+        kind: "top_label" for the confidence in the predicted class, "binary" for P(y = 1),
+            "classwise" for each class against the rest: the mean over classes (of the squares
+            for l2, the largest for max).
+        debiased: Subtract the sampling noise of the observed frequencies, by its variance f
+            (1 - f) / (n - 1) for l2, by the mean of a folded normal for l1. Bins of one row
+            are left out, and the result is at least 0.
+        weights: How much each row counts, shape (N,); not with `debiased`.
+
+    Returns:
+        One number, between 0 and 1.
+
+    Raises:
+        ShapeError: If `probs` does not match `y`.
+        RangeError: If `probs` are not probabilities, `y` not class indices, or an option is
+            outside its choices.
+        NonFiniteError: If an array holds NaN or infinity.
+
+    Source:
+        Naeini et al. (2015); Guo et al. (2017); class-wise: Kull et al. (2019); debiased:
+        Kumar, Liang & Ma (2019), section 5.
+
+    Example:
+        >>> probs = [[0.75, 0.25], [0.75, 0.25], [0.75, 0.25], [0.75, 0.25]]
+        >>> expected_calibration_error(probs, [0, 0, 0, 1])  # right three times in four
+        0.0
+        >>> expected_calibration_error(probs, [0, 0, 1, 1])
+        0.25
+    """
+    return _expected_calibration_error(
+        probs,
+        y,
+        n_bins=n_bins,
+        binning=binning,
+        norm=norm,
+        kind=kind,
+        debiased=debiased,
+        weights=weights,
+    ).result()
+
+
+def _maximum_calibration_error(
+    probs: ArrayLike,
+    y: ArrayLike,
+    *,
+    n_bins: int = 15,
+    binning: Binning = "uniform",
+    kind: CalibrationKind = "top_label",
+) -> Reduction[float]:
+    function = "maximum_calibration_error"
+    require_choice(function, "kind", kind, _KINDS)
+    end = partial(_calibration_error, norm="max", debiased=False)
+    forecasts = take_forecasts(function, probs, y, kind)
+    return binned(function, forecasts, end, n_bins=n_bins, binning=binning)
+
+
+@reduces_by(_maximum_calibration_error)
+def maximum_calibration_error(
+    probs: ArrayLike,
+    y: ArrayLike,
+    *,
+    n_bins: int = 15,
+    binning: Binning = "uniform",
+    kind: CalibrationKind = "top_label",
+) -> float:
+    """Largest gap of any bin between mean probability and observed frequency; lower is better.
+
+    MCE = max_b |d_b|, with d_b as in `expected_calibration_error`. A bin of a few rows decides
+    it easily; look at the intervals of `reliability_curve`, or take binning="quantile".
+
+    Args:
+        probs: Class probabilities, shape (N, C); for "binary" P(y = 1), shape (N,).
+        y: Class indices, shape (N,); for "binary" zeros and ones.
+        n_bins: Number of bins B.
+        binning: As in `expected_calibration_error`.
+        kind: As in `expected_calibration_error`; "classwise" takes the largest over classes.
+
+    Returns:
+        One number, between 0 and 1.
+
+    Raises:
+        ShapeError: If `probs` does not match `y`.
+        RangeError: If `probs` are not probabilities, `y` not class indices, or an option is
+            outside its choices.
+        NonFiniteError: If an array holds NaN or infinity.
+
+    Source:
+        Naeini, Cooper & Hauskrecht (2015).
+
+    Example:
+        >>> maximum_calibration_error([0.25, 0.75, 0.75], [0, 1, 1], kind="binary")
+        0.25
+    """
+    return _maximum_calibration_error(probs, y, n_bins=n_bins, binning=binning, kind=kind).result()
+
+
+def _calibration_error(sums: Float64, edges: Float64, norm: str, debiased: bool) -> float:
+    count, forecast, event, _ = sums.swapaxes(0, 1)
+    share = count / count.sum(axis=1, keepdims=True)
+    # An empty bin has no gap; debiased, neither has a bin of one row.
+    used = count > 1 if debiased else count > 0
+    safe = np.where(used, count, 2.0)
+    gap = np.where(used, np.abs(forecast - event) / safe, 0.0)
+    if norm == "max":
+        return float(gap.max())
+    frequency = event / safe
+    noise = frequency * (1 - frequency) / np.maximum(safe - 1, 1.0) * debiased
+    if norm == "l2":
+        return math.sqrt(max(0.0, float((share * (gap**2 - noise)).sum(axis=1).mean())))
+    return max(0.0, float((share * (2 * gap - _folded_mean(gap, noise))).sum(axis=1).mean()))
+
+
+def _folded_mean(gap: Float64, variance: Float64) -> Float64:
+    """Mean of |X| for X normal around `gap`: what noise makes of an absolute gap."""
+    from scipy.special import erf
+
+    twice = np.where(variance > 0, 2 * variance, 1.0)
+    spread = np.sqrt(twice / math.pi) * np.exp(-(gap**2) / twice)
+    folded: Float64 = np.where(variance > 0, spread + gap * erf(gap / np.sqrt(twice)), gap)
+    return folded

@@ -1,0 +1,161 @@
+"""From the passes of one batch, chunk by chunk, to a prediction, in memory that does not grow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from mcdrop.engine.moments import Moments, accumulation_dtype
+from mcdrop.engine.outputs import check_rows_finite
+from mcdrop.errors import ShapeError
+from mcdrop.prediction.base import Prediction
+from mcdrop.prediction.classification import ClassificationPrediction, entropy
+from mcdrop.prediction.likelihoods import Outputs, class_probabilities
+from mcdrop.prediction.regression import RegressionPrediction
+
+__all__ = [
+    "ClassificationAccumulator",
+    "RegressionAccumulator",
+    "SampleAccumulator",
+    "joined",
+]
+
+AnyPrediction = TypeVar("AnyPrediction", bound=Prediction)
+
+
+class SampleAccumulator:
+    """Keeps every pass."""
+
+    def __init__(self, function: str, first_row: int) -> None:
+        self._function = function
+        self._first_row = first_row
+        self._chunks: list[Tensor] = []
+
+    def update(self, chunk: Tensor) -> None:
+        """Add passes, (s, n, ...)."""
+        check_rows_finite(self._function, chunk.sum(dim=0), self._first_row)
+        self._chunks.append(chunk)
+
+    def result(self) -> Tensor:
+        """Return all passes, (S, n, ...)."""
+        return torch.cat(self._chunks)
+
+
+class RegressionAccumulator:
+    """Streams the moments of a real-valued output."""
+
+    def __init__(
+        self, function: str, first_row: int, noise_std: Tensor | None, keep_samples: bool
+    ) -> None:
+        self._function = function
+        self._first_row = first_row
+        self._noise_std = noise_std
+        self._samples: list[Tensor] | None = [] if keep_samples else None
+        self._moments = Moments()
+        self._dtype = torch.float32
+
+    def update(self, chunk: Tensor) -> None:
+        """Add passes, (s, n, ...)."""
+        self._dtype = _result_dtype(chunk)
+        self._moments.update(chunk)
+        if self._samples is not None:
+            self._samples.append(chunk.to(self._dtype))
+
+    def result(self) -> RegressionPrediction:
+        """Return the prediction for the batch."""
+        mean, variance = self._moments.mean, self._moments.variance
+        check_rows_finite(self._function, mean + variance, self._first_row)
+        noise = _noise_variance(self._function, self._noise_std, mean)
+        return RegressionPrediction(
+            mean=mean.to(self._dtype),
+            epistemic_variance=variance.to(self._dtype),
+            aleatoric_variance=noise.to(self._dtype),
+            mcse=(variance / self._moments.count).sqrt().to(self._dtype),
+            n_samples=self._moments.count,
+            samples=None if self._samples is None else torch.cat(self._samples),
+        )
+
+
+class ClassificationAccumulator:
+    """Streams probabilities, entropies and votes."""
+
+    def __init__(
+        self, function: str, first_row: int, outputs: Outputs, binary: bool, keep_samples: bool
+    ) -> None:
+        self._function = function
+        self._first_row = first_row
+        self._outputs = outputs
+        self._binary = binary
+        self._samples: list[Tensor] | None = [] if keep_samples else None
+        self._moments = Moments()
+        self._entropies = Moments()
+        self._votes: Tensor | None = None
+        self._dtype = torch.float32
+
+    def update(self, chunk: Tensor) -> None:
+        """Add passes, (s, n, C, ...), or (s, n) and (s, n, 1) for binary tasks."""
+        check_rows_finite(self._function, chunk.amax(dim=0) + chunk.amin(dim=0), self._first_row)
+        self._dtype = _result_dtype(chunk)
+        wide = chunk.to(accumulation_dtype(chunk.device))
+        probs = class_probabilities(self._function, wide, self._outputs, binary=self._binary)
+        self._moments.update(probs)
+        self._entropies.update(entropy(probs, dim=2))
+        n_classes = probs.shape[2]
+        votes = torch.nn.functional.one_hot(probs.argmax(dim=2), n_classes).sum(dim=0)
+        self._votes = votes if self._votes is None else self._votes + votes
+        if self._samples is not None:
+            self._samples.append(probs.to(self._dtype))
+
+    def result(self) -> ClassificationPrediction:
+        """Return the prediction for the batch."""
+        if self._votes is None:
+            raise RuntimeError("ClassificationAccumulator.result: no passes have been added")
+        probs, variance, count = self._moments.mean, self._moments.variance, self._moments.count
+        # Jensen's inequality holds exactly for exact numbers; rounding must not break it.
+        expected = torch.minimum(self._entropies.mean, entropy(probs))
+        return ClassificationPrediction(
+            probs=probs.to(self._dtype),
+            probs_std=variance.sqrt().to(self._dtype),
+            expected_entropy=expected.to(self._dtype),
+            variation_ratio=(1 - self._votes.amax(dim=-1) / count).to(self._dtype),
+            mcse=(variance / count).sqrt().to(self._dtype),
+            n_samples=count,
+            samples=None if self._samples is None else torch.cat(self._samples),
+        )
+
+
+def joined(parts: Sequence[AnyPrediction]) -> AnyPrediction:
+    """Put the predictions of successive batches together, rows in order."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+
+    def all_rows(name: str, _: Tensor) -> Tensor:
+        dim = 1 if name in first._passes_first else 0
+        return torch.cat([getattr(part, name) for part in parts], dim=dim)
+
+    return first._map(all_rows)
+
+
+def _noise_variance(function: str, noise_std: Tensor | None, mean: Tensor) -> Tensor:
+    """Return the noise variance of every value; zeros if no noise was given."""
+    if noise_std is None:
+        return torch.zeros_like(mean)
+    shape, row = tuple(noise_std.shape), mean.shape[1:]
+    if shape not in {(), tuple(row)}:
+        raise ShapeError.of(
+            function,
+            "noise_std",
+            f"be a number or one per output, shape {tuple(row)}",
+            f"shape {shape}",
+            "Noise that differs by row needs a model that predicts it",
+        )
+    return noise_std.to(mean).square().expand_as(mean).clone()
+
+
+def _result_dtype(chunk: Tensor) -> torch.dtype:
+    """Return the type of the results: float64 for float64 models, float32 for all others."""
+    return torch.float64 if chunk.dtype == torch.float64 else torch.float32

@@ -1,0 +1,185 @@
+"""What all predictions share: rows, devices, NumPy, pandas and files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mcdrop.engine.run import Run
+from mcdrop.errors import OutputError, ShapeError, UnsupportedError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Prediction", "saved_type"]
+
+Self = TypeVar("Self", bound="Prediction")
+
+_FORMAT = "mcdrop/1/"
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Prediction:
+    """Base of the prediction types: a row-indexed set of tensors with its `run` record."""
+
+    # Fields laid out (S, N, ...) rather than (N, ...).
+    _passes_first: ClassVar[tuple[str, ...]] = ("samples", "sample_variances")
+    _derived: ClassVar[tuple[str, ...]] = ()
+
+    run: Run | None = None
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return the stored tensors by field name."""
+        stored = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: value for name, value in stored if isinstance(value, Tensor)}
+
+    def __len__(self) -> int:
+        """Return the number of rows, N."""
+        return next(iter(self._tensors().values())).shape[0]
+
+    def __getitem__(self: Self, rows: Any) -> Self:
+        """Return the prediction for some rows; an integer keeps the row dimension.
+
+        Args:
+            rows: Integer, slice, boolean mask or index array over the N rows.
+        """
+        if isinstance(rows, int | np.integer):
+            n_rows, row = len(self), int(rows)
+            if not -n_rows <= row < n_rows:
+                raise IndexError(f"row {row} is out of range for a prediction of {n_rows} rows")
+            rows = slice(row, row + 1 or None)
+        if not isinstance(rows, slice):
+            device = next(iter(self._tensors().values())).device
+            rows = torch.as_tensor(np.asarray(rows) if not isinstance(rows, Tensor) else rows)
+            rows = rows.to(device)
+        return self._map(
+            lambda name, value: value[:, rows] if name in self._passes_first else value[rows]
+        )
+
+    def to(self: Self, device: str | torch.device) -> Self:
+        """Return the same prediction with its tensors on `device`."""
+        return self._map(lambda _, value: value.to(device))
+
+    def to_numpy(self) -> dict[str, npt.NDArray[Any]]:
+        """Return every stored and derived quantity by name, as NumPy arrays."""
+        arrays = {name: value.cpu().numpy() for name, value in self._tensors().items()}
+        arrays.update({name: getattr(self, name).cpu().numpy() for name in self._derived})
+        return arrays
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per input row and one column per quantity and output.
+
+        Quantities with several values per row get one column each, numbered from 0 ("mean_0").
+        Samples are left out. Needs pandas.
+        """
+        import pandas as pd
+
+        n_rows = len(self)
+        columns: dict[str, npt.NDArray[Any]] = {}
+        for name, values in self.to_numpy().items():
+            if name in self._passes_first:
+                continue
+            flat = values.reshape(n_rows, -1)
+            if flat.shape[1] == 1:
+                columns[name] = flat[:, 0]
+            else:
+                columns.update({f"{name}_{i}": flat[:, i] for i in range(flat.shape[1])})
+        return pd.DataFrame(columns)
+
+    def save(self, path: str | Path) -> None:
+        """Write the prediction to one file that `load` reads back without unpickling code.
+
+        Args:
+            path: File to write; an existing one is replaced.
+        """
+        plain = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name != "run" and not isinstance(getattr(self, field.name), Tensor)
+        }
+        record = {
+            "format": f"{_FORMAT}{type(self).__name__}",
+            "plain": json.dumps(plain),
+            "run": json.dumps(None if self.run is None else self.run.to_dict()),
+            # A row slice is a view; cloning keeps the file as small as the slice.
+            "tensors": {name: value.clone() for name, value in self._tensors().items()},
+        }
+        torch.save(record, path)
+
+    @classmethod
+    def load(cls: type[Self], path: str | Path) -> Self:
+        """Read a prediction written by `save`, onto the CPU.
+
+        Args:
+            path: File to read. Nothing in it is executed.
+
+        Raises:
+            UnsupportedError: If the file holds something else, or another prediction type.
+        """
+        found = saved_type(path)
+        if found != cls.__name__:
+            raise UnsupportedError.of(
+                f"{cls.__name__}.load",
+                "path",
+                f"hold a saved {cls.__name__}",
+                found,
+                "Load it with the class that saved it",
+            )
+        record = torch.load(path, map_location="cpu", weights_only=True)
+        run = json.loads(record["run"])
+        return cls(
+            **record["tensors"],
+            **json.loads(record["plain"]),
+            run=None if run is None else Run.from_dict(run),
+        )
+
+    def _map(self: Self, change: Any) -> Self:
+        """Return a copy with every tensor passed through ``change(name, tensor)``."""
+        return replace(self, **{name: change(name, v) for name, v in self._tensors().items()})
+
+    def _aligned_target(self, method: str, y: Any, shape: torch.Size) -> Tensor:
+        """Return `y` as a tensor of `shape` on the device; (N,) may stand for (N, 1)."""
+        device = next(iter(self._tensors().values())).device
+        target = torch.as_tensor(y if isinstance(y, Tensor) else np.asarray(y)).to(device)
+        if target.shape == shape:
+            return target
+        if target.shape[:1] == shape[:1] and target.numel() == shape.numel():
+            return target.reshape(shape)
+        raise ShapeError.of(
+            f"{type(self).__name__}.{method}",
+            "y",
+            f"have shape {tuple(shape)} to match the prediction",
+            tuple(target.shape),
+            "Pass one target per predicted value, in the same row order",
+        )
+
+    def _require_samples(self, method: str) -> Tensor:
+        """Return the kept samples, or explain how to keep them."""
+        samples: Tensor | None = getattr(self, "samples", None)
+        if samples is None:
+            raise OutputError.of(
+                f"{type(self).__name__}.{method}",
+                "samples",
+                "be kept, because the predictive distribution is the mixture over passes",
+                "None",
+                "Predict with keep_samples=True, or ask for the moment-matched normal with"
+                f" prediction.as_normal().{method}(...)",
+            )
+        return samples
+
+
+def saved_type(path: str | Path) -> str:
+    """Return the name of the prediction type that a file holds, or what it holds instead."""
+    # Memory-mapped, so that telling the type does not read the tensors.
+    record = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    stored = record.get("format") if isinstance(record, dict) else None
+    if isinstance(stored, str) and stored.startswith(_FORMAT):
+        return stored.removeprefix(_FORMAT)
+    return f"a {type(record).__name__} from elsewhere"

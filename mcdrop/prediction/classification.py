@@ -1,0 +1,122 @@
+"""The result of a classification: probabilities, entropies and their split by source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from mcdrop.errors import RangeError
+from mcdrop.prediction.base import Prediction
+
+__all__ = ["ClassificationPrediction", "entropy"]
+
+
+def entropy(probs: Tensor, dim: int = 1) -> Tensor:
+    """Shannon entropy in nats along `dim`; 0 log 0 = 0."""
+    return -torch.special.xlogy(probs, probs).sum(dim=dim)
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class ClassificationPrediction(Prediction):
+    """Predictive distribution over C classes, one row per input row.
+
+    Classes lie along dimension 1; "(N, ...)" below stands for (N,) or, for per-pixel outputs,
+    (N, H, W). Entropies are in nats, ``predictive_entropy = expected_entropy +
+    mutual_information``.
+
+    Attributes:
+        probs: Mean over passes of the class probabilities, (N, C, ...).
+        probs_std: Standard deviation over passes (S - 1), (N, C, ...).
+        expected_entropy: Mean over passes of the entropy of each pass (aleatoric), (N, ...).
+        variation_ratio: Share of passes that do not vote for the most voted class, (N, ...).
+        mcse: Monte Carlo standard error of `probs`, (N, C, ...).
+        n_samples: Passes per row, S; 0 for a closed-form prediction.
+        samples: Probabilities of each pass, (S, N, C, ...), or None if not kept.
+        run: How the passes ran; None for predictions not made by passes.
+    """
+
+    _derived: ClassVar[tuple[str, ...]] = (
+        "labels",
+        "confidence",
+        "predictive_entropy",
+        "mutual_information",
+    )
+
+    probs: Tensor
+    probs_std: Tensor
+    expected_entropy: Tensor
+    variation_ratio: Tensor
+    mcse: Tensor
+    n_samples: int
+    samples: Tensor | None = None
+
+    @property
+    def labels(self) -> Tensor:
+        """Most probable class of each row, (N, ...), int64."""
+        return self.probs.argmax(dim=1)
+
+    @property
+    def confidence(self) -> Tensor:
+        """Probability of the most probable class, (N, ...), in [1/C, 1]."""
+        return self.probs.amax(dim=1)
+
+    @property
+    def predictive_entropy(self) -> Tensor:
+        """Entropy of the mean probabilities: total uncertainty, (N, ...), in [0, log C] nats."""
+        return entropy(self.probs)
+
+    @property
+    def mutual_information(self) -> Tensor:
+        """Mutual information of label and weights (BALD): epistemic uncertainty, (N, ...), nats.
+
+        This is the plug-in estimate over the S passes; it is biased upward by about
+        (C - 1) / (2 S) at most. Source: Houlsby et al. (2011); Gal (2016), section 3.3.
+        """
+        return (self.predictive_entropy - self.expected_entropy).clamp_min(0)
+
+    def log_prob(self, y: Any) -> Tensor:
+        """Log predictive probability of each label.
+
+        Args:
+            y: Integer labels in [0, C), shape (N, ...).
+
+        Returns:
+            Log probability, (N, ...), in nats.
+
+        Raises:
+            ShapeError: If `y` does not have one label per row.
+            RangeError: If a label is not an integer in [0, C).
+
+        Example:
+            >>> half = torch.tensor([[0.5, 0.5]])
+            >>> p = ClassificationPrediction(
+            ...     probs=half, probs_std=0 * half, expected_entropy=torch.zeros(1),
+            ...     variation_ratio=torch.zeros(1), mcse=0 * half, n_samples=0)
+            >>> p.log_prob([1])
+            tensor([-0.6931])
+        """
+        shape = self.probs[:, 0].shape
+        target = self._aligned_target("log_prob", y, shape)
+        n_classes = self.probs.shape[1]
+        if target.is_floating_point() or bool(((target < 0) | (target >= n_classes)).any()):
+            shown = target.dtype if target.is_floating_point() else target.unique().tolist()[:10]
+            raise RangeError.of(
+                "ClassificationPrediction.log_prob",
+                "y",
+                f"hold integer labels in [0, {n_classes})",
+                shown,
+                "Encode the labels as class indices",
+            )
+        return self.probs.log().gather(1, target.long().unsqueeze(1)).squeeze(1)
+
+    def __repr__(self) -> str:
+        """Return one line: shape, passes and the average entropies."""
+        how = "closed form" if self.run is None else f"{self.n_samples} passes, {self.run.strategy}"
+        return (
+            f"ClassificationPrediction({tuple(self.probs.shape)}, {how}, "
+            f"predictive entropy {self.predictive_entropy.mean().item():.4g}, "
+            f"mutual information {self.mutual_information.mean().item():.4g} nats)"
+        )

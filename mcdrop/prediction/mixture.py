@@ -1,0 +1,55 @@
+"""The equal-weight mixture of normals over passes: log density and quantiles.
+
+Inside, nothing is validated; shapes are (S, N, ...) and all tensors are float64.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["empirical_quantile", "mixture_log_prob", "mixture_quantile"]
+
+
+def mixture_log_prob(means: Tensor, stds: Tensor, y: Tensor) -> Tensor:
+    """Log density of (1/S) sum_s N(means_s, stds_s^2) at `y`; Gal & Ghahramani (2016), eq. 8."""
+    z = (y - means) / stds
+    log_components = -0.5 * z.square() - stds.log() - 0.5 * math.log(2 * math.pi)
+    return torch.logsumexp(log_components, dim=0) - math.log(means.shape[0])
+
+
+def empirical_quantile(samples: Tensor, q: float) -> Tensor:
+    """Quantile over passes by linear interpolation of the order statistics (NumPy's default)."""
+    ordered = samples.sort(dim=0).values
+    position = q * (samples.shape[0] - 1)
+    below = min(int(position), samples.shape[0] - 1)
+    above = min(below + 1, samples.shape[0] - 1)
+    return torch.lerp(ordered[below], ordered[above], position - below)
+
+
+def mixture_quantile(means: Tensor, stds: Tensor, q: float) -> Tensor:
+    """Quantile of the mixture by Newton steps, safeguarded by bisection.
+
+    The quantile of a mixture lies between the smallest and the largest quantile of its
+    components, which gives a bracket; F is increasing, so the bracket only shrinks.
+    """
+    component = means + stds * torch.special.ndtri(torch.tensor(q, dtype=means.dtype)).item()
+    low, high = component.amin(dim=0), component.amax(dim=0)
+    x = component.mean(dim=0)
+    for _ in range(60):
+        z = (x - means) / stds
+        excess = torch.special.ndtr(z).mean(dim=0) - q
+        low = torch.where(excess < 0, x, low)
+        high = torch.where(excess > 0, x, high)
+        density = (torch.exp(-0.5 * z.square()) / stds).mean(dim=0) / math.sqrt(2 * math.pi)
+        newton = x - excess / density
+        inside = (newton > low) & (newton < high)
+        step = torch.where(inside, newton, 0.5 * (low + high))
+        step = torch.where(excess == 0, x, step)
+        moved = (step - x).abs()
+        x = step
+        if bool((moved <= 1e-12 * (high - low + x.abs())).all()):
+            break
+    return x

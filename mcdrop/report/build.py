@@ -1,0 +1,160 @@
+"""From a prediction, targets and baselines to a calibration report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
+from mcdrop.prediction.base import Prediction
+from mcdrop.report.classification import (
+    Classification,
+    classification_curves,
+    classification_scores,
+)
+from mcdrop.report.curves import Curve
+from mcdrop.report.findings import Evidence
+from mcdrop.report.findings_classification import classification_findings
+from mcdrop.report.findings_regression import regression_findings
+from mcdrop.report.matching import matched_classification, matched_regression, require_comparable
+from mcdrop.report.measures import Resampling, Scores
+from mcdrop.report.regression import Regression, regression_curves, regression_scores
+from mcdrop.report.report import CalibrationReport
+
+__all__ = ["calibration_report"]
+
+T = TypeVar("T", Regression, Classification)
+
+
+def calibration_report(
+    prediction: Prediction,
+    y: Any,
+    *,
+    baselines: Mapping[str, Prediction] | None = None,
+    title: str = "Calibration report",
+    name: str = "MC dropout",
+    level: float = 0.95,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> CalibrationReport:
+    """Compare a prediction's stated uncertainty with what happened, and with baselines.
+
+    Every number has a bootstrap interval over rows; differences are paired, so that what makes a
+    row hard for both methods cancels. What cannot be had from a prediction is reported as
+    missing, with what it would take.
+
+    Args:
+        prediction: RegressionPrediction or ClassificationPrediction for N rows.
+        y: Targets of these rows with the shape of the predictive mean, or labels (N,).
+        baselines: Predictions of the same type for the same rows, by name.
+        title: Heading of the report.
+        name: Name of the main method in tables and figures.
+        level: Coverage of all intervals, in (0, 1).
+        n_resamples: Bootstrap resamples.
+        seed: Seed of the resamples; the same seed gives the same report.
+
+    Returns:
+        The report: numbers and findings at once, figures and pages when asked for.
+
+    Raises:
+        ShapeError: If `y` or a baseline does not have the rows of `prediction`.
+        UnsupportedError: If `prediction` is of another type, or a baseline differs in type.
+        NonFiniteError: If targets or predictions hold NaN or infinity.
+        RangeError: If a label is no class index, or a baseline has the name of the main method.
+
+    Example:
+        >>> import torch
+        >>> y = torch.linspace(-2, 2, 100)
+        >>> wide = RegressionPrediction(
+        ...     mean=torch.zeros(100), epistemic_variance=torch.zeros(100),
+        ...     aleatoric_variance=torch.full((100,), 9.0), mcse=torch.zeros(100),
+        ...     n_samples=0, family="normal")
+        >>> report = calibration_report(wide, y, name="Guess", n_resamples=200)
+        >>> report.headline
+        '90 % intervals are too wide.'
+        >>> round(report.metrics["rmse"].value, 2), report.metrics["coverage_90"].value
+        (1.17, 1.0)
+    """
+    others = dict(baselines or {})
+    require_comparable(prediction, others, name)
+    resampling = Resampling(level, n_resamples, seed)
+    predictions: dict[str, Any] = {name: prediction, **others}
+    parts: dict[str, Any]
+    if isinstance(prediction, RegressionPrediction):
+        regressions = matched_regression(predictions, y)
+        parts = _parts(
+            regressions, regression_scores, regression_curves, regression_findings, resampling
+        )
+        parts |= {"task": "regression", "remarks": _remarks(regressions[name])}
+    else:
+        labelled = matched_classification(predictions, y)
+        parts = _parts(
+            labelled,
+            classification_scores,
+            classification_curves,
+            classification_findings,
+            resampling,
+        )
+        parts |= {"task": "classification", "remarks": ()}
+    return CalibrationReport(
+        title=title,
+        name=name,
+        n_rows=len(prediction),
+        resampling=resampling,
+        run=prediction.run,
+        monte_carlo_error=_monte_carlo_error(prediction),
+        **parts,
+    )
+
+
+def _parts(
+    methods: Mapping[str, T],
+    scores_of: Callable[[T], Scores],
+    curves_of: Callable[[Mapping[str, T], Resampling], dict[str, tuple[Curve, ...]]],
+    findings_of: Callable[[T, Evidence], tuple[str, tuple[str, ...]]],
+    resampling: Resampling,
+) -> dict[str, Any]:
+    """Estimate, compare and judge: the parts of a report that every task has."""
+    scores = {name: scores_of(method) for name, method in methods.items()}
+    estimates = {name: resampling.estimates(score) for name, score in scores.items()}
+    main, *others = methods
+    differences = {b: resampling.differences(scores[main], scores[b]) for b in others}
+    evidence = Evidence(main, estimates[main], differences, resampling)
+    headline, findings = findings_of(methods[main], evidence)
+    return {
+        "headline": headline,
+        "findings": findings,
+        "metrics": estimates[main],
+        "baseline_metrics": {b: estimates[b] for b in others},
+        "differences": differences,
+        "notes": {n: {key: s.note for key, s in score.items()} for n, score in scores.items()},
+        "curves": curves_of(methods, resampling),
+    }
+
+
+def _remarks(r: Regression) -> tuple[str, ...]:
+    """Return what a reader has to know about all numbers of a regression."""
+    remarks = []
+    n_outputs = r.y.shape[1]
+    if n_outputs > 1:
+        remarks.append(
+            f"Every score is averaged over the {n_outputs} outputs of a row, as they are: outputs "
+            "in large units weigh more. Figures pool the outputs; intervals resample rows."
+        )
+    if r.has_spread and r.prediction.family == "mixture" and not r.has_noise:
+        remarks.append(
+            "No observation noise was given. Intervals, CRPS and PIT speak of the mean function, "
+            "not of single targets, which scatter more: predict with noise_std=."
+        )
+    if not r.has_spread:
+        remarks.append("A point forecast has no intervals, so there is nothing to draw for it.")
+    return tuple(remarks)
+
+
+def _monte_carlo_error(prediction: Prediction) -> float | None:
+    """Return the root mean squared Monte Carlo standard error, if there were passes."""
+    if not isinstance(prediction, RegressionPrediction | ClassificationPrediction):
+        return None
+    if prediction.n_samples < 2:
+        return None
+    return prediction.mcse.double().square().mean().sqrt().item()

@@ -1,0 +1,234 @@
+"""The look of all figures, what they are called, and how to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from mcdrop.report.curves import Curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "FIGURES",
+    "Caption",
+    "Look",
+    "blank",
+    "diagonal",
+    "house_style",
+    "key_above",
+    "looks",
+    "percent",
+    "points",
+    "span_of",
+]
+
+# At this size 10 pt text stays legible when the figure is scaled to the width of a phone.
+_SIZE = (5.2, 4.2)
+_INK = "#1d232b"
+_GREY = "#5b6470"
+# Okabe & Ito (2008), told apart under the common forms of colour blindness.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (9, 3)), (0, (3, 1, 1, 1, 1, 1)))
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10,
+    "axes.edgecolor": _GREY,
+    "axes.labelcolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": "#e3e6ea",
+    "grid.linewidth": 0.7,
+    "xtick.color": _GREY,
+    "ytick.color": _GREY,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    # Text as text: it can be read out, searched and selected, and follows the font of the page.
+    "svg.fonttype": "none",
+    # Fixed, so that the same report is the same file.
+    "svg.hashsalt": "mcdrop",
+}
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Words of one figure.
+
+    Attributes:
+        title: Heading above the figure.
+        x: Label of the horizontal axis.
+        y: Label of the vertical axis.
+        reading: How to read it, below the figure.
+        interval: What its bars or bands are, with the level to be filled in.
+    """
+
+    title: str
+    x: str
+    y: str
+    reading: str
+    interval: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour, line and marker of one method, the same in every figure."""
+
+    colour: str
+    dashes: Any
+    marker: str
+    main: bool
+
+
+def looks(curves: Sequence[Curve], methods: Sequence[str]) -> Iterator[tuple[Curve, Look]]:
+    """Pair every curve with the look of its method; the first method is the main one."""
+    for curve in curves:
+        i = list(methods).index(curve.method)
+        k = i % len(_COLOURS)
+        yield curve, Look(_COLOURS[k], _DASHES[k], _MARKERS[k], main=i == 0)
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw in the report's style; the caller's settings come back afterwards."""
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
+
+
+def blank(caption: Caption) -> tuple[Figure, Axes]:
+    """Return an empty figure with labelled axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=_SIZE)
+    axes = figure.add_subplot()
+    axes.set(xlabel=caption.x, ylabel=caption.y)
+    return figure, axes
+
+
+def points(axes: Axes, curve: Curve, look: Look, *, joined: bool) -> Any:
+    """Draw a curve as markers with interval bars (main method) or alone (baselines)."""
+    style: dict[str, Any] = {
+        "color": look.colour,
+        "marker": look.marker,
+        "markersize": 6 if look.main else 4.5,
+        "linestyle": look.dashes if joined else "none",
+        "linewidth": 1.8 if look.main else 1.2,
+        "zorder": 4 if look.main else 3,
+    }
+    if not look.main:
+        style["markerfacecolor"] = "white"
+    line = axes.plot(curve.x, curve.y, **style)[0]
+    if curve.low:
+        width = 1.4 if look.main else 0.8
+        axes.vlines(curve.x, curve.low, curve.high, color=look.colour, linewidth=width, zorder=2.5)
+    return line
+
+
+def diagonal(axes: Axes, low: float, high: float) -> Any:
+    """Draw where what happened equals what was stated."""
+    return axes.plot([low, high], [low, high], color=_INK, linewidth=1, zorder=2)[0]
+
+
+def percent(curve: Curve, *, x: bool = True) -> Curve:
+    """Return the curve with its shares in percent; `x` says whether x is a share too."""
+    return replace(
+        curve,
+        x=_hundredfold(curve.x) if x else curve.x,
+        y=_hundredfold(curve.y),
+        low=_hundredfold(curve.low),
+        high=_hundredfold(curve.high),
+    )
+
+
+def _hundredfold(shares: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(100 * share for share in shares)
+
+
+def span_of(values: Sequence[float]) -> tuple[float, float]:
+    """Return limits around `values` with some air."""
+    low, high = min(values), max(values)
+    air = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+    return low - air, high + air
+
+
+def key_above(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """Put the key above the axes, where it cannot cover data, in as many columns as fit."""
+    shown = [label if len(label) <= 40 else label[:39] + "…" for label in labels]
+    # A leading underscore would hide the entry from the key.
+    shown = [f" {label}" if label.startswith("_") else label for label in shown]
+    columns = max(1, min(len(shown), 62 // (max(map(len, shown), default=1) + 6)))
+    key = figure.legend(handles, shown, loc="outside upper left", ncols=columns, fontsize=9)
+    for text in key.get_texts():
+        text.set_parse_math(False)
+
+
+FIGURES: Mapping[str, Caption] = MappingProxyType(
+    {
+        "coverage": Caption(
+            "Do the intervals hold what they state?",
+            "Stated coverage of the interval (%)",
+            "Observed share of targets inside (%)",
+            "For each stated level, the share of targets that fell inside the interval. On the "
+            "diagonal the intervals hold what they state; below it they are too narrow "
+            "(overconfident), above it too wide.",
+            "Band: {level} Wilson interval.",
+        ),
+        "error_by_std": Caption(
+            "Are uncertain rows the ones with large errors?",
+            "Stated standard deviation (units of y)",
+            "Observed RMSE (units of y)",
+            "Rows grouped by their stated standard deviation. On the diagonal the error is as "
+            "large as stated; above it larger. A rising series means the uncertainty tells easy "
+            "rows from hard ones; a single point means it is the same for every row.",
+            "Bars: {level} bootstrap intervals.",
+        ),
+        "pit": Caption(
+            "Where in its predicted distribution did each target fall?",
+            "Probability integral transform of the target",
+            "Share of targets (%)",
+            "Flat bars mean that the predicted distributions have the right shape. A U shape "
+            "means they are too narrow, a hump too wide, a slope that they are shifted.",
+            "Grey: where {level} of bars fall if calibrated.",
+        ),
+        "reliability": Caption(
+            "Is a stated probability what happens?",
+            "Confidence in the predicted class (%)",
+            "Accuracy (%)",
+            "Rows grouped by confidence. On the diagonal, predictions made with 80 % confidence "
+            "are right 80 % of the time; below it the model is overconfident. The lower panel "
+            "counts the rows: a point that rests on few of them says little.",
+            "Bars: {level} Wilson intervals.",
+        ),
+        "error_by_entropy": Caption(
+            "Are uncertain rows the wrong ones?",
+            "Predictive entropy (nats)",
+            "Error rate (%)",
+            "Rows grouped by predictive entropy. A rising series means that the uncertainty "
+            "points at the rows that are likely to be wrong.",
+            "Bars: {level} Wilson intervals.",
+        ),
+        "referral": Caption(
+            "What does referring uncertain rows to a person save?",
+            "Share of rows referred, most uncertain first (%)",
+            "Error rate on the rows kept (%)",
+            "Read off how many rows a person has to take over for a wanted error rate. The faster "
+            "a curve falls, the better the uncertainty ranks the rows.",
+            "Band: {level} Wilson interval.",
+        ),
+    }
+)

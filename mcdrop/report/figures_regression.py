@@ -1,0 +1,75 @@
+"""Figures of a regression report: coverage, error against stated uncertainty, PIT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mcdrop.report.curves import Curve
+from mcdrop.report.figures import (
+    FIGURES,
+    blank,
+    diagonal,
+    key_above,
+    looks,
+    percent,
+    points,
+    span_of,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_coverage", "draw_error_by_std", "draw_pit"]
+
+
+def draw_coverage(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
+    """Observed against nominal coverage, the main method with its band."""
+    figure, axes = blank(FIGURES["coverage"])
+    handles = [diagonal(axes, 0.0, 100.0)]
+    for curve, look in looks(curves, methods):
+        curve = percent(curve)  # noqa: PLW2901 - the same curve in other units
+        if look.main:
+            axes.fill_between(curve.x, curve.low, curve.high, color=look.colour, alpha=0.15, lw=0)
+        style = {"color": look.colour, "linestyle": look.dashes, "marker": look.marker}
+        width, size = (2.0, 4) if look.main else (1.3, 0)
+        handles += axes.plot(curve.x, curve.y, linewidth=width, markersize=size, **style)
+    axes.set(xlim=(0, 100), ylim=(-2, 102), xticks=range(0, 101, 20), yticks=range(0, 101, 20))
+    key_above(figure, handles, ["as stated", *(curve.method for curve in curves)])
+    return figure
+
+
+def draw_error_by_std(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
+    """Observed RMSE against stated standard deviation in groups of rows."""
+    figure, axes = blank(FIGURES["error_by_std"])
+    handles = [points(axes, c, look, joined=len(c.x) > 1) for c, look in looks(curves, methods)]
+    low, high = span_of([value for c in curves for value in (*c.x, *c.low, *c.high)])
+    axes.set(xlim=(low, high), ylim=(low, high))
+    handles.insert(0, diagonal(axes, low, high))
+    key_above(figure, handles, ["as stated", *(curve.method for curve in curves)])
+    return figure
+
+
+def draw_pit(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
+    """Histogram of the PIT: bars for the main method, steps for baselines."""
+    figure, axes = blank(FIGURES["pit"])
+    handles, labels = [], []
+    for curve, look in looks(curves, methods):
+        shares = 100 * np.asarray(curve.y)
+        edges = np.linspace(0, 1, len(shares) + 1)
+        if look.main:
+            low, high = 100 * curve.low[0], 100 * curve.high[0]
+            bars = axes.bar(curve.x, shares, 0.92 / len(shares), color=look.colour, alpha=0.75)
+            band = axes.axhspan(low, high, color="#1d232b", alpha=0.12, lw=0, zorder=2.5)
+            handles += [bars, band]
+            labels += [curve.method, "range if calibrated"]
+        else:
+            outline = {"color": look.colour, "linestyle": look.dashes, "linewidth": 1.5}
+            handles.append(axes.stairs(shares, edges, baseline=None, zorder=3, **outline))
+            labels.append(curve.method)
+    axes.set(xlim=(0, 1), ylim=(0, None))
+    axes.grid(visible=False, axis="x")
+    key_above(figure, handles, labels)
+    return figure

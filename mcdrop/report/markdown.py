@@ -1,0 +1,54 @@
+"""The report as Markdown."""
+
+from __future__ import annotations
+
+import re
+
+from mcdrop.report.report import CalibrationReport
+from mcdrop.report.tables import Cell, Row, Table, difference_table, score_table
+
+__all__ = ["markdown"]
+
+
+def markdown(report: CalibrationReport) -> str:
+    """Return title, headline, findings and tables."""
+    level = f"{report.resampling.level * 100:g} %"
+    lines = [f"# {_plain(report.title)}", "", f"**{_plain(report.headline)}**", ""]
+    lines += [f"- {_plain(finding)}" for finding in report.findings]
+    lines += ["", f"## Scores on {report.n_rows} rows, with {level} bootstrap intervals", ""]
+    lines += _table(score_table(report))
+    if report.baseline_metrics:
+        lines += ["", f"## {_plain(report.name)} minus baseline, same rows", ""]
+        lines += _table(difference_table(report))
+    if report.remarks:
+        lines += ["", *(f"- {_plain(remark)}" for remark in report.remarks)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(table: Table) -> list[str]:
+    """Return a table with its notes below."""
+    header = ["Metric", *(_plain(method) for method in table.methods)]
+    lines = [header, ["---"] * len(header)]
+    lines += [[_labelled(row), *(_written(cell) for cell in row.cells)] for row in table.rows]
+    notes = [f"({letter}) {_plain(note)}" for letter, note in table.notes.items()]
+    below = ["", "; ".join(notes) + "."] if notes else []
+    return [*(f"| {' | '.join(line)} |" for line in lines), *below]
+
+
+def _labelled(row: Row) -> str:
+    return f"{row.measure.label} ({row.detail})" if row.detail else row.measure.label
+
+
+def _written(cell: Cell) -> str:
+    """Return value, interval, footnote and remark of a cell."""
+    if cell.kind == "missing":
+        return f"missing: {_plain(cell.remark)}"
+    footnote = f"({cell.footnote})" if cell.footnote else ""
+    parts = (cell.value, cell.interval, footnote, cell.remark)
+    return " ".join(part for part in parts if part)
+
+
+def _plain(text: str) -> str:
+    """Return `text` on one line with nothing that Markdown would read as markup or a cell."""
+    # An underscore inside a word, as in noise_std, is no emphasis.
+    return re.sub(r"([\\`*<>|#]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))

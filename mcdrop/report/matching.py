@@ -1,0 +1,200 @@
+"""What a report accepts: predictions of one type and targets for the same rows.
+
+Everything becomes float64 on the CPU, regression outputs (N, D), labels int64 (N,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mcdrop.errors import NonFiniteError, RangeError, ShapeError, UnsupportedError
+from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
+from mcdrop.prediction.base import Prediction
+from mcdrop.report.classification import Classification
+from mcdrop.report.regression import Regression
+
+__all__ = ["matched_classification", "matched_regression", "require_comparable"]
+
+_FUNCTION = "calibration_report"
+
+
+def require_comparable(prediction: object, baselines: Mapping[str, object], name: str) -> None:
+    """Refuse what is no prediction, baselines of another type or length, and equal names."""
+    if not isinstance(prediction, RegressionPrediction | ClassificationPrediction):
+        raise UnsupportedError.of(
+            _FUNCTION,
+            "prediction",
+            "be a RegressionPrediction or a ClassificationPrediction",
+            type(prediction).__name__,
+            "Pass what predict_with_uncertainty returns",
+        )
+    if len(prediction) < 2:
+        raise ShapeError.of(
+            _FUNCTION, "prediction", "hold at least 2 rows", len(prediction), "Pass a test set"
+        )
+    if name in baselines:
+        raise RangeError.of(
+            _FUNCTION,
+            "baselines",
+            "have names other than the main method's",
+            repr(name),
+            "Rename the baseline, or pass name=",
+        )
+    for baseline, other in baselines.items():
+        _require_like(prediction, other, f'baselines["{baseline}"]')
+
+
+def _require_like(prediction: Prediction, other: object, argument: str) -> None:
+    """Refuse a baseline that does not predict the same rows and values."""
+    kind = type(prediction).__name__
+    if type(other) is not type(prediction) or not isinstance(other, Prediction):
+        raise UnsupportedError.of(
+            _FUNCTION,
+            argument,
+            f"be a {kind}, as the prediction is",
+            type(other).__name__,
+            "Compare predictions of the same task",
+        )
+    wanted, found = _values(prediction), _values(other)
+    same_rows = wanted.shape[0] == found.shape[0]
+    if not same_rows or wanted.numel() != found.numel():
+        raise ShapeError.of(
+            _FUNCTION,
+            argument,
+            f"have shape {tuple(wanted.shape)} to match `prediction`",
+            tuple(found.shape),
+            "Predict the same rows with every method",
+        )
+
+
+def _values(prediction: Prediction) -> Tensor:
+    """Return what is predicted: the mean or the class probabilities."""
+    if isinstance(prediction, RegressionPrediction):
+        return prediction.mean
+    if isinstance(prediction, ClassificationPrediction):
+        return prediction.probs
+    raise TypeError(type(prediction).__name__)
+
+
+def matched_regression(
+    predictions: Mapping[str, RegressionPrediction], y: Any
+) -> dict[str, Regression]:
+    """Pair each prediction with the targets, as (N, D)."""
+    shape = next(iter(predictions.values())).mean.shape
+    target = _target(y)
+    if target.shape[:1] != shape[:1] or target.numel() != shape.numel():
+        _refuse_y(target, shape, "Pass one target per predicted value, in the same row order")
+    _require_finite(target, "y")
+    target = target.reshape(len(target), -1)
+    return {
+        name: Regression(_as_matrix(prediction, name), target)
+        for name, prediction in predictions.items()
+    }
+
+
+def _as_matrix(prediction: RegressionPrediction, name: str) -> RegressionPrediction:
+    """Return the prediction as float64 (N, D) on the CPU."""
+    _require_finite(prediction.mean, f"mean of {name}")
+    _require_finite(prediction.variance, f"variance of {name}")
+    n = len(prediction)
+
+    def by_row(values: Tensor) -> Tensor:
+        return values.cpu().double().reshape(n, -1)
+
+    def by_pass(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values.cpu().double().reshape(len(values), n, -1)
+
+    return replace(
+        prediction,
+        mean=by_row(prediction.mean),
+        epistemic_variance=by_row(prediction.epistemic_variance),
+        aleatoric_variance=by_row(prediction.aleatoric_variance),
+        mcse=by_row(prediction.mcse),
+        samples=by_pass(prediction.samples),
+        sample_variances=by_pass(prediction.sample_variances),
+    )
+
+
+def matched_classification(
+    predictions: Mapping[str, ClassificationPrediction], y: Any
+) -> dict[str, Classification]:
+    """Pair each prediction with the labels, (N,)."""
+    first = next(iter(predictions.values()))
+    if first.probs.ndim != 2:
+        raise ShapeError.of(
+            _FUNCTION,
+            "prediction",
+            "have class probabilities of shape (N, C)",
+            tuple(first.probs.shape),
+            "Report one image region or pixel class at a time",
+        )
+    n, n_classes = first.probs.shape
+    target = _target(y)
+    if target.numel() != n or target.shape[:1] != (n,):
+        _refuse_y(target, torch.Size((n,)), "Pass one class index per row, in the same row order")
+    _require_finite(target, "y")
+    target = target.reshape(-1)
+    if bool(((target < 0) | (target >= n_classes) | (target != target.floor())).any()):
+        raise RangeError.of(
+            _FUNCTION,
+            "y",
+            f"hold class indices from 0 to {n_classes - 1}",
+            f"values {target.unique()[:10].tolist()}",
+            "Number the classes from 0 in the order of the columns",
+        )
+    for name, prediction in predictions.items():
+        _require_finite(prediction.probs, f"probs of {name}")
+    return {
+        name: Classification(_widened(prediction), target.long())
+        for name, prediction in predictions.items()
+    }
+
+
+def _widened(prediction: ClassificationPrediction) -> ClassificationPrediction:
+    """Return the prediction as float64 on the CPU, without its samples, which nothing needs."""
+    return replace(
+        prediction,
+        probs=prediction.probs.cpu().double(),
+        probs_std=prediction.probs_std.cpu().double(),
+        expected_entropy=prediction.expected_entropy.cpu().double(),
+        variation_ratio=prediction.variation_ratio.cpu().double(),
+        mcse=prediction.mcse.cpu().double(),
+        samples=None,
+    )
+
+
+def _target(y: Any) -> Tensor:
+    """Return `y` as float64 on the CPU."""
+    plain = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+    if plain.dtype.kind not in "buif":
+        raise UnsupportedError.of(
+            _FUNCTION, "y", "hold numbers", f"dtype {plain.dtype}", "Encode labels as class indices"
+        )
+    return torch.from_numpy(plain.astype(np.float64))
+
+
+def _refuse_y(target: Tensor, shape: torch.Size, remedy: str) -> None:
+    """Say which shape `y` should have had."""
+    raise ShapeError.of(
+        _FUNCTION,
+        "y",
+        f"have shape {tuple(shape)} to match `prediction`",
+        tuple(target.shape),
+        remedy,
+    )
+
+
+def _require_finite(values: Tensor, argument: str) -> None:
+    """Refuse NaN and infinity, naming the first rows that hold them."""
+    bad = ~torch.isfinite(values).reshape(len(values), -1).all(dim=1)
+    if bool(bad.any()):
+        rows = bad.nonzero().flatten()[:10].tolist()
+        raise NonFiniteError.of(
+            _FUNCTION, argument, "be finite", f"NaN or infinity in rows {rows}", "Drop these rows"
+        )

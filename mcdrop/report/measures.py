@@ -1,0 +1,262 @@
+"""The numbers of a report: what each is called, which way is better, how it is estimated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from mcdrop.metrics import Estimate, bootstrap, paired_bootstrap
+
+__all__ = [
+    "MEASURES",
+    "Measure",
+    "Missing",
+    "Resampling",
+    "Score",
+    "Scores",
+    "as_scored",
+    "magnitude",
+    "signed",
+    "verdict",
+    "written",
+]
+
+Array: TypeAlias = Tensor | npt.NDArray[np.float64]
+Verdict = Literal["better", "worse", "undecided", "descriptive"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One row of the table of scores.
+
+    Attributes:
+        label: Name in the table.
+        unit: "nats", "units of y", "share" (shown in percent) or "" for a plain number.
+        better: Which way is better; "neither" where the best value depends on something else.
+        meaning: One or two sentences for the glossary.
+    """
+
+    label: str
+    unit: str
+    better: Literal["lower", "higher", "neither"]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric with the arrays it takes, and how the number came about where that varies.
+
+    Attributes:
+        metric: Returns one score per row, or a number; the same for every method compared.
+        arrays: Its arguments, rows first.
+        note: Such as "mixture over 100 passes".
+        least: Smallest value the metric can have, where intervals would otherwise pass it.
+    """
+
+    metric: Callable[..., Any]
+    arrays: tuple[Array, ...]
+    note: str = ""
+    least: float = -math.inf
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A number that cannot be had from a prediction, and what it would take."""
+
+    note: str
+
+
+Scores = Mapping[str, Score | Missing]
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How the intervals of a report are made."""
+
+    level: float
+    n_resamples: int
+    seed: int
+
+    def estimates(self, scores: Scores) -> dict[str, Estimate]:
+        """Estimate every score that is there, with its interval over rows."""
+        return {key: self.estimate(s) for key, s in scores.items() if isinstance(s, Score)}
+
+    def estimate(self, score: Score) -> Estimate:
+        """Estimate one score with its interval over rows."""
+        estimate = bootstrap(
+            score.metric,
+            *score.arrays,
+            level=self.level,
+            n_resamples=self.n_resamples,
+            seed=self.seed,
+        )
+        return replace(estimate, low=max(estimate.low, score.least))
+
+    def differences(self, main: Scores, other: Scores) -> dict[str, Estimate]:
+        """Estimate main minus other on the same rows, where both have the score."""
+        pairs = {key: (score, other.get(key)) for key, score in main.items()}
+        return {
+            key: paired_bootstrap(
+                a.metric,
+                a.arrays,
+                b.arrays,
+                level=self.level,
+                n_resamples=self.n_resamples,
+                seed=self.seed,
+            )
+            for key, (a, b) in pairs.items()
+            if isinstance(a, Score) and isinstance(b, Score)
+        }
+
+
+def as_scored(scores: Array) -> Array:
+    """Return scores already computed by row: the metric of a score whose formula varies."""
+    return scores
+
+
+def verdict(key: str, difference: Estimate) -> Verdict:
+    """Say whether the first method is better: only if the interval of the difference excludes 0."""
+    better = MEASURES[key].better
+    if better == "neither":
+        return "descriptive"
+    if difference.low <= 0 <= difference.high:
+        return "undecided"
+    return "better" if (difference.value < 0) == (better == "lower") else "worse"
+
+
+def written(key: str, estimate: Estimate) -> str:
+    """Write an estimate with its interval, shares in percent: "84 % [80, 88]"."""
+    return _written(estimate, MEASURES[key].unit == "share", "")
+
+
+def signed(key: str, difference: Estimate) -> str:
+    """Write a difference with its sign, shares in percentage points: "+2.1 [+0.3, +3.9]"."""
+    return _written(difference, MEASURES[key].unit == "share", "+")
+
+
+def magnitude(key: str, difference: Estimate) -> str:
+    """Write the size of a difference that excludes 0: "2.1 [0.3, 3.9]"."""
+    d = difference
+    if d.value < 0:
+        d = replace(d, value=-d.value, low=-d.high, high=-d.low)
+    return _written(d, MEASURES[key].unit == "share", "-")
+
+
+def _written(estimate: Estimate, percent: bool, sign: str) -> str:
+    """Round to two digits of the interval's width: more would print noise."""
+    scale = 100.0 if percent else 1.0
+    value, low, high = (scale * v for v in (estimate.value, estimate.low, estimate.high))
+    width = high - low
+    if 1e-7 < width < 1e7:
+        digits = max(0, 1 - math.floor(math.log10(width)))
+        style = f"{sign}.{digits}f"
+    else:
+        style = f"{sign}.4g"
+    mark = " %" if percent and not sign else ""
+    # A rounded -0.0 has no sign to speak of.
+    shown = [format(v, style) for v in (value, low, high)]
+    shown = [format(0.0, style) if float(text) == 0 else text for text in shown]
+    return f"{shown[0]}{mark} [{shown[1]}, {shown[2]}]"
+
+
+def _coverage(percent: int) -> Measure:
+    return Measure(
+        f"Coverage of {percent} % intervals",
+        "share",
+        "neither",
+        f"Share of targets inside their {percent} % interval. Right when it is {percent} %: "
+        "less means the intervals are too narrow, more that they are too wide.",
+    )
+
+
+MEASURES: Mapping[str, Measure] = MappingProxyType(
+    {
+        "rmse": Measure(
+            "RMSE",
+            "units of y",
+            "lower",
+            "Root mean squared error of the predictive mean: the typical size of an error, large "
+            "ones weighing more.",
+        ),
+        "nll": Measure(
+            "NLL",
+            "nats",
+            "lower",
+            "Negative log-likelihood of what happened, averaged over rows. It rewards being right "
+            "and stating the right uncertainty, and punishes confident errors hardest.",
+        ),
+        "crps": Measure(
+            "CRPS",
+            "units of y",
+            "lower",
+            "Continuous ranked probability score: the mean absolute error, generalised to a "
+            "predicted distribution. It is forgiving of outliers where the NLL is not.",
+        ),
+        "coverage_50": _coverage(50),
+        "coverage_90": _coverage(90),
+        "coverage_95": _coverage(95),
+        "interval_width_90": Measure(
+            "Mean width of 90 % intervals",
+            "units of y",
+            "neither",
+            "How much room a 90 % interval leaves. Narrower is more useful, provided that the "
+            "coverage is right.",
+        ),
+        "sharpness": Measure(
+            "Sharpness",
+            "units of y",
+            "neither",
+            "Root mean predicted variance: the size of error the model expects. For a calibrated "
+            "model it agrees with the RMSE.",
+        ),
+        "accuracy": Measure(
+            "Accuracy",
+            "share",
+            "higher",
+            "Share of rows whose most probable class is the true one.",
+        ),
+        "brier": Measure(
+            "Brier score",
+            "",
+            "lower",
+            "Squared distance between the predicted probabilities and the outcome, summed over "
+            "classes: 0 is perfect, 2 is certain and wrong.",
+        ),
+        "ece": Measure(
+            "ECE",
+            "share",
+            "lower",
+            "Expected calibration error: the average gap between confidence and accuracy over 15 "
+            "equal-width bins of confidence in the predicted class. It is above 0 even for a "
+            "calibrated model, the more so the fewer the rows.",
+        ),
+        "confidence": Measure(
+            "Mean confidence",
+            "share",
+            "neither",
+            "Mean probability of the predicted class. For a calibrated model it agrees with the "
+            "accuracy.",
+        ),
+        "predictive_entropy": Measure(
+            "Mean predictive entropy",
+            "nats",
+            "neither",
+            "Total uncertainty of the predicted class probabilities: 0 is certain, log C is a "
+            "uniform guess among C classes.",
+        ),
+        "mutual_information": Measure(
+            "Mean mutual information",
+            "nats",
+            "neither",
+            "The part of the entropy that comes from disagreement between passes: epistemic "
+            "uncertainty, which more data could remove.",
+        ),
+    }
+)

@@ -1,0 +1,72 @@
+"""The report as plain numbers, strings, lists and dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from mcdrop.report.figures import FIGURES
+from mcdrop.report.measures import MEASURES, verdict
+from mcdrop.report.report import CalibrationReport
+
+__all__ = ["SCHEMA", "record"]
+
+SCHEMA = "mcdrop.calibration_report/1"
+
+
+def record(report: CalibrationReport) -> dict[str, Any]:
+    """Return everything in the report, every number finite or null with a reason."""
+    return {
+        "schema": SCHEMA,
+        "title": report.title,
+        "task": report.task,
+        "n_rows": report.n_rows,
+        "headline": report.headline,
+        "findings": list(report.findings),
+        "remarks": list(report.remarks),
+        "bootstrap": asdict(report.resampling),
+        "measures": {
+            key: {"label": m.label, "unit": m.unit, "better": m.better}
+            for key, m in MEASURES.items()
+            if any(key in report.notes[method] for method in report.methods)
+        },
+        "methods": [_method(report, method) for method in report.methods],
+        "figures": {name: _figure(report, name) for name in report.curves},
+        "monte_carlo_error": report.monte_carlo_error,
+        "run": None if report.run is None else report.run.to_dict(),
+    }
+
+
+def _method(report: CalibrationReport, method: str) -> dict[str, Any]:
+    """Return the numbers of one method, with its differences to the main one."""
+    estimates = report.estimates(method)
+    metrics: dict[str, Any] = {}
+    for key, note in report.notes[method].items():
+        if key in estimates:
+            metrics[key] = asdict(estimates[key]) | ({"note": note} if note else {})
+        else:
+            metrics[key] = {"value": None, "reason": note}
+    main = method == report.name
+    entry = {"name": method, "role": "main" if main else "baseline", "metrics": metrics}
+    if not main:
+        entry["main_minus_this"] = _differences(report.differences[method])
+    return entry
+
+
+def _differences(differences: Mapping[str, Any]) -> dict[str, Any]:
+    """Return paired differences with what they say about the main method."""
+    return {key: asdict(d) | {"main_is": verdict(key, d)} for key, d in differences.items()}
+
+
+def _figure(report: CalibrationReport, name: str) -> dict[str, Any]:
+    """Return the points of a figure with its axes."""
+    caption = FIGURES[name]
+    curves = [
+        {
+            field: value if isinstance(value, str) else list(value)
+            for field, value in vars(c).items()
+        }
+        for c in report.curves[name]
+    ]
+    return {"title": caption.title, "x": caption.x, "y": caption.y, "curves": curves}

@@ -1,0 +1,194 @@
+"""Scores and figure points of a regression prediction.
+
+Arrays have shape (N, D): every score is averaged over the D outputs of a row, and intervals
+resample rows, so that outputs of one row stay together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mcdrop.metrics import (
+    coverage,
+    crps_ensemble,
+    crps_normal,
+    interval_width,
+    rmse,
+    sharpness,
+)
+from mcdrop.prediction import RegressionPrediction
+from mcdrop.report.curves import Curve, equal_groups, wilson_interval
+from mcdrop.report.measures import Missing, Resampling, Score, Scores, as_scored
+
+__all__ = ["Regression", "regression_curves", "regression_scores"]
+
+_TABLE_LEVELS = (0.5, 0.9, 0.95)
+_CURVE_LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+_PIT_BINS, _PIT_ROWS = 10, 100
+_NO_SPREAD = "a point forecast states no uncertainty"
+_NO_NOISE = "needs observation noise; predict with noise_std="
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A prediction and its targets, float64, (N, D), with the distribution it stands for.
+
+    Attributes:
+        prediction: As float64 on the CPU with `mean` of shape (N, D).
+        y: Targets of the same shape.
+    """
+
+    prediction: RegressionPrediction
+    y: Tensor
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether any row states an uncertainty."""
+        return bool((self.prediction.variance > 0).any())
+
+    @property
+    def has_noise(self) -> bool:
+        """Whether every value has observation noise, so that the mixture is a density."""
+        p = self.prediction
+        noise = p.aleatoric_variance if p.sample_variances is None else p.sample_variances
+        return bool((noise > 0).all())
+
+    @property
+    def is_mixture(self) -> bool:
+        """Whether the passes were kept, so that their mixture can be evaluated."""
+        return self.prediction.family == "mixture" and self.prediction.samples is not None
+
+    @property
+    def shape_note(self) -> str:
+        """Which distribution intervals and densities are taken from."""
+        if self.is_mixture and self.has_noise:
+            return f"mixture over {self.prediction.n_samples} passes"
+        if self.is_mixture:
+            return f"{self.prediction.n_samples} passes without observation noise"
+        if self.prediction.family == "mixture":
+            return "moment-matched normal, as the passes were not kept"
+        return "normal"
+
+    @cached_property
+    def intervals(self) -> Mapping[float, tuple[Tensor, Tensor]]:
+        """Central interval by level, from the mixture if there is one, else from the normal."""
+        p = self.prediction if self.is_mixture else self.prediction.as_normal()
+        return {level: p.interval(level) for level in _CURVE_LEVELS}
+
+
+def regression_scores(r: Regression) -> Scores:
+    """Score one prediction: every number of the table, or why it is missing."""
+    p = r.prediction
+    scores: dict[str, Score | Missing] = {
+        "rmse": Score(rmse, (p.mean, r.y)),
+        "nll": _nll(r),
+        "crps": _crps(r),
+    }
+    for level in _TABLE_LEVELS:
+        scores[f"coverage_{level * 100:.0f}"] = (
+            Score(coverage, (*r.intervals[level], r.y), r.shape_note)
+            if r.has_spread
+            else Missing(_NO_SPREAD)
+        )
+    if r.has_spread:
+        scores["interval_width_90"] = Score(interval_width, r.intervals[0.9], r.shape_note)
+        scores["sharpness"] = Score(sharpness, (p.std,))
+    else:
+        scores["interval_width_90"] = scores["sharpness"] = Missing(_NO_SPREAD)
+    return scores
+
+
+def _nll(r: Regression) -> Score | Missing:
+    """Score the density: the mixture if passes and noise are there, else the normal."""
+    p = r.prediction
+    if p.family == "mixture" and not r.has_noise:
+        return Missing(_NO_NOISE)
+    if not bool((p.variance > 0).all()):
+        return Missing(_NO_SPREAD if not r.has_spread else "some rows state no uncertainty")
+    density = p if r.is_mixture else p.as_normal()
+    return Score(as_scored, (-density.log_prob(r.y),), r.shape_note)
+
+
+def _crps(r: Regression) -> Score:
+    """Score the distribution: the passes themselves without noise, else the matched normal."""
+    p = r.prediction
+    if not r.has_spread:
+        note = "mean absolute error, as the forecast is a point"
+        return Score(as_scored, (crps_normal(p.mean, p.std, r.y),), note)
+    if p.samples is not None and r.is_mixture and not r.has_noise and len(p.samples) > 1:
+        return Score(as_scored, (crps_ensemble(p.samples, r.y),), r.shape_note)
+    note = "moment-matched normal" if p.family == "mixture" else "normal"
+    return Score(as_scored, (crps_normal(p.mean, p.std, r.y),), note)
+
+
+def regression_curves(
+    methods: Mapping[str, Regression], resampling: Resampling
+) -> dict[str, tuple[Curve, ...]]:
+    """Points of every figure, one curve per method that states an uncertainty."""
+    stated = {name: r for name, r in methods.items() if r.has_spread}
+    level = resampling.level
+    if not stated:
+        return {}
+    return {
+        "coverage": tuple(_coverage_curve(name, r, level) for name, r in stated.items()),
+        "error_by_std": tuple(_error_by_std(name, r, resampling) for name, r in stated.items()),
+        "pit": tuple(_pit_histogram(name, r, level) for name, r in stated.items()),
+    }
+
+
+def _coverage_curve(name: str, r: Regression, level: float) -> Curve:
+    """Observed share inside the central interval against its stated level."""
+    observed = [coverage(*r.intervals[nominal], r.y) for nominal in _CURVE_LEVELS]
+    # Outputs of one row are not independent: the interval counts rows only.
+    low, high = zip(*(wilson_interval(share, len(r.y), level) for share in observed), strict=True)
+    return Curve(name, _CURVE_LEVELS, tuple(observed), low, high)
+
+
+def _error_by_std(name: str, r: Regression, resampling: Resampling) -> Curve:
+    """Observed RMSE against the stated standard deviation, in groups of equal size."""
+    std, mean, y = (values.reshape(-1) for values in (r.prediction.std, r.prediction.mean, r.y))
+    groups = equal_groups(std.numpy())
+    observed = [resampling.estimate(Score(rmse, (mean[g], y[g]))) for g in groups]
+    return Curve(
+        name,
+        x=tuple(sharpness(std[g]) for g in groups),
+        y=tuple(e.value for e in observed),
+        low=tuple(e.low for e in observed),
+        high=tuple(e.high for e in observed),
+        count=tuple(len(g) for g in groups),
+    )
+
+
+def _pit_histogram(name: str, r: Regression, level: float) -> Curve:
+    """Share of targets by probability integral transform, and the range if calibrated."""
+    from scipy.stats import binom
+
+    values = _pit(r).reshape(-1).numpy()
+    n_bins = _PIT_BINS if len(values) >= _PIT_ROWS else _PIT_BINS // 2
+    count, edges = np.histogram(values, bins=n_bins, range=(0.0, 1.0))
+    # Outputs of one row are not independent: the range counts rows only.
+    low, high = (float(end) / len(r.y) for end in binom.interval(level, len(r.y), 1 / n_bins))
+    return Curve(
+        name,
+        x=tuple((0.5 * (edges[1:] + edges[:-1])).tolist()),
+        y=tuple((count / count.sum()).tolist()),
+        low=(low,) * n_bins,
+        high=(high,) * n_bins,
+        count=tuple(count.tolist()),
+    )
+
+
+def _pit(r: Regression) -> Tensor:
+    p = r.prediction
+    if not r.is_mixture:
+        return torch.special.ndtr((r.y - p.mean) / p.std)
+    if not r.has_noise:
+        return (p.samples <= r.y).double().mean(dim=0)
+    v = p.aleatoric_variance if p.sample_variances is None else p.sample_variances
+    return torch.special.ndtr((r.y - p.samples) / v.sqrt()).mean(dim=0)

@@ -1,0 +1,106 @@
+"""The rules: how each function that drops units is answered with masks of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mcdrop.stochastic.live import Pass, Rule
+
+__all__ = ["RULES"]
+
+# Saturation value of SELU, -scale * alpha: where alpha dropout sends a dropped unit
+# (Klambauer et al. 2017, section "new dropout technique"; the constant is torch's).
+_ALPHA = 1.7580993408473766
+
+
+def _scaled(x: Tensor, keep: Tensor, rate: float) -> Tensor:
+    """Inverted dropout: dropped units are zero, survivors grow so that the mean stays."""
+    if rate == 1.0:
+        return torch.zeros_like(x)
+    return torch.where(keep, x * (1.0 / (1.0 - rate)), 0)
+
+
+def _alpha(x: Tensor, keep: Tensor, rate: float) -> Tensor:
+    """Alpha dropout: an affine map restores zero mean and unit variance after saturation."""
+    if rate == 1.0:
+        return torch.zeros_like(x)
+    a = ((1.0 - rate) * (1.0 + rate * _ALPHA**2)) ** -0.5
+    return torch.where(keep, x, -_ALPHA) * a + a * _ALPHA * rate
+
+
+def _elementwise(x: Tensor) -> tuple[int, ...]:
+    return tuple(x.shape)
+
+
+def _by_channel(x: Tensor) -> tuple[int, ...]:
+    return (*x.shape[:2], *(1 for _ in x.shape[2:]))
+
+
+def _by_channel_of(batched_ndim: int) -> Callable[[Tensor], tuple[int, ...]]:
+    """Whole channels of (N, C, ...), or of an unbatched (C, ...) one dimension short."""
+
+    def shape(x: Tensor) -> tuple[int, ...]:
+        if x.ndim == batched_ndim - 1:
+            return (x.shape[0], *(1 for _ in x.shape[1:]))
+        return _by_channel(x)
+
+    return shape
+
+
+def _rule(
+    kind: str,
+    mask_shape: Callable[[Tensor], tuple[int, ...]],
+    apply: Callable[[Tensor, Tensor, float], Tensor],
+    *,
+    has_inplace: bool,
+) -> Rule:
+    """Make the rule for one function ``f(input, p, training[, inplace])``."""
+
+    def rule(
+        current: Pass, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        x, p = _input_and_rate(args, kwargs)
+        # The inactive call raises torch's own errors for a bad rate or a bad number of dimensions.
+        if has_inplace:
+            func(x, p, False, False)
+        return current.drop(x, p, kind, mask_shape(x), apply)
+
+    return rule
+
+
+def _input_and_rate(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, float]:
+    """Return the first two parameters of any dropout function, by position or by name."""
+    x = args[0] if args else kwargs["input"]
+    return x, float(args[1] if len(args) > 1 else kwargs.get("p", 0.5))
+
+
+def _dropout_rules() -> dict[Callable[..., Any], Rule]:
+    rules: dict[Callable[..., Any], Rule] = {
+        F.dropout: _rule("dropout", _elementwise, _scaled, has_inplace=True),
+        F.dropout1d: _rule("dropout1d", _by_channel_of(3), _scaled, has_inplace=True),
+        # A 3-D input of dropout2d is read as (N, C, L), as torch documents.
+        F.dropout2d: _rule("dropout2d", _by_channel, _scaled, has_inplace=True),
+        F.dropout3d: _rule("dropout3d", _by_channel_of(5), _scaled, has_inplace=True),
+        F.alpha_dropout: _rule("alpha_dropout", _elementwise, _alpha, has_inplace=True),
+        F.feature_alpha_dropout: _rule(
+            "feature_alpha_dropout", _by_channel, _alpha, has_inplace=True
+        ),
+    }
+    low_level = {
+        "dropout": (_elementwise, _scaled),
+        "feature_dropout": (_by_channel, _scaled),
+        "alpha_dropout": (_elementwise, _alpha),
+        "feature_alpha_dropout": (_by_channel, _alpha),
+    }
+    for kind, (mask_shape, apply) in low_level.items():
+        for name in (kind, f"{kind}_"):
+            rules[getattr(torch, name)] = _rule(kind, mask_shape, apply, has_inplace=False)
+    return rules
+
+
+RULES: Mapping[Callable[..., Any], Rule] = _dropout_rules()

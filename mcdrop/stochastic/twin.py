@@ -1,0 +1,98 @@
+"""A structural copy of a model that shares its weights, so that the model itself is never touched.
+
+Flags, hooks and names are set on the copy. Parameters are shared, so the copy costs no memory and
+sees every weight as it is now; buffers are cloned, so that a forward pass that updates one in
+place leaves the original's alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections import OrderedDict, deque
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["structural_copy"]
+
+_CONTAINERS = (list, tuple, set, dict, OrderedDict, deque)
+
+
+def structural_copy(
+    model: nn.Module, *, device: torch.device | None = None, dtype: torch.dtype | None = None
+) -> nn.Module:
+    """Copy the tree of modules, sharing parameters and everything that is not part of the tree.
+
+    Args:
+        model: Any module; it is only read.
+        device: Where the copy's tensors live; None leaves them where they are.
+        dtype: Floating point type of the copy's tensors; None leaves it.
+
+    Returns:
+        A module of the same class in eval mode. Lists, dicts, bound methods and partial functions
+        held as attributes point into the copy; tied weights stay tied.
+    """
+    memo: dict[int, Any] = {}
+    with torch.no_grad():
+        copy = _module(model, memo, device, dtype)
+    for module in copy.modules():
+        module.__dict__["training"] = False
+    return copy
+
+
+def _module(
+    module: nn.Module, memo: dict[int, Any], device: torch.device | None, dtype: torch.dtype | None
+) -> nn.Module:
+    """Copy one module and, through its attributes, the modules below it."""
+    if id(module) in memo:
+        return memo[id(module)]
+    copy = object.__new__(type(module))
+    memo[id(module)] = copy
+    state = dict(module.__dict__)
+    # Module.compile() stores a compiled call of the original here.
+    state.pop("_compiled_call_impl", None)
+
+    copy.__dict__.update({k: _attribute(v, memo, device, dtype) for k, v in state.items()})
+    copy.__dict__["_compiled_call_impl"] = None
+    return copy
+
+
+def _tensor(value: Tensor, device: torch.device | None, dtype: torch.dtype | None) -> Tensor:
+    """Share a parameter, clone a buffer, and move either where the copy is to live."""
+    target = dtype if dtype is not None and value.is_floating_point() else None
+    moved = value.to(device=device, dtype=target)
+    if not isinstance(value, nn.Parameter):
+        return value.detach().clone() if moved is value else moved
+    if moved is value:
+        return value
+    return nn.Parameter(moved.detach(), requires_grad=value.requires_grad)
+
+
+def _attribute(
+    value: Any, memo: dict[int, Any], device: torch.device | None, dtype: torch.dtype | None
+) -> Any:
+    """Copy what may lead to modules; share everything else."""
+    again = functools.partial(_attribute, memo=memo, device=device, dtype=dtype)
+    if isinstance(value, nn.Module):
+        return _module(value, memo, device, dtype)
+    if isinstance(value, types.MethodType) and isinstance(value.__self__, nn.Module):
+        return types.MethodType(value.__func__, again(value.__self__))
+    if type(value) is functools.partial:
+        arguments = {name: again(item) for name, item in value.keywords.items()}
+        return functools.partial(again(value.func), *map(again, value.args), **arguments)
+    if not isinstance(value, Tensor) and type(value) not in _CONTAINERS:
+        return value
+    if id(value) not in memo:
+        if isinstance(value, Tensor):
+            memo[id(value)] = _tensor(value, device, dtype)
+            return memo[id(value)]
+        if isinstance(value, dict):
+            copied: Any = type(value)()
+            memo[id(value)] = copied
+            copied.update({key: again(item) for key, item in value.items()})
+        else:
+            copied = type(value)(map(again, value))
+            memo[id(value)] = copied
+    return memo[id(value)]

@@ -1,0 +1,386 @@
+"""The public entry: wrap a model, draw stochastic passes, predict with uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal, TypedDict, overload
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Unpack
+
+from mcdrop.engine.inputs import Batch
+from mcdrop.engine.outputs import Select
+from mcdrop.engine.sampler import Sampler, check_count
+from mcdrop.errors import RangeError, UnsupportedError
+from mcdrop.prediction.accumulate import (
+    ClassificationAccumulator,
+    RegressionAccumulator,
+    SampleAccumulator,
+    joined,
+)
+from mcdrop.prediction.classification import ClassificationPrediction
+from mcdrop.prediction.likelihoods import Outputs
+from mcdrop.prediction.regression import RegressionPrediction
+from mcdrop.stochastic.sites import DropoutSite
+
+__all__ = ["MCDropout", "predict_with_uncertainty", "wrap"]
+
+Task = Literal["regression", "classification", "binary"]
+
+
+class Options(TypedDict, total=False):
+    """The options of `MCDropout.predict_with_uncertainty` besides `task`; see there."""
+
+    n_samples: int
+    outputs: Outputs
+    select: Select
+    noise_std: float | Tensor | None
+    keep_samples: bool
+    seed: int | None
+    batch_size: int | None
+    sample_chunk: int | None
+    device: str | torch.device | None
+    dtype: torch.dtype | None
+    progress: bool
+
+
+def wrap(model: nn.Module, p: float | Mapping[str, float] | None = None) -> MCDropout:
+    """Make a Monte Carlo dropout sampler of a trained model, without changing the model.
+
+    Args:
+        model: Any module with dropout; it may be in train or eval mode and stays as it is.
+        p: Overrides every dropout rate (a float in [0, 1)), or some (a mapping from the site
+            names that ``mc.sites(x)`` lists). None keeps the model's own.
+
+    Returns:
+        An `MCDropout` that shares the model's weights.
+
+    Raises:
+        UnsupportedError: If `model` is not a module that can be sampled.
+        RangeError: If a rate lies outside [0, 1).
+
+    Source:
+        Gal & Ghahramani (2016), "Dropout as a Bayesian approximation".
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 1))
+        >>> prediction = wrap(net).predict_with_uncertainty(torch.zeros(5, 3), seed=0)
+        >>> prediction.mean.shape, prediction.n_samples
+        (torch.Size([5, 1]), 100)
+    """
+    return MCDropout(model, p)
+
+
+class MCDropout(nn.Module):
+    """A model whose dropout stays random at inference, while everything else is in eval mode.
+
+    It shares the model's weights: train, load or move the model and the sampler follows. The
+    model itself is only read: predictions run on a structural copy, and dropout calls are
+    answered in the calling thread alone.
+
+    Attributes:
+        model: The wrapped model.
+        rates: Dropout rates by site name; the key "" overrides all.
+    """
+
+    def __init__(self, model: nn.Module, p: float | Mapping[str, float] | None = None) -> None:
+        super().__init__()
+        _check_model(model)
+        self.rates = _rates(p)
+        self.model = model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run one stochastic pass, with new masks each time; gradients flow as in the model.
+
+        Args:
+            *args: What the model takes.
+            **kwargs: What the model takes.
+
+        Returns:
+            What the model returns.
+
+        Raises:
+            NoDropoutError: If the model did not call dropout.
+        """
+        return Sampler("MCDropout", self.model, self.rates).one_pass(Batch(args, kwargs, None))
+
+    def sites(self, inputs: Any) -> tuple[DropoutSite, ...]:
+        """List the dropout calls of one pass, in order.
+
+        Args:
+            inputs: As for `predict_with_uncertainty`; only the first batch is used.
+
+        Returns:
+            One `DropoutSite` per call; empty if the model calls none.
+
+        Example:
+            >>> net = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+            >>> [(site.name, site.p, site.shape) for site in wrap(net).sites(torch.zeros(5, 3))]
+            [('1', 0.2, (5, 8))]
+        """
+        return Sampler("sites", self.model, self.rates).sites(inputs)
+
+    def sample(
+        self,
+        inputs: Any,
+        n_samples: int = 100,
+        *,
+        select: Select = None,
+        seed: int | None = None,
+        batch_size: int | None = None,
+        sample_chunk: int | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        progress: bool = False,
+    ) -> Tensor:
+        """Draw stochastic passes and keep them all.
+
+        Args:
+            inputs: As for `predict_with_uncertainty`.
+            n_samples: Number of passes, S >= 1.
+            select: Which tensor of the output to keep, if the model returns several.
+            seed: Same seed, same numbers; None draws one from the operating system.
+            batch_size: Rows per forward call; None passes the inputs on whole.
+            sample_chunk: Passes per vectorised call; None chooses.
+            device: Where to run; None for where the model is.
+            dtype: Floating point type to run in; None for the model's.
+            progress: Show a progress bar on standard error.
+
+        Returns:
+            The model's output of every pass, (S, N, ...), on the device of the passes.
+
+        Raises:
+            NoDropoutError: If nothing in the model became random.
+            NonFiniteError: If an output holds NaN or infinity.
+            OutputError: If the output is not one tensor and `select` does not pick one.
+        """
+        check_count("sample", "n_samples", n_samples, 1)
+        sampler = Sampler(
+            "sample",
+            self.model,
+            self.rates,
+            select=select,
+            seed=seed,
+            batch_size=batch_size,
+            sample_chunk=sample_chunk,
+            device=device,
+            dtype=dtype,
+            progress=progress,
+        )
+        parts, _ = sampler.run(inputs, n_samples, lambda row: SampleAccumulator("sample", row))
+        return torch.cat(parts, dim=1)
+
+    @overload
+    def predict_with_uncertainty(
+        self, inputs: Any, *, task: Literal["regression"] = "regression", **options: Unpack[Options]
+    ) -> RegressionPrediction: ...
+
+    @overload
+    def predict_with_uncertainty(
+        self,
+        inputs: Any,
+        *,
+        task: Literal["classification", "binary"],
+        **options: Unpack[Options],
+    ) -> ClassificationPrediction: ...
+
+    def predict_with_uncertainty(
+        self,
+        inputs: Any,
+        *,
+        n_samples: int = 100,
+        task: Task = "regression",
+        outputs: Outputs = "logits",
+        select: Select = None,
+        noise_std: float | Tensor | None = None,
+        keep_samples: bool = False,
+        seed: int | None = None,
+        batch_size: int | None = None,
+        sample_chunk: int | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        progress: bool = False,
+    ) -> RegressionPrediction | ClassificationPrediction:
+        """Predict with Monte Carlo dropout: the mean over passes and how far passes differ.
+
+        Args:
+            inputs: Tensor, ndarray or DataFrame (one argument of the model), tuple (positional
+                arguments), dict (keyword arguments), Dataset or DataLoader (of inputs, or of
+                (inputs, targets) pairs, whose targets are left out).
+            n_samples: Number of stochastic passes, S >= 2.
+            task: "regression" (real outputs), "classification" (one score per class along
+                dimension 1) or "binary" (one score per row for class 1).
+            outputs: For classification: what the model returns, "logits", "probs" or "log_probs".
+            select: Which tensor of the output is the prediction, if the model returns several: a
+                key, an index, an attribute or a callable.
+            noise_std: For regression: standard deviation of the observation noise, units of y, a
+                number or one per output; None leaves `aleatoric_variance` zero.
+            keep_samples: Keep all passes, for mixture densities and intervals; memory then grows
+                with S.
+            seed: Same seed, same numbers; None draws one from the operating system.
+            batch_size: Rows per forward call; None passes the inputs on whole.
+            sample_chunk: Passes per vectorised call; None chooses.
+            device: Where to run; None for where the model is.
+            dtype: Floating point type to run in; None for the model's.
+            progress: Show a progress bar on standard error.
+
+        Returns:
+            A `RegressionPrediction` or a `ClassificationPrediction`, rows in input order, on the
+            device of the passes.
+
+        Raises:
+            NoDropoutError: If nothing in the model became random.
+            NonFiniteError: If an output holds NaN or infinity; the text names the rows.
+            OutputError: If the output is not what `select` and `outputs` say.
+            ShapeError: If the inputs have no rows, or the output does not fit the task.
+            RangeError: If an option lies outside its range.
+
+        Source:
+            Gal & Ghahramani (2016); Gal (2016), chapter 3.
+        """
+        name = "predict_with_uncertainty"
+        check_count(name, "n_samples", n_samples, 2)
+        _check_choice(name, "task", task, ("regression", "classification", "binary"))
+        _check_choice(name, "outputs", outputs, ("logits", "probs", "log_probs"))
+        sampler = Sampler(
+            name,
+            self.model,
+            self.rates,
+            select=select,
+            seed=seed,
+            batch_size=batch_size,
+            sample_chunk=sample_chunk,
+            device=device,
+            dtype=dtype,
+            progress=progress,
+        )
+        if task == "regression":
+            noise = _noise(name, noise_std)
+            regressions, run = sampler.run(
+                inputs, n_samples, lambda row: RegressionAccumulator(name, row, noise, keep_samples)
+            )
+            return replace(joined(regressions), run=run)
+        if noise_std is not None:
+            raise RangeError.of(
+                name, "noise_std", f"be None for task={task!r}", noise_std, "Leave it out"
+            )
+        binary = task == "binary"
+        classifications, run = sampler.run(
+            inputs,
+            n_samples,
+            lambda row: ClassificationAccumulator(name, row, outputs, binary, keep_samples),
+        )
+        return replace(joined(classifications), run=run)
+
+
+@overload
+def predict_with_uncertainty(
+    model: nn.Module,
+    inputs: Any,
+    *,
+    p: float | Mapping[str, float] | None = None,
+    task: Literal["regression"] = "regression",
+    **options: Unpack[Options],
+) -> RegressionPrediction: ...
+
+
+@overload
+def predict_with_uncertainty(
+    model: nn.Module,
+    inputs: Any,
+    *,
+    p: float | Mapping[str, float] | None = None,
+    task: Literal["classification", "binary"],
+    **options: Unpack[Options],
+) -> ClassificationPrediction: ...
+
+
+def predict_with_uncertainty(
+    model: nn.Module,
+    inputs: Any,
+    *,
+    p: float | Mapping[str, float] | None = None,
+    task: Task = "regression",
+    **options: Unpack[Options],
+) -> RegressionPrediction | ClassificationPrediction:
+    """Wrap a model and predict in one call.
+
+    Args:
+        model: As for `wrap`.
+        inputs: As for `MCDropout.predict_with_uncertainty`.
+        p: As for `wrap`.
+        task: As for `MCDropout.predict_with_uncertainty`.
+        **options: As for `MCDropout.predict_with_uncertainty`.
+
+    Returns:
+        What `MCDropout.predict_with_uncertainty` returns.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 2))
+        >>> predict_with_uncertainty(net, torch.ones(4, 3), task="classification").probs.shape
+        torch.Size([4, 2])
+    """
+    mc = wrap(model, p)
+    if task == "regression":
+        return mc.predict_with_uncertainty(inputs, task=task, **options)
+    return mc.predict_with_uncertainty(inputs, task=task, **options)
+
+
+def _check_model(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise UnsupportedError.of(
+            "wrap",
+            "model",
+            "be a torch.nn.Module",
+            f"{type(model).__name__}",
+            "Pass the trained model itself",
+        )
+    scripted = [name or "model" for name, m in model.named_modules() if _is_scripted(m)]
+    if scripted:
+        raise UnsupportedError.of(
+            "wrap",
+            "model",
+            "run as Python code, where its dropout can be seen",
+            f"TorchScript in {', '.join(scripted[:5])}",
+            "Wrap the original module, or a torch.export program",
+        )
+
+
+def _is_scripted(module: nn.Module) -> bool:
+    return isinstance(module, torch.jit.ScriptModule)
+
+
+def _rates(p: float | Mapping[str, float] | None) -> dict[str, float]:
+    """Return the overriding rates by site name; the key "" stands for all sites."""
+    if p is None:
+        return {}
+    rates = dict(p) if isinstance(p, Mapping) else {"": p}
+    for rate in rates.values():
+        if not isinstance(rate, int | float) or not 0 <= rate < 1:
+            raise RangeError.of("wrap", "p", "lie in [0, 1)", repr(rate), "Pass dropout rates")
+    return {name: float(rate) for name, rate in rates.items()}
+
+
+def _check_choice(function: str, argument: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise RangeError.of(
+            function, argument, f"be one of {choices}", repr(value), "Choose one of these"
+        )
+
+
+def _noise(function: str, noise_std: float | Tensor | None) -> Tensor | None:
+    """Return the noise as a tensor, a number or one value per output."""
+    if noise_std is None:
+        return None
+    noise = torch.as_tensor(noise_std, dtype=torch.float64)
+    if not bool(((noise > 0) & noise.isfinite()).all()):
+        raise RangeError.of(
+            function,
+            "noise_std",
+            "be a positive number, or one per output",
+            noise_std,
+            "Pass the standard deviation of the observation noise in units of y",
+        )
+    return noise

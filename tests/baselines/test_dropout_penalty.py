@@ -1,0 +1,42 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from mcdrop.baselines import equivalent_ridge_penalty
+from mcdrop.errors import RangeError
+
+
+def expected_dropout_loss(X, y, w, p):
+    """Slow oracle: the squared loss averaged over all 2^D masks of each row."""
+    total = 0.0
+    for x, target in zip(X, y, strict=True):
+        for mask in itertools.product([0, 1], repeat=len(x)):
+            kept = np.array(mask)
+            weight = np.prod(np.where(kept, 1 - p, p))
+            total += weight * (target - w @ (x * kept / (1 - p))) ** 2
+    return total
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.9])
+def test_input_dropout_in_expectation_is_ridge_with_this_penalty(p):
+    rng = np.random.default_rng(0)
+    X, y, w = rng.normal(size=(5, 4)), rng.normal(size=5), rng.normal(size=4)
+    penalty = equivalent_ridge_penalty(X, p)
+    ridge_loss = np.sum((y - X @ w) ** 2) + (penalty.numpy() * w**2).sum()
+    assert expected_dropout_loss(X, y, w, p) == pytest.approx(ridge_loss, rel=1e-12)
+
+
+def test_standardised_features_give_plain_ridge():
+    X = torch.randn(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    X = (X - X.mean(0)) / X.std(0, correction=0)
+    torch.testing.assert_close(
+        equivalent_ridge_penalty(X, 0.2), torch.full((3,), 50 * 0.25, dtype=torch.float64)
+    )
+
+
+@pytest.mark.parametrize("p", [1.0, -0.1, float("nan")])
+def test_rate_outside_the_unit_interval_is_refused(p):
+    with pytest.raises(RangeError, match=r"expected `p` to lie in \[0, 1\), but got"):
+        equivalent_ridge_penalty([[1.0]], p)

@@ -1,0 +1,131 @@
+"""Every kind of input gives the same prediction; what cannot be read is refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+import mcdrop
+
+X = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(10)
+
+
+class TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.drop = nn.Linear(3, 2), nn.Dropout(0.5)
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.linear(self.drop(a) + b)
+        return out
+
+
+class Rows(Dataset[torch.Tensor]):
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return X[index]
+
+
+NET = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 2))
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        X.numpy(),
+        X.numpy().astype(np.float64),
+        pd.DataFrame(X.numpy().astype(np.float64)),
+        (X,),
+        {"input": X},
+        Rows(),
+        TensorDataset(X),
+        TensorDataset(X, Y),
+        DataLoader(Rows(), batch_size=10),
+        DataLoader(TensorDataset(X, Y), batch_size=10),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_all_kinds_of_inputs_give_the_same_prediction(inputs: Any) -> None:
+    mc = mcdrop.wrap(NET)
+    expected = mc.predict_with_uncertainty(X, seed=0)
+    found = mc.predict_with_uncertainty(inputs, seed=0)
+    torch.testing.assert_close(found.mean, expected.mean)
+    torch.testing.assert_close(found.epistemic_variance, expected.epistemic_variance)
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, 4, 10, 11])
+def test_batches_cover_every_row_once_and_in_order(n_rows: int) -> None:
+    identity = nn.Dropout(0.5)
+    x = torch.arange(1.0, 11.0).unsqueeze(1)
+    found = mcdrop.wrap(identity).sample(x, 200, seed=0, batch_size=n_rows)
+    assert found.shape == (200, 10, 1)
+    assert torch.equal(found.amax(dim=0), 2 * x)
+
+
+def test_data_loader_batches_are_joined_in_order() -> None:
+    loader = DataLoader(TensorDataset(X, Y), batch_size=3)
+    prediction = mcdrop.wrap(NET).predict_with_uncertainty(loader, n_samples=4000, seed=0)
+    with torch.no_grad():
+        exact = NET.eval()(X)
+    assert prediction.mean.shape == (10, 2)
+    assert bool(((prediction.mean - exact).abs() < 5 * prediction.mcse).all())
+
+
+def test_tuples_are_positional_and_dicts_are_keywords() -> None:
+    mc = mcdrop.wrap(TwoInputs())
+    a = mc.sample((X, 2 * X), 5, seed=0)
+    b = mc.sample({"b": 2 * X, "a": X}, 5, seed=0)
+    pairs = DataLoader(TensorDataset(X, Y.float().unsqueeze(1).expand(10, 3)), batch_size=5)
+    assert torch.equal(a, b)
+    with pytest.raises(mcdrop.UnsupportedError, match=r"items of 2 for a model that takes 2"):
+        mc.sample(pairs, 5)
+
+
+def test_numbers_from_numpy_take_the_type_of_the_model() -> None:
+    net = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)).double()
+    assert mcdrop.wrap(net).sample(X.numpy(), 2).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "error", "text"),
+    [
+        (X[:0], {}, mcdrop.ShapeError, "`inputs` to have at least one row"),
+        (X.tolist(), {}, mcdrop.UnsupportedError, "got list. Convert it to a tensor"),
+        ((), {}, mcdrop.UnsupportedError, "`inputs` to hold at least one tensor"),
+        (
+            pd.DataFrame({"a": ["x"], "b": [1]}),
+            {},
+            mcdrop.UnsupportedError,
+            "columns of type object",
+        ),
+        (DataLoader(TensorDataset(X)), {"batch_size": 2}, mcdrop.RangeError, "`batch_size` to be"),
+        (X, {"batch_size": 0}, mcdrop.RangeError, "`batch_size` to be an integer of at least 1"),
+        (X, {"n_samples": 1}, mcdrop.RangeError, "`n_samples` to be an integer of at least 2"),
+        (X, {"n_samples": 2.5}, mcdrop.RangeError, "but got 2.5"),
+        (X, {"seed": -1}, mcdrop.RangeError, "`seed` to be an integer of at least 0"),
+        (X, {"task": "clustering"}, mcdrop.RangeError, "`task` to be one of"),
+        (X, {"noise_std": 0.0}, mcdrop.RangeError, "`noise_std` to be a positive number"),
+        (X, {"noise_std": 1.0, "task": "classification"}, mcdrop.RangeError, "None for task"),
+    ],
+)
+def test_bad_inputs_and_options_are_refused_by_name(
+    inputs: Any, options: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        mcdrop.wrap(NET).predict_with_uncertainty(inputs, **options)
+
+
+def test_arrays_that_disagree_on_rows_are_not_split() -> None:
+    mc = mcdrop.wrap(TwoInputs())
+    assert mc.sample((X, X[:1]), 3).shape == (3, 10, 2)
+    with pytest.raises(mcdrop.ShapeError, match="agree on dimension 0, to be split by batch_size"):
+        mc.sample((X, X[:1]), 3, batch_size=5)

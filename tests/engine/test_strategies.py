@@ -1,0 +1,165 @@
+"""Which strategy runs, what `run` says about it, and that nothing is computed or kept twice."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+
+import mcdrop
+from mcdrop.engine.moments import Moments
+
+X = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+
+
+class InPlaceWrite(nn.Module):
+    """Writes a dropped-out tensor into a fresh one: vmap cannot batch it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = torch.zeros_like(x)
+        out[:, :2] = self.drop(x)[:, :2]
+        return out
+
+
+class Branch(nn.Module):
+    """Chooses its path from dropped-out values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.drop(x)
+        return x if x.sum().item() > 0 else -x
+
+
+class Inconstant(nn.Module):
+    """Answers differently each time it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(4, 4)
+        self.drop = nn.Dropout(0.5)
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.drop(self.body(x)) * self.calls
+
+
+class LateFailure(nn.Module):
+    """Can be batched, unless the rows are negative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        positive = x.sum().item() > 0
+        x = self.drop(x)
+        return x if positive else x * x.mean().item()
+
+
+class CountsCalls(nn.Module):
+    """Counts how often it runs, in a counter that copies share."""
+
+    def __init__(self, calls: Iterator[int]) -> None:
+        super().__init__()
+        self.calls = calls
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        next(self.calls)
+        return x
+
+
+@pytest.mark.parametrize("model", [InPlaceWrite(), Branch()])
+def test_what_vmap_cannot_batch_runs_sequentially_and_says_so(model: nn.Module) -> None:
+    prediction = mcdrop.wrap(model).predict_with_uncertainty(X, n_samples=50, seed=0)
+    assert prediction.run is not None
+    assert prediction.run.strategy == "sequential"
+    assert prediction.run.reason.startswith("the model cannot be batched over passes: ")
+    assert bool((prediction.epistemic_variance[:, :2] > 0).all())
+
+
+def test_a_model_that_differs_from_itself_is_not_vectorised() -> None:
+    prediction = mcdrop.wrap(Inconstant()).predict_with_uncertainty(X, n_samples=4, seed=0)
+    assert prediction.run is not None
+    assert prediction.run.strategy == "sequential"
+    assert "with every mask open, the output is off by" in prediction.run.reason
+
+
+def test_a_batch_that_cannot_be_batched_is_not_lost() -> None:
+    x = torch.cat([X.abs(), -X.abs()])
+    mc = mcdrop.wrap(LateFailure())
+    prediction = mc.predict_with_uncertainty(x, n_samples=20, seed=0, batch_size=8)
+    assert prediction.run is not None
+    assert prediction.run.strategy == "sequential"
+    assert "batch 1 could not be batched over passes" in prediction.run.reason
+    assert len(prediction) == 16
+
+
+def test_the_part_before_the_first_dropout_runs_once_per_chunk() -> None:
+    calls = itertools.count()
+    model = nn.Sequential(CountsCalls(calls), nn.Dropout(0.5), nn.Linear(4, 1))
+    prediction = mcdrop.wrap(model).predict_with_uncertainty(X, n_samples=100, sample_chunk=50)
+    assert prediction.run is not None
+    assert prediction.run.strategy == "vectorised"
+    # The plain model, the check with open masks, and two chunks of passes.
+    assert next(calls) == 4
+
+
+def test_run_tells_what_happened() -> None:
+    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 1))
+    run = mcdrop.wrap(model).predict_with_uncertainty(X, n_samples=30, seed=5, batch_size=3).run
+    assert run is not None
+    assert (run.seed, run.n_samples, run.batch_size, run.sample_chunk) == (5, 30, 3, 30)
+    assert (run.device, run.dtype, run.masks) == ("cpu", "float32", "independent")
+    assert run.reason == "with every mask open it reproduces model(x)"
+    assert [site.name for site in run.sites] == ["0"]
+    assert run.seconds > 0
+
+
+def test_seed_drawn_by_a_prediction_reproduces_it() -> None:
+    mc = mcdrop.wrap(nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 1)))
+    first = mc.predict_with_uncertainty(X)
+    assert first.run is not None
+    again = mc.predict_with_uncertainty(X, seed=first.run.seed)
+    assert torch.equal(first.mean, again.mean)
+    assert not torch.equal(first.mean, mc.predict_with_uncertainty(X).mean)
+
+
+@pytest.mark.parametrize("sizes", [[100], [1] * 100, [7, 50, 43]])
+def test_streamed_moments_equal_those_of_all_passes(sizes: list[int]) -> None:
+    passes = torch.randn(100, 5, generator=torch.Generator().manual_seed(1)) + 3
+    moments = Moments()
+    for chunk in passes.split(sizes):
+        moments.update(chunk)
+    torch.testing.assert_close(moments.mean, passes.double().mean(dim=0))
+    torch.testing.assert_close(moments.variance, passes.double().var(dim=0))
+
+
+def test_small_spread_around_a_large_mean_keeps_its_digits() -> None:
+    noise = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    passes = (1000 + 0.01 * noise).float()
+    moments = Moments()
+    for chunk in passes.split(10):
+        moments.update(chunk)
+    torch.testing.assert_close(moments.variance, passes.double().var(dim=0), rtol=1e-9, atol=0)
+
+
+def test_progress_goes_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    mc = mcdrop.wrap(nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 1)))
+    mc.sample(X, 10)
+    assert capfd.readouterr() == ("", "")
+    for options, total in (({}, "10/10"), ({"batch_size": 4}, "20/20")):
+        mc.sample(X, 10, progress=True, **options)
+        out, err = capfd.readouterr()
+        assert out == ""
+        assert total in err

@@ -1,0 +1,163 @@
+"""The numbers, against enumeration of all masks and against closed forms."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import mcdrop
+from mcdrop.engine.run import Strategy
+from mcdrop.engine.sampler import Sampler
+from mcdrop.prediction.accumulate import SampleAccumulator
+from tests.oracles import TinyNet, exact_classification, exact_mean_and_variance
+
+N_PASSES = 20_000
+X = torch.tensor([[0.3, -1.2, 0.7], [2.0, 0.5, -0.4], [-0.9, 0.1, 1.5], [0.0, 0.0, 0.0]])
+
+
+@pytest.mark.parametrize("p", [0.05, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("hidden", [3, 10])
+def test_moments_agree_with_all_masks_within_four_standard_errors(p: float, hidden: int) -> None:
+    net = TinyNet(3, hidden, 2, p, seed=hidden)
+    mean, variance = exact_mean_and_variance(net, X)
+    prediction = mcdrop.wrap(net).predict_with_uncertainty(
+        X, n_samples=N_PASSES, seed=0, keep_samples=True, dtype=torch.float64
+    )
+    assert prediction.samples is not None
+    error = np.abs(prediction.mean.numpy() - mean)
+    assert (error <= 4 * np.sqrt(variance / N_PASSES) + 1e-12).all()
+    # Var(s^2) = (m4 - s^4) / S, with the fourth moment taken from the passes themselves.
+    samples = prediction.samples.numpy()
+    fourth = ((samples - mean) ** 4).mean(axis=0)
+    spread = np.sqrt(np.maximum(fourth - variance**2, 0) / N_PASSES)
+    gap = np.abs(prediction.epistemic_variance.numpy() - variance)
+    # Masks realise the rate to 2^-17, hence the relative term.
+    assert (gap <= 4 * spread + 1e-3 * variance + 1e-12).all()
+
+
+@pytest.mark.parametrize("p", [0.2, 0.5])
+def test_entropies_and_votes_agree_with_all_masks(p: float) -> None:
+    net = TinyNet(3, 8, 3, p, seed=5)
+    exact = exact_classification(net, X)
+    prediction = mcdrop.wrap(net).predict_with_uncertainty(
+        X, n_samples=N_PASSES, seed=3, task="classification", dtype=torch.float64
+    )
+    probs_error = np.abs(prediction.probs.numpy() - exact["probs"])
+    assert (probs_error <= 4 * np.sqrt(exact["probs_variance"] / N_PASSES) + 1e-12).all()
+    entropy_error = np.abs(prediction.expected_entropy.numpy() - exact["expected_entropy"])
+    entropy_se = np.sqrt(exact["entropy_variance"] / N_PASSES)
+    assert (entropy_error <= 4 * entropy_se + 1e-12).all()
+    # Delta method: the predictive entropy moves by sum |dH/dp_c| times the error of p_c.
+    slope = np.abs(np.log(exact["probs"]) + 1)
+    predictive_se = (slope * np.sqrt(exact["probs_variance"] / N_PASSES)).sum(axis=1)
+    mutual_error = np.abs(prediction.mutual_information.numpy() - exact["mutual_information"])
+    assert (mutual_error <= 4 * (predictive_se + entropy_se) + 1e-12).all()
+    ratio = 1 - exact["votes"].max(axis=1)
+    ratio_se = np.sqrt(ratio * (1 - ratio) / N_PASSES)
+    assert (np.abs(prediction.variation_ratio.numpy() - ratio) <= 4 * ratio_se + 1e-12).all()
+
+
+@pytest.mark.parametrize("p", [0.004, 0.1, 0.5, 0.8])
+def test_linear_model_with_input_dropout_has_the_closed_form_variance(p: float) -> None:
+    linear = nn.Linear(6, 1).double()
+    x = torch.randn(5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    exact = p / (1 - p) * (linear.weight.detach() * x).square().sum(dim=1)
+    prediction = mcdrop.wrap(nn.Sequential(nn.Dropout(p), linear)).predict_with_uncertainty(
+        x, n_samples=N_PASSES, seed=2, keep_samples=True
+    )
+    assert prediction.samples is not None
+    centred = prediction.samples - linear(x).detach()
+    fourth = centred.pow(4).mean(dim=0).squeeze(1)
+    standard_error = ((fourth - exact.square()).clamp_min(0) / N_PASSES).sqrt()
+    error = (prediction.epistemic_variance.squeeze(1) - exact).abs()
+    assert bool((error <= 4 * standard_error + 1e-3 * exact).all())
+
+
+@pytest.mark.parametrize("strategy", ["vectorised", "sequential"])
+def test_alpha_dropout_keeps_mean_and_variance_of_standard_normal_input(
+    strategy: Strategy,
+) -> None:
+    x = torch.randn(200, 500, generator=torch.Generator().manual_seed(1))
+    out = passes(nn.AlphaDropout(0.2), x, 8, strategy)
+    # Over all 800,000 values the standard error of mean and variance is about 1.1e-3 and 2e-3;
+    # the input itself deviates by as much.
+    assert out.mean().item() == pytest.approx(0, abs=0.02)
+    assert out.var().item() == pytest.approx(1, abs=0.03)
+    saturated = (1 - 0.2) * (1 + 0.2 * 1.7580993408473766**2)
+    low = -1.7580993408473766 / math.sqrt(saturated) + (
+        1.7580993408473766 * 0.2 / math.sqrt(saturated)
+    )
+    dropped = torch.isclose(out, torch.tensor(low), atol=1e-4).float().mean().item()
+    assert dropped == pytest.approx(0.2, abs=0.005)
+
+
+def test_same_seed_gives_the_same_passes_in_both_strategies_and_any_chunking() -> None:
+    net = nn.Sequential(
+        nn.Linear(4, 33), nn.ReLU(), nn.Dropout(0.3), nn.Linear(33, 17), nn.Dropout(0.01)
+    )
+    x = torch.randn(9, 4)
+    reference = passes(net, x, 50, "vectorised")
+    for strategy, chunk in (("sequential", None), ("vectorised", 1), ("vectorised", 7)):
+        other = passes(net, x, 50, strategy, chunk)  # type: ignore[arg-type]
+        torch.testing.assert_close(other, reference, rtol=1e-5, atol=1e-6)
+    again = passes(net, x, 50, "vectorised")
+    assert torch.equal(again, reference)
+    assert not torch.equal(passes(net, x, 50, "vectorised", seed=1), reference)
+
+
+def test_rate_zero_reproduces_the_plain_model_exactly() -> None:
+    net = TinyNet(3, 8, 2, 0.5).eval()
+    mc = mcdrop.wrap(net, p=0.0)
+    assert torch.equal(mc(X), net(X))
+
+
+def test_overridden_rate_is_the_rate_of_the_variance() -> None:
+    linear = nn.Linear(6, 1).double()
+    x = torch.ones(1, 6, dtype=torch.float64)
+    model = nn.Sequential(nn.Dropout(0.5), linear)
+    for rates in (0.1, {"0": 0.1}):
+        prediction = mcdrop.wrap(model, p=rates).predict_with_uncertainty(
+            x, n_samples=N_PASSES, seed=0
+        )
+        exact = 0.1 / 0.9 * linear.weight.detach().square().sum().item()
+        assert prediction.epistemic_variance.item() == pytest.approx(exact, rel=0.06)
+
+
+def test_monte_carlo_standard_error_covers_the_exact_mean() -> None:
+    net = TinyNet(3, 6, 1, 0.4, seed=9)
+    mean, _ = exact_mean_and_variance(net, X)
+    hits = []
+    for seed in range(200):
+        prediction = mcdrop.wrap(net).predict_with_uncertainty(X[:1], n_samples=64, seed=seed)
+        gap = abs(prediction.mean.item() - mean[0, 0])
+        hits.append(gap <= 1.96 * prediction.mcse.item())
+    # 95 % nominal, binomial standard error 1.5 % over 200 repetitions; S = 64 is nearly normal.
+    assert 0.89 <= np.mean(hits) <= 0.99
+
+
+@pytest.mark.parametrize("task", ["classification", "binary"])
+def test_identity_of_entropies(task: Literal["classification", "binary"]) -> None:
+    net = TinyNet(3, 8, 4 if task == "classification" else 1, 0.5, seed=2)
+    prediction = mcdrop.wrap(net).predict_with_uncertainty(X, task=task, seed=0)
+    total = prediction.expected_entropy + prediction.mutual_information
+    torch.testing.assert_close(prediction.predictive_entropy, total, rtol=1e-6, atol=1e-7)
+    assert bool((prediction.mutual_information >= 0).all())
+
+
+def passes(
+    model: nn.Module,
+    x: torch.Tensor,
+    n: int,
+    strategy: Strategy,
+    chunk: int | None = None,
+    seed: int = 0,
+) -> torch.Tensor:
+    sampler = Sampler("sample", model, {}, seed=seed, sample_chunk=chunk, strategy=strategy)
+    parts, run = sampler.run(x, n, lambda row: SampleAccumulator("sample", row))
+    assert run.strategy == strategy
+    return torch.cat(parts, dim=1)
