@@ -34,8 +34,8 @@ def train(
     """A two-layer network with dropout, trained by Adam with weight decay."""
     torch.manual_seed(0)
     net = nn.Sequential(
-        nn.Linear(X.shape[1], 128), nn.ReLU(), nn.Dropout(0.2),
-        nn.Linear(128, 128), nn.ReLU(), nn.Dropout(0.2), nn.Linear(128, n_outputs),
+        nn.Linear(X.shape[1], 64), nn.ReLU(), nn.Dropout(0.4),
+        nn.Linear(64, 64), nn.ReLU(), nn.Dropout(0.4), nn.Linear(64, n_outputs),
     )  # fmt: skip
     adam = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-2)
     for _ in track(range(epochs), label):
@@ -92,7 +92,7 @@ def classification(epochs: int) -> mcdrop.CalibrationReport:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(), help="folder for the reports")
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args()
     for name, make in (("regression", regression), ("classification", classification)):
         report = make(options.epochs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypedDict, overload
 
@@ -46,13 +46,20 @@ class Options(TypedDict, total=False):
     progress: bool
 
 
-def wrap(model: nn.Module, p: float | Mapping[str, float] | None = None) -> MCDropout:
+def wrap(
+    model: nn.Module,
+    p: float | Mapping[str, float] | None = None,
+    stochastic: Iterable[type[nn.Module] | str] = (),
+) -> MCDropout:
     """Make a Monte Carlo dropout sampler of a trained model, without changing the model.
 
     Args:
         model: Any module with dropout; it may be in train or eval mode and stays as it is.
         p: Overrides every dropout rate (a float in [0, 1)), or some (a mapping from the site
             names that ``mc.sites(x)`` lists). None keeps the model's own.
+        stochastic: Further modules, by type or name, whose own `training` flag gates random
+            numbers that they draw themselves. DropPath, StochasticDepth and attention layers
+            that pass a rate of zero in eval mode are found without it.
 
     Returns:
         An `MCDropout` that shares the model's weights.
@@ -70,7 +77,7 @@ def wrap(model: nn.Module, p: float | Mapping[str, float] | None = None) -> MCDr
         >>> prediction.mean.shape, prediction.n_samples
         (torch.Size([5, 1]), 100)
     """
-    return MCDropout(model, p)
+    return MCDropout(model, p, stochastic)
 
 
 class MCDropout(nn.Module):
@@ -83,12 +90,19 @@ class MCDropout(nn.Module):
     Attributes:
         model: The wrapped model.
         rates: Dropout rates by site name; the key "" overrides all.
+        stochastic: Further modules whose `training` flag gates their randomness.
     """
 
-    def __init__(self, model: nn.Module, p: float | Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        p: float | Mapping[str, float] | None = None,
+        stochastic: Iterable[type[nn.Module] | str] = (),
+    ) -> None:
         super().__init__()
         _check_model(model)
         self.rates = _rates(p)
+        self.stochastic = tuple(stochastic)
         self.model = model
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -104,7 +118,7 @@ class MCDropout(nn.Module):
         Raises:
             NoDropoutError: If the model did not call dropout.
         """
-        return Sampler("MCDropout", self.model, self.rates).one_pass(Batch(args, kwargs, None))
+        return self._sampler("MCDropout").one_pass(Batch(args, kwargs, None))
 
     def sites(self, inputs: Any) -> tuple[DropoutSite, ...]:
         """List the dropout calls of one pass, in order.
@@ -120,7 +134,7 @@ class MCDropout(nn.Module):
             >>> [(site.name, site.p, site.shape) for site in wrap(net).sites(torch.zeros(5, 3))]
             [('1', 0.2, (5, 8))]
         """
-        return Sampler("sites", self.model, self.rates).sites(inputs)
+        return self._sampler("sites").sites(inputs)
 
     def sample(
         self,
@@ -157,10 +171,8 @@ class MCDropout(nn.Module):
             OutputError: If the output is not one tensor and `select` does not pick one.
         """
         check_count("sample", "n_samples", n_samples, 1)
-        sampler = Sampler(
+        sampler = self._sampler(
             "sample",
-            self.model,
-            self.rates,
             select=select,
             seed=seed,
             batch_size=batch_size,
@@ -244,10 +256,8 @@ class MCDropout(nn.Module):
         check_count(name, "n_samples", n_samples, 2)
         _check_choice(name, "task", task, ("regression", "classification", "binary"))
         _check_choice(name, "outputs", outputs, ("logits", "probs", "log_probs"))
-        sampler = Sampler(
+        sampler = self._sampler(
             name,
-            self.model,
-            self.rates,
             select=select,
             seed=seed,
             batch_size=batch_size,
@@ -273,6 +283,9 @@ class MCDropout(nn.Module):
             lambda row: ClassificationAccumulator(name, row, outputs, binary, keep_samples),
         )
         return replace(joined(classifications), run=run)
+
+    def _sampler(self, function: str, **options: Any) -> Sampler:
+        return Sampler(function, self.model, self.rates, stochastic=self.stochastic, **options)
 
 
 @overload

@@ -5,7 +5,7 @@ Masks depend only on the number of the pass, so both ways draw the same ones and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from mcdrop.engine.inputs import Batch
 from mcdrop.engine.outputs import Select, select_tensor
 from mcdrop.engine.run import Strategy
-from mcdrop.stochastic.live import LiveDropout, Pass, track_names
+from mcdrop.stochastic.live import LiveDropout, Pass
 from mcdrop.stochastic.masks import MaskSource, Span
-from mcdrop.stochastic.rules import RULES
+from mcdrop.stochastic.rules import LIVE, PLAIN
 from mcdrop.stochastic.sites import DropoutSite
+from mcdrop.stochastic.tracking import Tracker
 
 __all__ = ["CANNOT_BATCH", "PassRunner", "Plan"]
 
@@ -50,29 +51,38 @@ class PassRunner:
     Args:
         function: Public function to name in errors.
         twin: A structural copy of the model, in eval mode, that nobody else uses.
+        source: Where masks come from.
         select: Which tensor of the output is the prediction.
         rates: Dropout rates that override the model's.
+        stochastic: Module types and names whose own `training` flag gates their randomness.
 
     Attributes:
         sites: The dropout calls of the latest pass.
     """
 
     def __init__(
-        self, function: str, twin: nn.Module, select: Select, rates: Mapping[str, float]
+        self,
+        function: str,
+        twin: nn.Module,
+        source: MaskSource,
+        *,
+        select: Select,
+        rates: Mapping[str, float],
+        stochastic: Iterable[type[nn.Module] | str],
     ) -> None:
         self._function = function
         self._twin = twin
+        self._source = source
         self._select = select
         self._rates = rates
+        self._tracker = Tracker(function, twin, stochastic)
         self.sites: tuple[DropoutSite, ...] = ()
-        self._modules: list[tuple[str, nn.Module]] = []
-        track_names(twin, self._modules)
 
     def plan(self, batch: Batch) -> Plan:
         """Decide the strategy: vectorised if, with every mask open, it reproduces the model."""
-        plain = self._chosen(self._twin(*batch.args, **batch.kwargs))
+        plain = self._plain(batch)
         try:
-            opened = self.vectorised(None, batch, Span(count=2))
+            opened = self.vectorised(batch, Span(count=2), opened=True)
         except CANNOT_BATCH as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             reason = f"the model cannot be batched over passes: {lines[0]}"
@@ -82,44 +92,52 @@ class PassRunner:
                 reason = "with every mask open it reproduces model(x)"
                 return Plan("vectorised", reason, self.sites, plain)
             reason = f"batched over passes, with every mask open, the output is off by {difference}"
-        self.sequential(None, batch, Span())
+        self.one(batch, Span(), opened=True)
         return Plan("sequential", reason, self.sites, plain)
 
-    def vectorised(self, source: MaskSource | None, batch: Batch, span: Span) -> Tensor:
+    def vectorised(self, batch: Batch, span: Span, *, opened: bool = False) -> Tensor:
         """Run passes in one call; what comes before the first dropout is computed once.
 
         Args:
-            source: Where masks come from; None keeps every unit.
             batch: The rows.
             span: The passes.
+            opened: Keep every unit.
 
         Returns:
             Outputs, (span.count, n, ...).
         """
 
         def one(index: Tensor) -> Tensor:
-            current = Pass(source, self._rates, span, index)
-            return self._chosen(self._live(batch, current))
+            return self._chosen(self._live(batch, self._pass(span, opened, index)))
 
         index = torch.arange(span.count, device=batch.tensors()[0].device)
         outputs: Tensor = torch.func.vmap(one, randomness="error")(index)
         return outputs
 
-    def sequential(self, source: MaskSource | None, batch: Batch, span: Span) -> Tensor:
+    def sequential(self, batch: Batch, span: Span) -> Tensor:
         """Run passes one after the other; arguments and result as for `vectorised`."""
         numbers = range(span.first, span.first + span.count)
         spans = (Span(span.batch, number) for number in numbers)
-        return torch.stack([self._chosen(self.one(source, batch, each)) for each in spans])
+        return torch.stack([self._chosen(self.one(batch, each)) for each in spans])
 
-    def one(self, source: MaskSource | None, batch: Batch, span: Span) -> Any:
+    def one(self, batch: Batch, span: Span, *, opened: bool = False) -> Any:
         """Run one pass and return the model's output as it is."""
-        return self._live(batch, Pass(source, self._rates, span))
+        return self._live(batch, self._pass(span, opened, None))
+
+    def _pass(self, span: Span, opened: bool, index: Tensor | None) -> Pass:
+        return Pass(LIVE, self._source, opened, self._rates, span, index)
+
+    def _plain(self, batch: Batch) -> Tensor:
+        """Run the model as it is, without touching the caller's random state."""
+        self._tracker.begin(None)
+        with LiveDropout(Pass(PLAIN, self._source, True, {}, Span())):
+            output = self._twin(*batch.args, **batch.kwargs)
+        return self._chosen(output)
 
     def _live(self, batch: Batch, current: Pass) -> Any:
-        """Run the model once under the mode."""
-        self._modules.clear()
-        current.modules = self._modules
-        with LiveDropout(current, RULES):
+        """Run the model once with live dropout."""
+        self._tracker.begin(current)
+        with LiveDropout(current):
             output = self._twin(*batch.args, **batch.kwargs)
         self.sites = tuple(current.sites)
         return output

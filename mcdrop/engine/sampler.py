@@ -49,6 +49,7 @@ class Sampler:
         function: Public function to name in errors.
         model: The caller's model, only read.
         rates: Dropout rates by site name; the key "" overrides all.
+        stochastic: Module types and names whose own `training` flag gates their randomness.
         select: Which tensor of the output is the prediction.
         seed: Seed of the masks; None draws one from the operating system.
         batch_size: Rows per forward call, or None.
@@ -62,6 +63,7 @@ class Sampler:
     function: str
     model: nn.Module
     rates: Mapping[str, float]
+    stochastic: tuple[type[nn.Module] | str, ...] = ()
     select: Select = None
     seed: int | None = None
     batch_size: int | None = None
@@ -96,11 +98,10 @@ class Sampler:
         began = time.perf_counter()
         device = self._place()
         seed = secrets.randbits(62) if self.seed is None else self.seed
-        source = MaskSource(seed, device)
-        runner = self._runner(device)
+        runner = self._runner(seed, device)
         reader = self._reader(device)
         results: list[Result_co] = []
-        work = _Work(self, runner, source, n_samples)
+        work = _Work(self, runner, n_samples)
         first_row = 0
         n_batches = reader.count(inputs) if self.progress else None
         total = None if n_batches is None else n_batches * n_samples
@@ -117,8 +118,8 @@ class Sampler:
         """Run one pass and return the model's output as it is."""
         device = self._place()
         seed = secrets.randbits(62) if self.seed is None else self.seed
-        runner = self._runner(device)
-        output = runner.one(MaskSource(seed, device), batch, Span())
+        runner = self._runner(seed, device)
+        output = runner.one(batch, Span())
         self.check_rate_names(runner.sites)
         if not runner.sites:
             require_live(self.function, self.model, runner.sites)
@@ -129,8 +130,8 @@ class Sampler:
         device = self._place()
         with torch.no_grad():
             batch = next(iter(self._reader(device).batches(inputs)))
-            runner = self._runner(device)
-            runner.one(None, batch, Span())
+            runner = self._runner(0, device)
+            runner.one(batch, Span(), opened=True)
         self.check_rate_names(runner.sites)
         return runner.sites
 
@@ -154,9 +155,15 @@ class Sampler:
         tensors = (*self.model.parameters(), *self.model.buffers())
         return tensors[0].device if tensors else torch.device("cpu")
 
-    def _runner(self, device: torch.device) -> PassRunner:
-        twin = structural_copy(self.model, device=device, dtype=self.dtype)
-        return PassRunner(self.function, twin, self.select, self.rates)
+    def _runner(self, seed: int, device: torch.device) -> PassRunner:
+        return PassRunner(
+            self.function,
+            structural_copy(self.model, device=device, dtype=self.dtype),
+            MaskSource(seed, device),
+            select=self.select,
+            rates=self.rates,
+            stochastic=self.stochastic,
+        )
 
     def _reader(self, device: torch.device) -> InputReader:
         return InputReader(self.function, self.model, device, self.dtype, self.batch_size)
@@ -165,12 +172,9 @@ class Sampler:
 class _Work:
     """The passes of one prediction, batch after batch, with what was decided on the first."""
 
-    def __init__(
-        self, settings: Sampler, runner: PassRunner, source: MaskSource, n_samples: int
-    ) -> None:
+    def __init__(self, settings: Sampler, runner: PassRunner, n_samples: int) -> None:
         self._settings = settings
         self._runner = runner
-        self._source = source
         self._n_samples = n_samples
         self._plan: Plan | None = None
         self._strategy: Strategy = "sequential"
@@ -239,13 +243,13 @@ class _Work:
         """Run one chunk; what cannot be batched after all runs one pass at a time."""
         if self._strategy == "vectorised":
             try:
-                return self._runner.vectorised(self._source, batch, span)
+                return self._runner.vectorised(batch, span)
             except CANNOT_BATCH as error:
                 if self._settings.strategy == "vectorised":
                     raise
                 self._strategy = "sequential"
                 self._reason = f"batch {span.batch} could not be batched over passes: {error}"
-        return self._runner.sequential(self._source, batch, span)
+        return self._runner.sequential(batch, span)
 
     def _check_rows(self, batch: Batch, chunk: Tensor, number: int) -> None:
         """Refuse an output that does not have one row per input row where rows were split."""

@@ -1,33 +1,83 @@
 """Proper scores, calibration, selective prediction and out-of-distribution measures."""
 
 from mcdrop.metrics.bootstrap import Estimate, bootstrap, paired_bootstrap
-from mcdrop.metrics.calibration import expected_calibration_error
+from mcdrop.metrics.brier import BrierDecomposition, brier_decomposition
+from mcdrop.metrics.calibration import expected_calibration_error, maximum_calibration_error
 from mcdrop.metrics.classification import accuracy, brier_score, nll_categorical
 from mcdrop.metrics.crps import crps_ensemble, crps_normal, energy_score
+from mcdrop.metrics.error_rate import ErrorRateCurve, entropy_calibration_error, error_rate_curve
 from mcdrop.metrics.intervals import coverage, interval_score, interval_width, pinball_loss
+from mcdrop.metrics.ood import fpr_at_tpr, ood_aupr, ood_auroc
+from mcdrop.metrics.pit import pit, pit_mixture, pit_normal
+from mcdrop.metrics.quantile_calibration import (
+    QuantileCalibrationCurve,
+    quantile_calibration_curve,
+    quantile_calibration_error,
+)
 from mcdrop.metrics.regression import mae, nll_mixture, nll_normal, rmse, sharpness
 from mcdrop.metrics.reliability import ReliabilityCurve, reliability_curve
+from mcdrop.metrics.selective import (
+    RiskCoverageCurve,
+    augrc,
+    aurc,
+    risk_coverage_curve,
+    selective_risk,
+)
+from mcdrop.metrics.significance import HypothesisTest, pit_uniformity_test, spiegelhalter_test
+from mcdrop.metrics.smooth import smooth_calibration_error
+from mcdrop.metrics.spread import (
+    expected_normalized_calibration_error,
+    uncertainty_calibration_error,
+)
+from mcdrop.metrics.streaming import Streaming
 
 __all__ = [
+    "BrierDecomposition",
+    "ErrorRateCurve",
     "Estimate",
+    "HypothesisTest",
+    "QuantileCalibrationCurve",
     "ReliabilityCurve",
+    "RiskCoverageCurve",
+    "Streaming",
     "accuracy",
+    "augrc",
+    "aurc",
     "bootstrap",
+    "brier_decomposition",
     "brier_score",
     "coverage",
     "crps_ensemble",
     "crps_normal",
     "energy_score",
+    "entropy_calibration_error",
+    "error_rate_curve",
     "expected_calibration_error",
+    "expected_normalized_calibration_error",
+    "fpr_at_tpr",
     "interval_score",
     "interval_width",
     "mae",
+    "maximum_calibration_error",
     "nll_categorical",
     "nll_mixture",
     "nll_normal",
+    "ood_aupr",
+    "ood_auroc",
     "paired_bootstrap",
     "pinball_loss",
+    "pit",
+    "pit_mixture",
+    "pit_normal",
+    "pit_uniformity_test",
+    "quantile_calibration_curve",
+    "quantile_calibration_error",
     "reliability_curve",
+    "risk_coverage_curve",
     "rmse",
+    "selective_risk",
     "sharpness",
+    "smooth_calibration_error",
+    "spiegelhalter_test",
+    "uncertainty_calibration_error",
 ]

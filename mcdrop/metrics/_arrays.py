@@ -18,7 +18,7 @@ ArrayLike: TypeAlias = Array | Sequence[Any]
 Float64: TypeAlias = npt.NDArray[np.float64]
 
 # Arguments that do not decide the dtype of the result.
-_NOT_PREDICTIONS = frozenset({"y", "loss", "is_ood", "weights"})
+_NOT_PREDICTIONS = frozenset({"y", "loss", "is_error", "is_ood", "weights"})
 
 
 @dataclass(frozen=True)
@@ -106,17 +106,19 @@ def require_finite(function: str, *, axis: int = 0, **arrays: torch.Tensor) -> N
         )
 
 
-def require_same_shape(function: str, name: str, values: torch.Tensor, y: torch.Tensor) -> None:
-    """Require the shape of `y`; nothing is broadcast."""
+def require_same_shape(
+    function: str, name: str, values: torch.Tensor, y: torch.Tensor, *, to: str = "y"
+) -> None:
+    """Require the shape of `y`, which the caller knows as `to`; nothing is broadcast."""
     if values.shape == y.shape:
         return
     if values.shape == (*y.shape, 1):
         remedy = f"Drop the last axis: {name}.squeeze(-1)"
     elif y.shape == (*values.shape, 1):
-        remedy = "Drop the last axis of the targets: y.squeeze(-1)"
+        remedy = f"Drop the last axis of `{to}`: {to}.squeeze(-1)"
     else:
-        remedy = "Pass one value per target"
-    condition = f"have shape {shown(y.shape)} to match `y`"
+        remedy = f"Pass one value for each of `{to}`"
+    condition = f"have shape {shown(y.shape)} to match `{to}`"
     raise ShapeError.of(function, name, condition, shown(values.shape), remedy)
 
 
@@ -135,7 +137,7 @@ def require_passes(
     elif samples.shape[1:] == (*y.shape, 1):
         remedy = f"Drop the last axis: {name}.squeeze(-1)"
     elif y.ndim > 1 and (*samples.shape[1:], 1) == tuple(y.shape):
-        remedy = "Drop the last axis of the targets: y.squeeze(-1)"
+        remedy = "Drop the last axis of `y`: y.squeeze(-1)"
     else:
         remedy = "Put passes first, then one value per target"
     condition = f"have shape {want} to match `y`"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal
+from numbers import Integral
+from typing import Literal, cast
 
 import torch
 
@@ -42,15 +43,16 @@ def require_open_unit(function: str, argument: str, value: float) -> None:
         )
 
 
-def require_count(function: str, argument: str, value: int, *, least: int = 1) -> None:
-    """Require a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+def require_count(function: str, argument: str, value: object, *, least: int = 1) -> None:
+    """Require a whole number of at least `least`, Python's or NumPy's."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or int(cast(int, value)) < least:
         raise RangeError.of(
             function,
             argument,
             f"be a whole number of at least {least}",
             repr(value),
-            f"Pass {argument}={max(least, 15)}",
+            "Pass a larger whole number",
         )
 
 

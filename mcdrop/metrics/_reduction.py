@@ -30,6 +30,11 @@ class Reduction(Generic[R]):
     finish: Callable[[Float64], R]
     additive: bool = True
 
+    def fits(self, kept: Float64) -> bool:
+        """Whether what another batch kept can be added or joined."""
+        mine, other = self.kept.shape, kept.shape
+        return mine == other if self.additive else mine[:-1] == other[:-1]
+
     def result(self) -> R:
         """Finish the metric on the rows seen."""
         return self.finish(self.kept)

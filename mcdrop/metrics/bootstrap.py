@@ -88,7 +88,7 @@ def bootstrap(
         RangeError: If an option is outside its choices.
 
     Source:
-        Efron & Tibshirani (1993), chapters 13 and 14; Davison & Hinkley (1997), section 5.2.
+        Efron & Tibshirani (1993), chapters 13 and 14; Davison & Hinkley (1997).
 
     Example:
         >>> import numpy as np
@@ -137,7 +137,7 @@ def paired_bootstrap(
         RangeError: If an option is outside its choices.
 
     Source:
-        Efron & Tibshirani (1993), section 8.5.
+        Efron & Tibshirani (1993), chapter 8.
 
     Example:
         >>> import numpy as np

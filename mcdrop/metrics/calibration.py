@@ -88,7 +88,7 @@ def expected_calibration_error(
 
     Source:
         Naeini et al. (2015); Guo et al. (2017); class-wise: Kull et al. (2019); debiased:
-        Kumar, Liang & Ma (2019), section 5.
+        Kumar, Liang & Ma (2019).
 
     Example:
         >>> probs = [[0.75, 0.25], [0.75, 0.25], [0.75, 0.25], [0.75, 0.25]]

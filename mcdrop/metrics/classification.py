@@ -53,7 +53,7 @@ def accuracy(
         NonFiniteError: If an array holds NaN or infinity.
 
     Source:
-        Hastie, Tibshirani & Friedman (2009), section 2.4 (one minus the 0-1 loss).
+        Hastie, Tibshirani & Friedman (2009) (one minus the 0-1 loss).
 
     Example:
         >>> accuracy([[0.9, 0.1], [0.6, 0.4]], [0, 1])
@@ -82,7 +82,7 @@ def nll_categorical(probs: ArrayLike, y: ArrayLike, *, kind: Outcome = "multicla
         NonFiniteError: If an array holds NaN or infinity.
 
     Source:
-        Gneiting & Raftery (2007), section 3.1 (logarithmic score).
+        Gneiting & Raftery (2007) (logarithmic score).
 
     Example:
         >>> nll_categorical([[0.25, 0.75]], [0]).round(4)  # log 4

@@ -43,7 +43,8 @@ def crps_normal(mean: ArrayLike, std: ArrayLike, y: ArrayLike) -> Array:
         RangeError: If a standard deviation is negative.
 
     Source:
-        Gneiting et al. (2005), equation 5.
+        Gneiting et al. (2005), Calibrated probabilistic forecasting using ensemble model
+        output statistics.
 
     Example:
         >>> crps_normal([0.0], [1.0], [0.0]).round(4)  # (sqrt(2) - 1) / sqrt(pi)

@@ -52,7 +52,7 @@ def coverage(
         RangeError: If an upper end lies below its lower end.
 
     Source:
-        Gneiting, Balabdaoui & Raftery (2007), section 3.3.
+        Gneiting, Balabdaoui & Raftery (2007).
 
     Example:
         >>> coverage([0.0, 0.0], [1.0, 1.0], [1.0, 2.0])
@@ -131,7 +131,7 @@ def interval_width(lower: ArrayLike, upper: ArrayLike) -> Array:
         RangeError: If an upper end lies below its lower end.
 
     Source:
-        Gneiting, Balabdaoui & Raftery (2007), section 3.4.
+        Gneiting, Balabdaoui & Raftery (2007).
 
     Example:
         >>> interval_width([0.0, 1.0], [1.0, 4.0])
@@ -161,7 +161,7 @@ def pinball_loss(quantile: ArrayLike, y: ArrayLike, *, q: float) -> Array:
         RangeError: If `q` is outside (0, 1).
 
     Source:
-        Koenker & Bassett (1978); Gneiting & Raftery (2007), section 6.1.
+        Koenker & Bassett (1978); Gneiting & Raftery (2007).
 
     Example:
         >>> pinball_loss([0.0, 0.0], [1.0, -1.0], q=0.75)

@@ -10,6 +10,7 @@ from mcdrop.errors import ShapeError
 from mcdrop.metrics._arrays import (
     Array,
     ArrayLike,
+    Origin,
     require_finite,
     require_passes,
     require_rows,
@@ -49,7 +50,7 @@ def rmse(mean: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = None) -> 
         RangeError: If a weight is negative or all are zero.
 
     Source:
-        Hyndman & Koehler (2006), section 2.1.
+        Hyndman & Koehler (2006), Another look at measures of forecast accuracy.
 
     Example:
         >>> rmse([1.0, 7.0], [0.0, 0.0])  # sqrt((1 + 49) / 2)
@@ -130,7 +131,7 @@ def sharpness(std: ArrayLike, *, weights: ArrayLike | None = None) -> float:
         RangeError: If a standard deviation is negative.
 
     Source:
-        Kuleshov, Fenner & Ermon (2018), section 3.4 (they report the square).
+        Kuleshov, Fenner & Ermon (2018) (they report the square).
 
     Example:
         >>> sharpness([1.0, 7.0])  # sqrt((1 + 49) / 2)
@@ -160,7 +161,7 @@ def nll_normal(mean: ArrayLike, std: ArrayLike, y: ArrayLike) -> Array:
         RangeError: If a standard deviation is not above 0.
 
     Source:
-        Gneiting & Raftery (2007), section 4.1 (logarithmic score).
+        Gneiting & Raftery (2007) (logarithmic score).
 
     Example:
         >>> nll_normal([0.0], [1.0], [0.0]).round(4)  # log(2 pi) / 2
@@ -205,16 +206,24 @@ def nll_mixture(means: ArrayLike, stds: ArrayLike, y: ArrayLike) -> Array:
         >>> nll_mixture([[0.0], [0.0]], [[1.0], [1.0]], [0.0]).round(4)  # one normal, twice
         array([0.9189])
     """
-    origin, (centers, spreads, target) = take("nll_mixture", means=means, stds=stds, y=y)
-    require_rows("nll_mixture", "y", target)
-    require_passes("nll_mixture", "means", centers, target)
-    require_passes("nll_mixture", "stds", spreads, target)
+    origin, centers, spreads, target = take_mixture("nll_mixture", means, stds, y)
+    log_density = -_nll_normal(centers, spreads, target)
+    return origin.restore(math.log(centers.shape[0]) - torch.logsumexp(log_density, dim=0))
+
+
+def take_mixture(
+    function: str, means: ArrayLike, stds: ArrayLike, y: ArrayLike
+) -> tuple[Origin, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Take the passes of a mixture of normals and their targets."""
+    origin, (centers, spreads, target) = take(function, means=means, stds=stds, y=y)
+    require_rows(function, "y", target)
+    require_passes(function, "means", centers, target)
+    require_passes(function, "stds", spreads, target)
     if spreads.shape[0] != centers.shape[0]:
         wanted = f"have as many passes as `means`, {centers.shape[0]}"
         remedy = "Repeat the noise for each pass: stds.expand(S, -1)"
-        raise ShapeError.of("nll_mixture", "stds", wanted, spreads.shape[0], remedy)
-    require_finite("nll_mixture", axis=1, means=centers, stds=spreads)
-    require_finite("nll_mixture", y=target)
-    require_spread("nll_mixture", "stds", spreads, axis=1)
-    log_density = _nll_normal(centers, spreads, target).neg_()
-    return origin.restore(math.log(centers.shape[0]) - torch.logsumexp(log_density, dim=0))
+        raise ShapeError.of(function, "stds", wanted, spreads.shape[0], remedy)
+    require_finite(function, axis=1, means=centers, stds=spreads)
+    require_finite(function, y=target)
+    require_spread(function, "stds", spreads, axis=1)
+    return origin, centers, spreads, target

@@ -13,6 +13,7 @@ from mcdrop.metrics._arrays import ArrayLike, Float64
 from mcdrop.metrics._bins import (
     Binning,
     binned,
+    take_forecasts,
     wilson,
 )
 from mcdrop.metrics._checks import require_choice, require_open_unit

@@ -128,7 +128,7 @@ def _parts(
         "baseline_metrics": {b: estimates[b] for b in others},
         "differences": differences,
         "notes": {n: {key: s.note for key, s in score.items()} for n, score in scores.items()},
-        "curves": curves_of(methods, resampling),
+        "curves": {name: c for name, c in curves_of(methods, resampling).items() if c},
     }
 
 

@@ -120,23 +120,31 @@ def blank(caption: Caption) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def points(axes: Axes, curve: Curve, look: Look, *, joined: bool) -> Any:
-    """Draw a curve as markers with interval bars (main method) or alone (baselines)."""
-    style: dict[str, Any] = {
-        "color": look.colour,
-        "marker": look.marker,
-        "markersize": 6 if look.main else 4.5,
-        "linestyle": look.dashes if joined else "none",
-        "linewidth": 1.8 if look.main else 1.2,
-        "zorder": 4 if look.main else 3,
-    }
-    if not look.main:
-        style["markerfacecolor"] = "white"
-    line = axes.plot(curve.x, curve.y, **style)[0]
-    if curve.low:
-        width = 1.4 if look.main else 0.8
-        axes.vlines(curve.x, curve.low, curve.high, color=look.colour, linewidth=width, zorder=2.5)
-    return line
+def points(axes: Axes, curve: Curve, look: Look, *, weighed: bool = False) -> Any:
+    """Draw a curve as joined markers, the main method with its intervals.
+
+    Args:
+        axes: Where to draw.
+        curve: The points.
+        look: Colour, line and marker.
+        weighed: Draw markers that rest on more rows larger, and no intervals for baselines.
+    """
+    from matplotlib.lines import Line2D
+
+    width, layer = (1.8, 4.0) if look.main else (1.2, 3.0)
+    face = look.colour if look.main else "white"
+    style: dict[str, Any] = {"color": look.colour, "linestyle": look.dashes, "linewidth": width}
+    axes.plot(curve.x, curve.y, zorder=layer, **style)
+    largest = max(curve.count, default=1)
+    sizes = [12 + 60 * n / largest if weighed else 28.0 for n in curve.count]
+    axes.scatter(
+        curve.x, curve.y, sizes, color=face, edgecolor=look.colour, marker=look.marker,
+        linewidth=1.2, zorder=layer + 0.1, clip_on=False,
+    )  # fmt: skip
+    if look.main or not weighed:
+        bar = 1.4 if look.main else 0.7
+        axes.vlines(curve.x, curve.low, curve.high, color=look.colour, linewidth=bar, zorder=2.5)
+    return Line2D([], [], marker=look.marker, markersize=5, markerfacecolor=face, **style)
 
 
 def diagonal(axes: Axes, low: float, high: float) -> Any:
@@ -171,8 +179,20 @@ def key_above(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> 
     shown = [label if len(label) <= 40 else label[:39] + "…" for label in labels]
     # A leading underscore would hide the entry from the key.
     shown = [f" {label}" if label.startswith("_") else label for label in shown]
-    columns = max(1, min(len(shown), 62 // (max(map(len, shown), default=1) + 6)))
-    key = figure.legend(handles, shown, loc="outside upper left", ncols=columns, fontsize=9)
+    columns = len(shown)
+    # A row holds about 62 letters at this size; 6 of them go to each line sample.
+    while columns > 1 and sum(len(label) + 6 for label in shown[:columns]) > 62:
+        columns -= 1
+    # The key is filled by columns; reading goes by rows.
+    order = sorted(range(len(shown)), key=lambda i: (i % columns, i))
+    key = figure.legend(
+        [handles[i] for i in order],
+        [shown[i] for i in order],
+        loc="outside upper left",
+        ncols=columns,
+        fontsize=9,
+        handlelength=2.4,
+    )
     for text in key.get_texts():
         text.set_parse_math(False)
 
@@ -210,9 +230,9 @@ FIGURES: Mapping[str, Caption] = MappingProxyType(
             "Confidence in the predicted class (%)",
             "Accuracy (%)",
             "Rows grouped by confidence. On the diagonal, predictions made with 80 % confidence "
-            "are right 80 % of the time; below it the model is overconfident. The lower panel "
-            "counts the rows: a point that rests on few of them says little.",
-            "Bars: {level} Wilson intervals.",
+            "are right 80 % of the time; below it the model is overconfident. Larger markers rest "
+            "on more rows; the lower panel counts those of the first method.",
+            "Bars: {level} Wilson intervals, for the first method.",
         ),
         "error_by_entropy": Caption(
             "Are uncertain rows the wrong ones?",

@@ -19,9 +19,10 @@ def draw_reliability(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
     figure, axes = blank(FIGURES["reliability"])
     low = 100 * min((x for curve in curves for x in curve.x), default=0.0)
     start = max(0.0, 10 * (low // 10) - 2)
-    handles = [diagonal(axes, 0.0, 100.0)]
+    handles = []
     for curve, look in looks(curves, methods):
-        handles.append(points(axes, percent(curve), look, joined=True))
+        handles.append(points(axes, percent(curve), look, weighed=True))
+    handles.append(diagonal(axes, 0.0, 100.0))
     axes.set(xlim=(start, 102), ylim=(-2, 102), xlabel="")
     axes.tick_params(labelbottom=False)
     grid = figure.add_gridspec(2, 1, height_ratios=[4, 1], hspace=0.04)
@@ -34,7 +35,7 @@ def draw_reliability(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
     counts.locator_params(axis="y", nbins=3, integer=True)
     counts.tick_params(labelbottom=True)
     figure.align_ylabels([axes, counts])
-    key_above(figure, handles, ["as stated", *(curve.method for curve in curves)])
+    key_above(figure, handles, [*(curve.method for curve in curves), "as stated"])
     return figure
 
 
@@ -42,10 +43,10 @@ def draw_error_by_entropy(curves: Sequence[Curve], methods: Sequence[str]) -> Fi
     """Error rate against predictive entropy in groups of rows."""
     figure, axes = blank(FIGURES["error_by_entropy"])
     handles = [
-        points(axes, percent(curve, x=False), look, joined=True)
-        for curve, look in looks(curves, methods)
+        points(axes, percent(curve, x=False), look) for curve, look in looks(curves, methods)
     ]
-    axes.set(xlim=(0, None), ylim=(0, None))
+    right = max(x for curve in curves for x in curve.x)
+    axes.set(xlim=(-0.03 * right, 1.05 * right or 1.0), ylim=(0, None))
     key_above(figure, handles, [curve.method for curve in curves])
     return figure
 
@@ -61,6 +62,6 @@ def draw_referral(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
         width = 2.0 if look.main else 1.3
         style = {"color": look.colour, "linestyle": look.dashes, "linewidth": width}
         handles += axes.plot(shown.x, shown.y, **style)
-    axes.set(xlim=(0, 100), ylim=(0, None))
+    axes.set(xlim=(0, 96), ylim=(0, None))
     key_above(figure, handles, [curve.method for curve in curves])
     return figure

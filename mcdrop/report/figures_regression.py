@@ -28,7 +28,7 @@ __all__ = ["draw_coverage", "draw_error_by_std", "draw_pit"]
 def draw_coverage(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
     """Observed against nominal coverage, the main method with its band."""
     figure, axes = blank(FIGURES["coverage"])
-    handles = [diagonal(axes, 0.0, 100.0)]
+    handles = []
     for curve, look in looks(curves, methods):
         curve = percent(curve)  # noqa: PLW2901 - the same curve in other units
         if look.main:
@@ -37,18 +37,19 @@ def draw_coverage(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
         width, size = (2.0, 4) if look.main else (1.3, 0)
         handles += axes.plot(curve.x, curve.y, linewidth=width, markersize=size, **style)
     axes.set(xlim=(0, 100), ylim=(-2, 102), xticks=range(0, 101, 20), yticks=range(0, 101, 20))
-    key_above(figure, handles, ["as stated", *(curve.method for curve in curves)])
+    handles.append(diagonal(axes, 0.0, 100.0))
+    key_above(figure, handles, [*(curve.method for curve in curves), "as stated"])
     return figure
 
 
 def draw_error_by_std(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
     """Observed RMSE against stated standard deviation in groups of rows."""
     figure, axes = blank(FIGURES["error_by_std"])
-    handles = [points(axes, c, look, joined=len(c.x) > 1) for c, look in looks(curves, methods)]
-    low, high = span_of([value for c in curves for value in (*c.x, *c.low, *c.high)])
-    axes.set(xlim=(low, high), ylim=(low, high))
-    handles.insert(0, diagonal(axes, low, high))
-    key_above(figure, handles, ["as stated", *(curve.method for curve in curves)])
+    handles = [points(axes, c, look) for c, look in looks(curves, methods)]
+    low, high = span_of([x for curve in curves for x in curve.x])
+    handles.append(diagonal(axes, low, high))
+    axes.set(xlim=(low, high), ylim=(0, None))
+    key_above(figure, handles, [*(curve.method for curve in curves), "as stated"])
     return figure
 
 

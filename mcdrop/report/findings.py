@@ -48,42 +48,37 @@ class Evidence:
 
 
 def against_baselines(evidence: Evidence) -> list[str]:
-    """One sentence per baseline: the proper score first, then the plain error."""
+    """One sentence or two per baseline: the proper score first, then the plain error."""
     sentences = []
     for baseline, differences in evidence.differences.items():
         wanted = (_leading(differences), "rmse", "accuracy")
         keys = dict.fromkeys(key for key in wanted if key and key in differences)
         clear = [key for key in keys if verdict(key, differences[key]) != "undecided"]
-        open_ = [key for key in keys if key not in clear]
-        parts = [_clear(evidence.name, baseline, differences, clear)] if clear else []
-        parts += [_undecided(baseline, differences, open_)] if open_ else []
-        sentences.append(" ".join(parts))
+        rest = [key for key in keys if key not in clear]
+        parts = [_clear(differences, clear)] if clear else []
+        parts += [_undecided(differences, rest)] if rest else []
+        sentences.append(f"{evidence.name} against {baseline}: {'; '.join(parts)}.")
     return sentences
 
 
-def _clear(name: str, baseline: str, differences: Differences, keys: list[str]) -> str:
+def _clear(differences: Differences, keys: list[str]) -> str:
     """Say by how much the main method is better or worse."""
     parts = []
     for key in keys:
-        measure, difference = MEASURES[key], differences[key]
+        difference = differences[key]
         direction = "lower" if difference.value < 0 else "higher"
-        points = " points" if measure.unit == "share" else ""
-        parts.append(
-            f"{_inside(measure.label)} {direction} ({verdict(key, difference)}) by "
-            f"{magnitude(key, difference)}{points}"
-        )
+        label = _inside(MEASURES[key].label)
+        outcome = verdict(key, difference)
+        parts.append(f"{label} {direction} ({outcome}) by {magnitude(key, difference)}")
     ends = "the interval excludes 0" if len(parts) == 1 else "the intervals exclude 0"
-    return f"{name} against {baseline}: {' and '.join(parts)}; {ends}."
+    return f"{' and '.join(parts)}, {ends}"
 
 
-def _undecided(baseline: str, differences: Differences, keys: list[str]) -> str:
+def _undecided(differences: Differences, keys: list[str]) -> str:
     """Say which scores the rows cannot tell apart."""
-    shown = [
-        f"{_inside(MEASURES[key].label)} ({signed(key, differences[key])}"
-        f"{' points' if MEASURES[key].unit == 'share' else ''})"
-        for key in keys
-    ]
-    return f"Undecided against {baseline}: {' and '.join(shown)}; 0 is inside the interval."
+    parts = [f"{_inside(MEASURES[key].label)} {signed(key, differences[key])}" for key in keys]
+    ends = "the interval includes 0" if len(parts) == 1 else "the intervals include 0"
+    return f"undecided by {' and '.join(parts)}, {ends}"
 
 
 def _inside(label: str) -> str:
@@ -111,7 +106,7 @@ def comparison(evidence: Evidence) -> str:
             for outcome, phrase in _PHRASES.items()
             if outcome in by_outcome
         ]
-        sentences.append(f". By {_inside(label)}, {evidence.name} is {', '.join(phrases)}")
+        sentences.append(f". By {_inside(label)}, {evidence.name} is {' and '.join(phrases)}")
     return "".join(sentences)
 
 

@@ -41,7 +41,7 @@ def _confidence_finding(c: Classification, evidence: Evidence) -> tuple[str, str
     gap = evidence.resampling.estimate(Score(as_scored, (c.prediction.confidence - right,)))
     facts = (
         f"Mean confidence is {100 * c.prediction.confidence.mean().item():.1f} % and accuracy "
-        f"{100 * right.mean().item():.1f} %, a gap of {signed('confidence', gap)} points"
+        f"{100 * right.mean().item():.1f} %, a gap of {signed('confidence', gap)}"
     )
     if gap.low <= 0 <= gap.high:
         return "Stated confidence agrees with accuracy", f"{facts}: on average they agree."

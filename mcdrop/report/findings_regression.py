@@ -29,7 +29,10 @@ def regression_findings(r: Regression, evidence: Evidence) -> tuple[str, tuple[s
     compared = against_baselines(evidence)
     if not r.has_spread:
         state = f"{evidence.name} states no uncertainty"
-        return f"{state}.", (f"{state}: only its point errors can be judged.", *compared)
+        return f"{state}{comparison(evidence)}.", (
+            f"{state}: only its point errors can be judged.",
+            *compared,
+        )
     state, sentence = _coverage_finding(r, evidence)
     findings = [sentence, _ranking_finding(r, evidence), *compared]
     p = r.prediction

@@ -78,8 +78,10 @@ def _facts(report: CalibrationReport) -> dict[str, str]:
         facts["Stochastic passes"] = f"{run.n_samples} per row, {run.masks} masks, seed {run.seed}"
         facts["Strategy"] = f"{run.strategy}. {run.reason}"
         if report.monte_carlo_error is not None:
-            what = "predictive mean" if report.task == "regression" else "class probabilities"
-            facts["Monte Carlo error"] = f"{report.monte_carlo_error:.3g}, of the {what}"
+            what = "units of y" if report.task == "regression" else "class probabilities"
+            facts["Monte Carlo error"] = (
+                f"{report.monte_carlo_error:.2g} ({what}, root mean square)"
+            )
         batch = "all rows at once" if run.batch_size is None else f"{run.batch_size} rows at a time"
         facts["Computed"] = (
             f"in {run.seconds:.3g} seconds on {run.device} in {run.dtype}, {batch}, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -22,6 +22,7 @@ __all__ = [
     "Score",
     "Scores",
     "as_scored",
+    "decimals",
     "magnitude",
     "signed",
     "verdict",
@@ -131,39 +132,48 @@ def verdict(key: str, difference: Estimate) -> Verdict:
     return "better" if (difference.value < 0) == (better == "lower") else "worse"
 
 
-def written(key: str, estimate: Estimate) -> str:
+def decimals(key: str, estimates: Iterable[Estimate]) -> int:
+    """Decimals that show two digits of the narrowest interval: more would print noise."""
+    scale = 100.0 if MEASURES[key].unit == "share" else 1.0
+    # An interval without width, or one that rounding made, says nothing about digits.
+    told = [scale * (e.high - e.low) for e in estimates if e.high - e.low > 1e-6 * abs(e.value)]
+    digits = max((1 - math.floor(math.log10(width)) for width in told), default=2)
+    return min(max(0, digits), 8)
+
+
+def written(key: str, estimate: Estimate, digits: int | None = None) -> str:
     """Write an estimate with its interval, shares in percent: "84 % [80, 88]"."""
-    return _written(estimate, MEASURES[key].unit == "share", "")
+    mark = " %" if MEASURES[key].unit == "share" else ""
+    value, low, high = _rounded(key, estimate, digits, "-")
+    return f"{value}{mark} [{low}, {high}]"
 
 
-def signed(key: str, difference: Estimate) -> str:
-    """Write a difference with its sign, shares in percentage points: "+2.1 [+0.3, +3.9]"."""
-    return _written(difference, MEASURES[key].unit == "share", "+")
+def signed(key: str, difference: Estimate, digits: int | None = None) -> str:
+    """Write a difference with its sign, shares in points: "+2.1 [+0.3, +3.9] points"."""
+    value, low, high = _rounded(key, difference, digits, "+")
+    return f"{value} [{low}, {high}]{_points(key)}"
 
 
 def magnitude(key: str, difference: Estimate) -> str:
-    """Write the size of a difference that excludes 0: "2.1 [0.3, 3.9]"."""
+    """Write the size of a difference that excludes 0: "2.1 [0.3, 3.9] points"."""
     d = difference
     if d.value < 0:
         d = replace(d, value=-d.value, low=-d.high, high=-d.low)
-    return _written(d, MEASURES[key].unit == "share", "-")
+    value, low, high = _rounded(key, d, None, "-")
+    return f"{value} [{low}, {high}]{_points(key)}"
 
 
-def _written(estimate: Estimate, percent: bool, sign: str) -> str:
-    """Round to two digits of the interval's width: more would print noise."""
-    scale = 100.0 if percent else 1.0
-    value, low, high = (scale * v for v in (estimate.value, estimate.low, estimate.high))
-    width = high - low
-    if 1e-7 < width < 1e7:
-        digits = max(0, 1 - math.floor(math.log10(width)))
-        style = f"{sign}.{digits}f"
-    else:
-        style = f"{sign}.4g"
-    mark = " %" if percent and not sign else ""
+def _points(key: str) -> str:
+    return " points" if MEASURES[key].unit == "share" else ""
+
+
+def _rounded(key: str, estimate: Estimate, digits: int | None, sign: str) -> list[str]:
+    """Return value, low and high as text."""
+    scale = 100.0 if MEASURES[key].unit == "share" else 1.0
+    style = f"{sign}.{decimals(key, [estimate]) if digits is None else digits}f"
+    shown = [format(scale * v, style) for v in (estimate.value, estimate.low, estimate.high)]
     # A rounded -0.0 has no sign to speak of.
-    shown = [format(v, style) for v in (value, low, high)]
-    shown = [format(0.0, style) if float(text) == 0 else text for text in shown]
-    return f"{shown[0]}{mark} [{shown[1]}, {shown[2]}]"
+    return [format(0.0, style) if float(text) == 0 else text for text in shown]
 
 
 def _coverage(percent: int) -> Measure:

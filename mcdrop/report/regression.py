@@ -19,12 +19,15 @@ from mcdrop.metrics import (
     crps_ensemble,
     crps_normal,
     interval_width,
+    nll_mixture,
+    nll_normal,
     rmse,
     sharpness,
 )
+from mcdrop.metrics.pit import pit, pit_mixture, pit_normal
 from mcdrop.prediction import RegressionPrediction
 from mcdrop.report.curves import Curve, equal_groups, wilson_interval
-from mcdrop.report.measures import Missing, Resampling, Score, Scores, as_scored
+from mcdrop.report.measures import Array, Missing, Resampling, Score, Scores, as_scored
 
 __all__ = ["Regression", "regression_curves", "regression_scores"]
 
@@ -60,26 +63,52 @@ class Regression:
         return bool((noise > 0).all())
 
     @property
-    def is_mixture(self) -> bool:
-        """Whether the passes were kept, so that their mixture can be evaluated."""
-        return self.prediction.family == "mixture" and self.prediction.samples is not None
+    def passes(self) -> Tensor | None:
+        """Mean of each pass, (S, N, D), if their mixture is the predictive distribution."""
+        return self.prediction.samples if self.prediction.family == "mixture" else None
+
+    @property
+    def pass_stds(self) -> Tensor:
+        """Observation noise of each pass, (S, N, D) or what broadcasts to it."""
+        p = self.prediction
+        if p.sample_variances is not None:
+            return p.sample_variances.sqrt()
+        return p.aleatoric_variance.sqrt().expand(p.n_samples, -1, -1)
 
     @property
     def shape_note(self) -> str:
         """Which distribution intervals and densities are taken from."""
-        if self.is_mixture and self.has_noise:
+        if self.passes is not None and self.has_noise:
             return f"mixture over {self.prediction.n_samples} passes"
-        if self.is_mixture:
+        if self.passes is not None:
             return f"{self.prediction.n_samples} passes without observation noise"
         if self.prediction.family == "mixture":
             return "moment-matched normal, as the passes were not kept"
         return "normal"
 
     @cached_property
-    def intervals(self) -> Mapping[float, tuple[Tensor, Tensor]]:
-        """Central interval by level, from the mixture if there is one, else from the normal."""
-        p = self.prediction if self.is_mixture else self.prediction.as_normal()
-        return {level: p.interval(level) for level in _CURVE_LEVELS}
+    def pit(self) -> Array | None:
+        """PIT of every target under the distribution it was given; None if that is no density."""
+        p = self.prediction
+        if self.passes is not None:
+            return pit_mixture(self.passes, self.pass_stds, self.y) if self.has_noise else None
+        return pit_normal(p.mean, p.std, self.y) if bool((p.std > 0).all()) else None
+
+    def interval(self, level: float) -> tuple[Tensor, Tensor]:
+        """Central interval, from the mixture if there is one, else from the normal."""
+        p = self.prediction if self.passes is not None else self.prediction.as_normal()
+        return p.interval(level)
+
+    def coverage(self, level: float) -> Score:
+        """Score the share of targets inside the central interval.
+
+        A target is inside exactly if its PIT lies between the interval's two levels, which saves
+        solving for the quantiles of a mixture, row by row.
+        """
+        if self.pit is None:
+            return Score(coverage, (*self.interval(level), self.y), self.shape_note)
+        tail = torch.full_like(self.y, (1 - level) / 2)
+        return Score(coverage, (tail, 1 - tail, self.pit), self.shape_note)
 
 
 def regression_scores(r: Regression) -> Scores:
@@ -91,13 +120,10 @@ def regression_scores(r: Regression) -> Scores:
         "crps": _crps(r),
     }
     for level in _TABLE_LEVELS:
-        scores[f"coverage_{level * 100:.0f}"] = (
-            Score(coverage, (*r.intervals[level], r.y), r.shape_note)
-            if r.has_spread
-            else Missing(_NO_SPREAD)
-        )
+        key = f"coverage_{level * 100:.0f}"
+        scores[key] = r.coverage(level) if r.has_spread else Missing(_NO_SPREAD)
     if r.has_spread:
-        scores["interval_width_90"] = Score(interval_width, r.intervals[0.9], r.shape_note)
+        scores["interval_width_90"] = Score(interval_width, r.interval(0.9), r.shape_note)
         scores["sharpness"] = Score(sharpness, (p.std,))
     else:
         scores["interval_width_90"] = scores["sharpness"] = Missing(_NO_SPREAD)
@@ -111,8 +137,9 @@ def _nll(r: Regression) -> Score | Missing:
         return Missing(_NO_NOISE)
     if not bool((p.variance > 0).all()):
         return Missing(_NO_SPREAD if not r.has_spread else "some rows state no uncertainty")
-    density = p if r.is_mixture else p.as_normal()
-    return Score(as_scored, (-density.log_prob(r.y),), r.shape_note)
+    if r.passes is None:
+        return Score(as_scored, (nll_normal(p.mean, p.std, r.y),), r.shape_note)
+    return Score(as_scored, (nll_mixture(r.passes, r.pass_stds, r.y),), r.shape_note)
 
 
 def _crps(r: Regression) -> Score:
@@ -121,8 +148,8 @@ def _crps(r: Regression) -> Score:
     if not r.has_spread:
         note = "mean absolute error, as the forecast is a point"
         return Score(as_scored, (crps_normal(p.mean, p.std, r.y),), note)
-    if p.samples is not None and r.is_mixture and not r.has_noise and len(p.samples) > 1:
-        return Score(as_scored, (crps_ensemble(p.samples, r.y),), r.shape_note)
+    if r.passes is not None and not r.has_noise and len(r.passes) > 1:
+        return Score(as_scored, (crps_ensemble(r.passes, r.y),), r.shape_note)
     note = "moment-matched normal" if p.family == "mixture" else "normal"
     return Score(as_scored, (crps_normal(p.mean, p.std, r.y),), note)
 
@@ -135,16 +162,22 @@ def regression_curves(
     level = resampling.level
     if not stated:
         return {}
+    pits = {name: _pit(r) for name, r in stated.items()}
     return {
         "coverage": tuple(_coverage_curve(name, r, level) for name, r in stated.items()),
         "error_by_std": tuple(_error_by_std(name, r, resampling) for name, r in stated.items()),
-        "pit": tuple(_pit_histogram(name, r, level) for name, r in stated.items()),
+        "pit": tuple(
+            _pit_histogram(name, values, level)
+            for name, values in pits.items()
+            if values is not None
+        ),
     }
 
 
 def _coverage_curve(name: str, r: Regression, level: float) -> Curve:
     """Observed share inside the central interval against its stated level."""
-    observed = [coverage(*r.intervals[nominal], r.y) for nominal in _CURVE_LEVELS]
+    scores = [r.coverage(nominal) for nominal in _CURVE_LEVELS]
+    observed = [score.metric(*score.arrays) for score in scores]
     # Outputs of one row are not independent: the interval counts rows only.
     low, high = zip(*(wilson_interval(share, len(r.y), level) for share in observed), strict=True)
     return Curve(name, _CURVE_LEVELS, tuple(observed), low, high)
@@ -165,15 +198,15 @@ def _error_by_std(name: str, r: Regression, resampling: Resampling) -> Curve:
     )
 
 
-def _pit_histogram(name: str, r: Regression, level: float) -> Curve:
-    """Share of targets by probability integral transform, and the range if calibrated."""
+def _pit_histogram(name: str, pit_values: Array, level: float) -> Curve:
+    """Share of targets by PIT, and the range of shares if calibrated."""
     from scipy.stats import binom
 
-    values = _pit(r).reshape(-1).numpy()
+    n_rows, values = len(pit_values), np.asarray(pit_values).reshape(-1)
     n_bins = _PIT_BINS if len(values) >= _PIT_ROWS else _PIT_BINS // 2
     count, edges = np.histogram(values, bins=n_bins, range=(0.0, 1.0))
     # Outputs of one row are not independent: the range counts rows only.
-    low, high = (float(end) / len(r.y) for end in binom.interval(level, len(r.y), 1 / n_bins))
+    low, high = (float(end) / n_rows for end in binom.interval(level, n_rows, 1 / n_bins))
     return Curve(
         name,
         x=tuple((0.5 * (edges[1:] + edges[:-1])).tolist()),
@@ -184,11 +217,6 @@ def _pit_histogram(name: str, r: Regression, level: float) -> Curve:
     )
 
 
-def _pit(r: Regression) -> Tensor:
-    p = r.prediction
-    if not r.is_mixture:
-        return torch.special.ndtr((r.y - p.mean) / p.std)
-    if not r.has_noise:
-        return (p.samples <= r.y).double().mean(dim=0)
-    v = p.aleatoric_variance if p.sample_variances is None else p.sample_variances
-    return torch.special.ndtr((r.y - p.samples) / v.sqrt()).mean(dim=0)
+def _pit(r: Regression) -> Array | None:
+    """Return the PIT of every target; among passes without noise, its randomised rank."""
+    return pit(r.passes, r.y) if r.pit is None and r.passes is not None else r.pit

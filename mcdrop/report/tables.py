@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from string import ascii_lowercase
 
-from mcdrop.report.measures import MEASURES, Measure, signed, verdict, written
+from mcdrop.report.measures import MEASURES, Measure, decimals, signed, verdict, written
 from mcdrop.report.report import CalibrationReport
 
 __all__ = ["Cell", "Row", "Table", "difference_table", "score_table"]
@@ -74,38 +74,45 @@ def score_table(report: CalibrationReport) -> Table:
         if note and key in report.estimates(method)
     ]
     letters = dict(zip(dict.fromkeys(present), ascii_lowercase, strict=False))
-    rows = [
-        Row(MEASURES[key], tuple(_score(report, m, key, letters) for m in report.methods))
-        for key in report.notes[report.name]
-    ]
+    rows = [_score_row(report, key, letters) for key in report.notes[report.name]]
     return Table(report.methods, tuple(rows), {letter: note for note, letter in letters.items()})
 
 
 def difference_table(report: CalibrationReport) -> Table:
     """Return one row per metric that some baseline shares, one column per baseline."""
-    baselines = tuple(report.baseline_metrics)
     rows = [
-        Row(MEASURES[key], tuple(_difference(report, baseline, key) for baseline in baselines))
+        _difference_row(report, key)
         for key in report.notes[report.name]
         if any(key in differences for differences in report.differences.values())
     ]
-    return Table(baselines, tuple(rows), {})
+    return Table(tuple(report.baseline_metrics), tuple(rows), {})
 
 
-def _score(report: CalibrationReport, method: str, key: str, letters: Mapping[str, str]) -> Cell:
-    note = report.notes[method][key]
-    estimate = report.estimates(method).get(key)
-    if estimate is None:
-        return Cell(method, "missing", "", note, "", "missing")
-    value, interval = written(key, estimate).rsplit(" [", 1)
-    return Cell(method, value, f"[{interval}", "", letters.get(note, ""), "number")
+def _score_row(report: CalibrationReport, key: str, letters: Mapping[str, str]) -> Row:
+    """Return one metric of every method, all with the same decimals."""
+    by_method = {method: report.estimates(method).get(key) for method in report.methods}
+    digits = decimals(key, filter(None, by_method.values()))
+    cells = []
+    for method, estimate in by_method.items():
+        note = report.notes[method][key]
+        if estimate is None:
+            cells.append(Cell(method, "missing", "", note, "", "missing"))
+            continue
+        value, interval = written(key, estimate, digits).split(" [")
+        cells.append(Cell(method, value, f"[{interval}", "", letters.get(note, ""), "number"))
+    return Row(MEASURES[key], tuple(cells))
 
 
-def _difference(report: CalibrationReport, baseline: str, key: str) -> Cell:
-    difference = report.differences[baseline].get(key)
-    if difference is None:
-        return Cell(baseline, "missing", "", "needs the score of both", "", "missing")
-    outcome = verdict(key, difference)
-    value, interval = signed(key, difference).rsplit(" [", 1)
-    points = " points" if MEASURES[key].unit == "share" else ""
-    return Cell(baseline, value, f"[{interval}{points}", _MARKS[outcome], "", outcome)
+def _difference_row(report: CalibrationReport, key: str) -> Row:
+    """Return the differences of one metric to every baseline, all with the same decimals."""
+    by_baseline = {b: differences.get(key) for b, differences in report.differences.items()}
+    digits = decimals(key, filter(None, by_baseline.values()))
+    cells = []
+    for baseline, difference in by_baseline.items():
+        if difference is None:
+            cells.append(Cell(baseline, "missing", "", "needs the score of both", "", "missing"))
+            continue
+        value, interval = signed(key, difference, digits).split(" [")
+        outcome = verdict(key, difference)
+        cells.append(Cell(baseline, value, f"[{interval}", _MARKS[outcome], "", outcome))
+    return Row(MEASURES[key], tuple(cells))

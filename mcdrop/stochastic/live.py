@@ -1,13 +1,14 @@
 """Dropout kept alive: a function mode that answers dropout calls while the model stays in eval().
 
 The mode belongs to the thread that enters it. It sees every torch function the model calls; the
-ones listed in `rules` are answered with random masks, all others run unchanged.
+ones that have a rule are answered with random masks, all others run unchanged.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +19,14 @@ from torch.overrides import TorchFunctionMode
 from mcdrop.stochastic.masks import MaskSource, Span, effective_rate
 from mcdrop.stochastic.sites import DropoutSite
 
-__all__ = ["LiveDropout", "Pass", "Rule", "track_names"]
+__all__ = ["Function", "LiveDropout", "Pass", "Rule", "over_passes"]
 
 ROOT_NAME = "(root)"
+
+# Modules that drop units in their own code: their sites bear the module's name alone.
+_OWNERS = (nn.modules.dropout._DropoutNd, nn.RNNBase, nn.MultiheadAttention)
+
+Function = Callable[..., Any]
 
 
 @dataclass
@@ -28,23 +34,51 @@ class Pass:
     """What one forward call needs to know to draw its masks, and what it saw.
 
     Attributes:
-        source: Where masks come from; None keeps every unit, which must reproduce the plain model.
+        rules: How functions are answered.
+        source: Where masks and random numbers come from.
+        opened: Whether every unit is kept, which must reproduce the plain model.
         rates: Rates by site name that override the model's own; the key "" overrides all.
-        batch: Number of the row batch.
-        first: First pass of the chunk.
-        count: Passes in the chunk; 1 when one pass runs alone.
+        span: The passes that run in this call.
         index: The dummy index that vmap batches over the passes of a chunk, or None.
         modules: Modules being called, outermost first, as (path, module).
         sites: The dropout calls seen so far.
+        random_calls: Number of calls so far that drew random numbers of the model's own.
+        open_gates: Modules being called whose own random numbers stand for dropout.
     """
 
-    source: MaskSource | None
+    rules: Mapping[Function, Rule]
+    source: MaskSource
+    opened: bool
     rates: Mapping[str, float]
     span: Span
     index: Tensor | None = None
     modules: list[tuple[str, nn.Module]] = field(default_factory=list)
     sites: list[DropoutSite] = field(default_factory=list)
+    random_calls: int = 0
+    open_gates: int = 0
     _names: Counter[str] = field(default_factory=Counter)
+
+    def site(self, kind: str, p: float, shape: tuple[int, ...]) -> DropoutSite:
+        """Record the next dropout call, with the rate in force.
+
+        Args:
+            kind: Name of the operation.
+            p: The model's own rate.
+            shape: Shape of what is dropped out.
+        """
+        path, module = self.modules[-1] if self.modules else ("", None)
+        base = path or ROOT_NAME
+        if kind != "module" and not isinstance(module, _OWNERS):
+            base = f"{base}:{kind}"
+        self._names[base] += 1
+        repeat = self._names[base]
+        name = base if repeat == 1 else f"{base}#{repeat}"
+        rate = self.rates.get(name, self.rates.get(base, self.rates.get("", p)))
+        # A module that draws its own numbers may not tell its rate.
+        fired = 0.0 < rate < 1.0 or (kind == "module" and math.isnan(rate))
+        site = DropoutSite(name, kind, rate, len(self.sites), shape, fired)
+        self.sites.append(site)
+        return site
 
     def drop(
         self,
@@ -66,48 +100,67 @@ class Pass:
         Returns:
             The dropped-out tensor, of the shape and type of `x`.
         """
-        name, base = self._name(kind)
-        rate = self.rates.get(name, self.rates.get(base, self.rates.get("", p)))
-        order = len(self.sites)
-        fired = 0.0 < rate < 1.0
-        self.sites.append(DropoutSite(name, kind, rate, order, tuple(x.shape), fired))
-        if not fired:
-            return x if rate == 0 else apply(x, x.new_zeros((), dtype=torch.bool), 1.0)
+        site = self.site(kind, p, tuple(x.shape))
+        if not site.fired:
+            return x if site.p == 0 else apply(x, x.new_zeros((), dtype=torch.bool), 1.0)
 
         def masked(values: Tensor) -> Tensor:
             """Apply the chunk's masks to `values`, passes first where there are several."""
-            if self.source is None:
+            if self.opened:
                 keep = torch.ones((self.span.count, *mask_shape), dtype=torch.bool, device=x.device)
                 return torch.where(keep if self.index is not None else keep[0], values, 0)
-            keep = self.source.keep(rate, mask_shape, order, self.span)
+            keep = self.source.keep(site.p, mask_shape, site.order, self.span)
             aligned = keep if self.index is not None else keep[0]
-            return apply(values, aligned, effective_rate(rate))
+            return apply(values, aligned, effective_rate(site.p))
 
-        if self.index is None:
-            return masked(x)
-        result: Tensor = _OverPasses.apply(x, self.index, masked)  # type: ignore[no-untyped-call]
-        return result
+        (dropped,) = over_passes(
+            self,
+            lambda _, tensors: (masked(tensors[0]),),
+            lambda tensors: (masked(tensors[0]),),
+            (x,),
+        )
+        return dropped
 
-    def _name(self, kind: str) -> tuple[str, str]:
-        """Name the next site after the module that is running: (unique name, name of all calls)."""
-        path, module = self.modules[-1] if self.modules else ("", None)
-        base = path or ROOT_NAME
-        if not isinstance(module, nn.modules.dropout._DropoutNd):
-            base = f"{base}:{kind}"
-        self._names[base] += 1
-        repeat = self._names[base]
-        return (base if repeat == 1 else f"{base}#{repeat}"), base
+
+Rule = Callable[[Pass, Function, tuple[Any, ...], dict[str, Any]], Any]
+
+
+def over_passes(
+    current: Pass,
+    together: Callable[[Sequence[bool], Sequence[Tensor]], tuple[Tensor, ...] | None],
+    alone: Callable[[Sequence[Tensor]], tuple[Tensor, ...]],
+    tensors: Sequence[Tensor],
+) -> tuple[Tensor, ...]:
+    """Compute something for all passes of a chunk at once, below the vmap that batches them.
+
+    Args:
+        current: The pass.
+        together: ``together(batched, tensors)``: the tensors with passes first, (s, ...) where
+            they differ by pass and (1, ...) where they do not; returns results (s, ...), or None
+            if they do not differ by pass.
+        alone: The same for one pass, or for tensors that do not differ by pass.
+        tensors: The inputs as the model sees them.
+
+    Returns:
+        Results as the model sees them.
+    """
+    if current.index is None:
+        return alone(tensors)
+    results: tuple[Tensor, ...] = _OverPasses.apply(  # type: ignore[no-untyped-call]
+        current.index, together, alone, *tensors
+    )
+    return results
 
 
 class _OverPasses(torch.autograd.Function):
-    """Hands a dropout site the tensor of all passes at once, passes first, whatever vmap batched.
+    """The public way to see the tensors of all passes under vmap: a Function's own vmap rule.
 
-    Only the vmap rule ever runs: the index argument is always batched.
+    Only that rule ever runs, because the index is always batched.
     """
 
     @staticmethod
-    def forward(x: Tensor, index: Tensor, masked: Callable[[Tensor], Tensor]) -> Tensor:
-        return masked(x)
+    def forward(index: Tensor, together: Any, alone: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return alone(tensors)  # type: ignore[no-any-return]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -117,46 +170,39 @@ class _OverPasses(torch.autograd.Function):
     def vmap(
         info: Any,
         in_dims: tuple[int | None, ...],
-        x: Tensor,
         index: Tensor,
-        masked: Callable[[Tensor], Tensor],
-    ) -> tuple[Tensor, int]:
-        batched = x.unsqueeze(0) if in_dims[0] is None else x.movedim(in_dims[0], 0)
-        return masked(batched), 0
-
-
-Rule = Callable[[Pass, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+        together: Any,
+        alone: Any,
+        *xs: Tensor,
+    ) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
+        dims = in_dims[3:]
+        aligned = [
+            x.unsqueeze(0) if dim is None else x.movedim(dim, 0)
+            for x, dim in zip(xs, dims, strict=True)
+        ]
+        results = together([dim is not None for dim in dims], aligned)
+        if results is not None:
+            return results, (0,) * len(results)
+        results = alone(xs)
+        return results, (None,) * len(results)
 
 
 class LiveDropout(TorchFunctionMode):
-    """Answers the functions in `rules` and lets every other torch function through."""
+    """Answers the functions that the pass has rules for and lets every other one through."""
 
-    def __init__(self, current: Pass, rules: Mapping[Callable[..., Any], Rule]) -> None:
+    def __init__(self, current: Pass) -> None:
         super().__init__()
         self._current = current
-        self._rules = rules
 
     def __torch_function__(
         self,
-        func: Callable[..., Any],
+        func: Function,
         types: Any,
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run `func`, through its rule if it has one; torch disables the mode meanwhile."""
-        rule = self._rules.get(func)
+        rule = self._current.rules.get(func)
         if rule is None:
             return func(*args, **(kwargs or {}))
         return rule(self._current, func, args, kwargs or {})
-
-
-def track_names(twin: nn.Module, modules: list[tuple[str, nn.Module]]) -> None:
-    """Keep `modules` equal to the stack of calls in progress, by hooks on a structural copy."""
-    for path, module in twin.named_modules():
-        entry = (path, module)
-        module.register_forward_pre_hook(lambda _m, _a, entry=entry: modules.append(entry))
-        module.register_forward_hook(lambda *_: _leave(modules), always_call=True)
-
-
-def _leave(modules: list[tuple[str, nn.Module]]) -> None:
-    modules.pop()

@@ -101,6 +101,18 @@ class MaskSource:
             done += take
         return keep.view(count, *shape)
 
+    def generator(self, call: int, span: Span, device: torch.device) -> torch.Generator:
+        """Return a generator for random numbers that the model draws itself.
+
+        Args:
+            call: Number of the drawing call within a pass.
+            span: Its `first` is the number of the pass.
+            device: Where the numbers are drawn.
+        """
+        # Sites count upwards from 0, so negative numbers are streams of another kind.
+        digest = self._digest((span.batch, -1 - call, span.first))
+        return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
     def _block(self, p: float, numel: int, passes: int, key: tuple[int, int, int]) -> Tensor:
         """Draw the first `passes` passes of one block, (passes, numel)."""
         bits = _lane_bits(p)
@@ -110,9 +122,13 @@ class MaskSource:
         lanes = self._lanes(passes * numel, bits, key)
         return (lanes >= threshold).view(passes, numel)
 
+    def _digest(self, key: tuple[int, int, int]) -> bytes:
+        """Hash seed and key to the 24 bytes that start a stream."""
+        return hashlib.blake2b(struct.pack("<4q", self.seed, *key), digest_size=24).digest()
+
     def _lanes(self, n: int, bits: int, key: tuple[int, int, int]) -> Tensor:
         """Draw `n` uniform signed integers of `bits` bits from the stream of `key`."""
-        digest = hashlib.blake2b(struct.pack("<4q", self.seed, *key), digest_size=24).digest()
+        digest = self._digest(key)
         n_words = -(-n * bits // 64)
         if isinstance(self._generator, torch.Generator):
             self._generator.manual_seed(int.from_bytes(digest[:8], "little") >> 1)

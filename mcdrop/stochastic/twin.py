@@ -48,6 +48,9 @@ def _module(
     """Copy one module and, through its attributes, the modules below it."""
     if id(module) in memo:
         return memo[id(module)]
+    inner = _wrapped_by(module)
+    if inner is not None:
+        return _module(inner, memo, device, dtype)
     copy = object.__new__(type(module))
     memo[id(module)] = copy
     state = dict(module.__dict__)
@@ -57,6 +60,19 @@ def _module(
     copy.__dict__.update({k: _attribute(v, memo, device, dtype) for k, v in state.items()})
     copy.__dict__["_compiled_call_impl"] = None
     return copy
+
+
+def _wrapped_by(module: nn.Module) -> nn.Module | None:
+    """Return the module inside torch.compile, DataParallel or DistributedDataParallel.
+
+    Compiled code would not be seen by a mode, and the parallel wrappers move data between
+    devices and processes; a structural copy needs neither.
+    """
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return module.module  # type: ignore[no-any-return]
+    # torch.compile's wrapper is told by its attribute: importing its class loads the compiler.
+    inner = module._modules.get("_orig_mod")
+    return inner if type(module).__name__ == "OptimizedModule" else None
 
 
 def _tensor(value: Tensor, device: torch.device | None, dtype: torch.dtype | None) -> Tensor:

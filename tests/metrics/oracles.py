@@ -84,3 +84,52 @@ def top_label(probs: Vector, y: Any) -> tuple[list[float], list[float]]:
     confidence = [float(max(row)) for row in probs]
     hits = [float(int(np.argmax(row)) == int(label)) for row, label in zip(probs, y, strict=True)]
     return confidence, hits
+
+
+def smooth_calibration_error(forecast: Vector, event: Vector, *, cells: int = 4000) -> float:
+    """Fixed point of the smoothed error: image points past 0 and 1, Riemann sum, bisection."""
+    t = (np.arange(cells) + 0.5) / cells
+
+    def smoothed_error(bandwidth: float) -> float:
+        residual = np.zeros(cells)
+        for f, y in zip(forecast, event, strict=True):
+            for shift in range(-8, 9, 2):
+                for image in (shift + f, shift - f):
+                    z = (t - image) / bandwidth
+                    density = np.exp(-0.5 * z**2) / (bandwidth * math.sqrt(2 * math.pi))
+                    residual += (y - f) * density / len(forecast)
+        return float(np.abs(residual).mean())
+
+    low, high = 1e-3, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if smoothed_error(middle) > middle else (low, middle)
+    return low
+
+
+def risk_coverage(uncertainty: Vector, loss: Vector) -> list[tuple[float, float]]:
+    """Coverage and risk at each distinct threshold, ascending."""
+    points = []
+    for threshold in sorted(set(uncertainty.tolist())):
+        kept = [c for u, c in zip(uncertainty, loss, strict=True) if u <= threshold]
+        points.append((len(kept) / len(loss), sum(kept) / len(kept)))
+    return points
+
+
+def auroc(score: Vector, label: Vector) -> float:
+    """Share of pairs in order, ties half."""
+    out = [s for s, positive in zip(score, label, strict=True) if positive]
+    inside = [s for s, positive in zip(score, label, strict=True) if not positive]
+    wins = sum((a > b) + 0.5 * (a == b) for a in out for b in inside)
+    return wins / (len(out) * len(inside))
+
+
+def binned_spread(
+    variance: Vector, squared_error: Vector, bins: list[list[int]]
+) -> list[tuple[int, float, float]]:
+    """Rows, mean variance and mean squared error of each bin that has any."""
+    return [
+        (len(rows), float(np.mean(variance[rows])), float(np.mean(squared_error[rows])))
+        for rows in bins
+        if rows
+    ]

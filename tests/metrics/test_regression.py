@@ -151,8 +151,8 @@ def test_integers_booleans_and_reversed_views_are_taken() -> None:
 SHAPES = [
     ((4, 1), (4,), r"expected `mean` to have shape \(4,\) to match `y`, but got \(4, 1\)\. "
      r"Drop the last axis: mean\.squeeze\(-1\)\."),
-    ((4,), (4, 1), r"Drop the last axis of the targets: y\.squeeze\(-1\)"),
-    ((3,), (4,), r"but got \(3,\)\. Pass one value per target"),
+    ((4,), (4, 1), r"Drop the last axis of `y`: y\.squeeze\(-1\)"),
+    ((3,), (4,), r"but got \(3,\)\. Pass one value for each of `y`"),
     ((0,), (0,), r"expected `y` to hold at least one row, but got shape \(0,\)"),
     ((), (), r"expected `y` to have shape \(N,\) or \(N, \.\.\.\), but got shape \(\)"),
 ]  # fmt: skip

@@ -1,17 +1,17 @@
-"""The rules: how each function that drops units is answered with masks of our own."""
+"""Dropout functions: all six, as torch.nn.functional, torch and exported programs call them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcdrop.stochastic.live import Pass, Rule
+from mcdrop.stochastic.live import Function, Pass, Rule
 
-__all__ = ["RULES"]
+__all__ = ["drop_elements", "dropout_rules", "plain_dropout_rules"]
 
 # Saturation value of SELU, -scale * alpha: where alpha dropout sends a dropped unit
 # (Klambauer et al. 2017, section "new dropout technique"; the constant is torch's).
@@ -62,7 +62,7 @@ def _rule(
     """Make the rule for one function ``f(input, p, training[, inplace])``."""
 
     def rule(
-        current: Pass, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor:
         x, p = _input_and_rate(args, kwargs)
         # The inactive call raises torch's own errors for a bad rate or a bad number of dimensions.
@@ -73,14 +73,20 @@ def _rule(
     return rule
 
 
+def drop_elements(current: Pass, x: Tensor, p: float, kind: str) -> Tensor:
+    """Drop single elements of a tensor inside a larger operation."""
+    return current.drop(x, p, kind, _elementwise(x), _scaled)
+
+
 def _input_and_rate(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, float]:
     """Return the first two parameters of any dropout function, by position or by name."""
     x = args[0] if args else kwargs["input"]
     return x, float(args[1] if len(args) > 1 else kwargs.get("p", 0.5))
 
 
-def _dropout_rules() -> dict[Callable[..., Any], Rule]:
-    rules: dict[Callable[..., Any], Rule] = {
+def dropout_rules() -> dict[Function, Rule]:
+    """Return the rules by function."""
+    rules: dict[Function, Rule] = {
         F.dropout: _rule("dropout", _elementwise, _scaled, has_inplace=True),
         F.dropout1d: _rule("dropout1d", _by_channel_of(3), _scaled, has_inplace=True),
         # A 3-D input of dropout2d is read as (N, C, L), as torch documents.
@@ -99,8 +105,17 @@ def _dropout_rules() -> dict[Callable[..., Any], Rule]:
     }
     for kind, (mask_shape, apply) in low_level.items():
         for name in (kind, f"{kind}_"):
-            rules[getattr(torch, name)] = _rule(kind, mask_shape, apply, has_inplace=False)
+            rule = _rule(kind, mask_shape, apply, has_inplace=False)
+            rules[getattr(torch, name)] = rule
+            # What torch.export leaves of a dropout call.
+            rules[getattr(torch.ops.aten, name).default] = rule
     return rules
 
 
-RULES: Mapping[Callable[..., Any], Rule] = _dropout_rules()
+def plain_dropout_rules() -> dict[Function, Rule]:
+    """Return the rules that switch the same functions off."""
+    return dict.fromkeys(dropout_rules(), _off)
+
+
+def _off(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    return _input_and_rate(args, kwargs)[0]

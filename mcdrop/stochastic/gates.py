@@ -1,0 +1,138 @@
+"""Modules whose randomness hangs on their own `training` flag, in Python code.
+
+Most dropout is a function call, which a mode can answer whatever the flag says. Some is not even
+called in eval mode: DropPath returns early, attention passes a rate of zero. On the structural
+copy those modules, and no others, get ``training = True``. Which ones is read off the source of
+their class, so that a module whose flag also switches something else is never opened by accident.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+__all__ = ["Gate", "gate_of", "rate_attribute"]
+
+# DropPath, SwinDropPath, StochasticDepth, DropBlock2d, LockedDropout, ...
+_RANDOM_NAME = re.compile(r"drop_?path|stochastic_?depth|drop_?block|drop", re.IGNORECASE)
+_ALWAYS_RANDOM = re.compile(r"drop_?path|stochastic_?depth|drop_?block", re.IGNORECASE)
+_RATE_ATTRIBUTES = ("drop_prob", "p", "drop_path", "drop_rate", "dropout", "prob", "rate")
+
+Gate = Literal["rate", "random", "mixed"]
+
+
+def gate_of(module: nn.Module) -> Gate | None:
+    """Tell what the `training` flag of a module switches.
+
+    Returns:
+        "rate" if only the rate that it passes to a dropout function; "random" if it draws random
+        numbers of its own; "mixed" if a rate and something else; None if nothing of the kind.
+    """
+    kind = type(module)
+    home = kind.__module__
+    if home.startswith(("torch.nn.", "mcdrop.")) or isinstance(
+        module, nn.modules.dropout._DropoutNd
+    ):
+        return None
+    if _ALWAYS_RANDOM.search(kind.__name__):
+        return "random"
+    uses = _uses_of_training(kind)
+    if _RANDOM_NAME.search(kind.__name__) and not module._modules:
+        return "random" if uses - {"argument"} else None
+    if "draws" in uses and "other" not in uses:
+        return "random"
+    if "rate" in uses:
+        return "mixed" if uses & {"other", "draws"} else "rate"
+    return None
+
+
+def rate_attribute(module: nn.Module) -> str | None:
+    """Return the attribute that holds the rate of a module that draws its own numbers."""
+    for name in _RATE_ATTRIBUTES:
+        if isinstance(getattr(module, name, None), int | float):
+            return name
+    return None
+
+
+@dataclass(frozen=True)
+class _Use:
+    """One appearance of ``.training`` with the syntax around it, innermost first."""
+
+    node: ast.AST
+    around: tuple[ast.AST, ...]
+
+    def meaning(self) -> str:
+        """Classify: "argument", "rate", "draws", "checkpoint" or "other"."""
+        inner: ast.AST = self.node
+        for outer in self.around:
+            if "gradient_checkpointing" in ast.unparse(outer) and isinstance(outer, ast.BoolOp):
+                return "checkpoint"
+            if isinstance(outer, ast.keyword):
+                if outer.arg in {"training", "train"} and outer.value is self.node:
+                    return "argument"
+                return "rate" if "drop" in ast.unparse(outer).lower() else "other"
+            if isinstance(outer, ast.Call):
+                return self._as_argument(outer, inner)
+            if isinstance(outer, ast.If) and inner is outer.test:
+                return "rate" if _only_drops(outer) else "other"
+            if isinstance(outer, ast.stmt):
+                return "rate" if "drop" in ast.unparse(outer).lower() else "other"
+            inner = outer
+        return "other"
+
+    def _as_argument(self, call: ast.Call, inner: ast.AST) -> str:
+        """Classify a positional argument of a call."""
+        name = ast.unparse(call.func).lower()
+        if inner is not self.node:
+            return "rate" if "drop" in ast.unparse(call).lower() else "other"
+        # `drop_path(x, p, self.training)`: a function of the module's own draws the numbers.
+        own = "drop" in name and not name.startswith(("f.", "torch.", "nn."))
+        return "draws" if own else "argument"
+
+
+def _only_drops(statement: ast.If) -> bool:
+    """Whether every statement that hangs on the flag calls a dropout, and none is left out."""
+
+    def calls_dropout(line: ast.stmt) -> bool:
+        calls = (node for node in ast.walk(line) if isinstance(node, ast.Call))
+        return any("drop" in ast.unparse(call.func).lower() for call in calls)
+
+    return not statement.orelse and all(map(calls_dropout, statement.body))
+
+
+@functools.lru_cache(maxsize=4096)
+def _uses_of_training(kind: type[nn.Module]) -> frozenset[str]:
+    """Classify every use of ``self.training`` in the methods that a class and its bases define."""
+    found = set()
+    for base in kind.__mro__:
+        if base.__module__.startswith("torch.") or base is object:
+            continue
+        for method in vars(base).values():
+            if inspect.isfunction(method):
+                found.update(use.meaning() for use in _uses_in(method))
+    return frozenset(found)
+
+
+def _uses_in(method: object) -> Iterator[_Use]:
+    """Yield the uses of ``.training`` in the source of a method; none if there is no source."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(method)))  # type: ignore[arg-type]
+    except (OSError, TypeError, SyntaxError):
+        return
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    for node in ast.walk(tree):
+        reads = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+        if reads and node.attr == "training":  # type: ignore[attr-defined]
+            around, outer = [], parents.get(node)
+            while outer is not None:
+                around.append(outer)
+                outer = parents.get(outer)
+            yield _Use(node, tuple(around))

@@ -1,0 +1,35 @@
+"""The rules: how each function that drops units, or draws random numbers, is answered.
+
+Adding a function touches the file of its kind only.
+"""
+
+from collections.abc import Mapping
+
+from mcdrop.stochastic.live import Function, Rule
+from mcdrop.stochastic.rules.attention import attention_rules, plain_attention_rules
+from mcdrop.stochastic.rules.dropout import dropout_rules, plain_dropout_rules
+from mcdrop.stochastic.rules.exported import exported_rules
+from mcdrop.stochastic.rules.packed import packed_rules
+from mcdrop.stochastic.rules.random_numbers import random_rules
+from mcdrop.stochastic.rules.recurrent import plain_recurrent_rules, recurrent_rules
+
+__all__ = ["LIVE", "PLAIN"]
+
+# The model as it is with all dropout off, also where it asks for it in eval mode: torch's own
+# functions do the work, so that the rules below can be compared with them.
+PLAIN: Mapping[Function, Rule] = {
+    **random_rules(),
+    **exported_rules(),
+    **plain_dropout_rules(),
+    **plain_recurrent_rules(),
+    **plain_attention_rules(),
+}
+
+LIVE: Mapping[Function, Rule] = {
+    **random_rules(),
+    **exported_rules(),
+    **dropout_rules(),
+    **recurrent_rules(),
+    **packed_rules(),
+    **attention_rules(),
+}
