@@ -29,13 +29,13 @@ def split(X: Tensor, y: Tensor) -> tuple[Tensor, ...]:
 
 
 def train(
-    n_outputs: int, loss: nn.Module, X: Tensor, y: Tensor, epochs: int, label: str
+    n_outputs: int, p: float, loss: nn.Module, X: Tensor, y: Tensor, epochs: int, label: str
 ) -> nn.Module:
     """A two-layer network with dropout, trained by Adam with weight decay."""
     torch.manual_seed(0)
     net = nn.Sequential(
-        nn.Linear(X.shape[1], 64), nn.ReLU(), nn.Dropout(0.4),
-        nn.Linear(64, 64), nn.ReLU(), nn.Dropout(0.4), nn.Linear(64, n_outputs),
+        nn.Linear(X.shape[1], 64), nn.ReLU(), nn.Dropout(p),
+        nn.Linear(64, 64), nn.ReLU(), nn.Dropout(p), nn.Linear(64, n_outputs),
     )  # fmt: skip
     adam = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-2)
     for _ in track(range(epochs), label):
@@ -51,7 +51,7 @@ def regression(epochs: int) -> mcdrop.CalibrationReport:
     X, y = (torch.tensor(part, dtype=torch.float32) for part in load_diabetes(return_X_y=True))
     X_train, X_val, X_test, y_train, y_val, y_test = split(X, y.unsqueeze(1))
     centre, scale = y_train.mean(), y_train.std()
-    net = train(1, nn.MSELoss(), X_train, (y_train - centre) / scale, epochs, "diabetes")
+    net = train(1, 0.4, nn.MSELoss(), X_train, (y_train - centre) / scale, epochs, "diabetes")
     last = net[-1]  # back to units of y
     last.weight.data.mul_(scale), last.bias.data.mul_(scale).add_(centre)
 
@@ -76,7 +76,7 @@ def classification(epochs: int) -> mcdrop.CalibrationReport:
     X_train, X_val, X_test, y_train, y_val, y_test = split(
         torch.tensor(X, dtype=torch.float32), torch.tensor(y)
     )
-    net = train(10, nn.CrossEntropyLoss(), X_train, y_train, epochs, "digits")
+    net = train(10, 0.2, nn.CrossEntropyLoss(), X_train, y_train, epochs, "digits")
     prediction = mcdrop.predict_with_uncertainty(
         net, X_test, task="classification", n_samples=500, seed=0, keep_samples=True
     )

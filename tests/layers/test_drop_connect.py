@@ -19,8 +19,8 @@ X = torch.tensor([[0.3, -1.2], [2.0, 0.5], [-0.9, 1.5]], dtype=torch.float64)
 def test_moments_agree_with_all_weight_masks() -> None:
     torch.manual_seed(0)
     p = 0.3
-    net = nn.Sequential(DropConnectLinear(2, 3, p), nn.Tanh(), nn.Linear(3, 1)).double()
-    layer, last = net[0], net[2]
+    layer, last = DropConnectLinear(2, 3, p).double(), nn.Linear(3, 1).double()
+    net = nn.Sequential(layer, nn.Tanh(), last)
     outputs, probabilities = [], []
     with torch.no_grad():
         for bits in itertools.product((0.0, 1.0), repeat=6):
@@ -55,6 +55,7 @@ def test_rows_share_the_weights_of_a_pass_and_outputs_do_not() -> None:
     exact = torch.zeros_like(covariance)
     for j in range(2):
         exact[:, j, :, j] = own[:, j]
+    # A sample covariance has a standard error of at most about sqrt(2 / 40,000) variances.
     scale = exact.diagonal(dim1=0, dim2=2).diagonal(dim1=0, dim2=1).amax()
     assert (covariance - exact).abs().max() < 0.03 * scale
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from mcdrop.errors import NonFiniteError, RangeError, ShapeError
 from mcdrop.metrics import fpr_at_tpr, ood_aupr, ood_auroc
@@ -21,6 +22,7 @@ def _join(inside: list[int], outside: list[int]) -> tuple[np.ndarray, np.ndarray
 def test_auroc_is_the_share_of_pairs_in_order(inside: list[int], outside: list[int]) -> None:
     u, is_ood = _join(inside, outside)
     assert ood_auroc(u, is_ood) == pytest.approx(oracles.auroc(u, is_ood))
+    assert ood_auroc(u, is_ood) == pytest.approx(roc_auc_score(is_ood, u))
     assert ood_auroc(-u, is_ood) == pytest.approx(1 - ood_auroc(u, is_ood))
 
 

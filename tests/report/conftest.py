@@ -19,12 +19,7 @@ def _run(n_samples):
     )  # fmt: skip
 
 
-@pytest.fixture
-def run():
-    return _run(50)
-
-
-@pytest.fixture
+@pytest.fixture(scope="session")
 def normal_prediction():
     """Return a factory: rows with their own std; `stated` multiplies what is stated."""
 
@@ -44,7 +39,7 @@ def normal_prediction():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def passes_prediction():
     """Return a factory: S passes around the truth, with or without noise and kept samples."""
 
@@ -65,7 +60,7 @@ def passes_prediction():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def class_prediction():
     """Return a factory: labels drawn from softmax(logits), stated as softmax(sharpened logits)."""
 
@@ -89,7 +84,7 @@ def class_prediction():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def reports(passes_prediction, normal_prediction, class_prediction):
     """Return one report of each task, with baselines."""
     passes, y = passes_prediction(n=120, n_samples=20)

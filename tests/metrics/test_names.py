@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mcdrop import metrics
+
+FUNCTIONS = [name for name in metrics.__all__ if inspect.isfunction(getattr(metrics, name))]
+DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+
+def test_export_list_is_sorted_and_true() -> None:
+    assert metrics.__all__ == sorted(metrics.__all__)
+    assert all(hasattr(metrics, name) for name in metrics.__all__)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_docstring_has_every_section(name: str) -> None:
+    text = inspect.getdoc(getattr(metrics, name)) or ""
+    positions = [
+        text.find(f"\n{part}:\n") for part in ("Args", "Returns", "Raises", "Source", "Example")
+    ]
+    assert -1 not in positions
+    assert positions == sorted(positions)
+    assert ">>>" in text
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_predictions_come_first_and_options_by_name(name: str) -> None:
+    if "bootstrap" in name:
+        return
+    parameters = list(inspect.signature(getattr(metrics, name)).parameters.values())
+    free = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert all(p.kind is p.KEYWORD_ONLY for p in parameters[len(free) :])
+    targets = [p for p in free if p in {"y", "loss", "is_error", "is_ood"}]
+    assert targets in ([], [free[-1]])
+
+
+@pytest.mark.parametrize("name", metrics.__all__)
+def test_glossary_names_it(name: str) -> None:
+    assert f"`{name}`" in DOCS.read_text(encoding="utf-8")
+
+
+def test_examples_of_the_glossary_run() -> None:
+    blocks = DOCS.read_text(encoding="utf-8").split("```python\n")[1:]
+    assert blocks
+    for block in blocks:
+        exec(block.split("```")[0], {})  # noqa: S102
+
+
+def test_import_loads_neither_scipy_nor_scikit_learn() -> None:
+    code = (
+        "import sys, torch; before = set(sys.modules); import mcdrop.metrics; "
+        "late = {m.split('.')[0] for m in set(sys.modules) - before}; "
+        "sys.exit(', '.join(sorted(late & {'scipy', 'sklearn', 'matplotlib', 'pandas'})) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_gpu_tensors_give_the_same_on_their_device() -> None:
+    rng = np.random.default_rng(0)
+    samples, y = rng.normal(size=(9, 40)), rng.normal(size=40)
+    probs, labels = rng.dirichlet(np.ones(3), 40), rng.integers(0, 3, 40)
+    stds = np.ones((9, 40))
+    by_row: list[tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = [
+        (metrics.crps_ensemble, (samples, y)),
+        (metrics.nll_mixture, (samples, stds, y)),
+        (metrics.pit, (samples, y)),
+        (metrics.brier_score, (probs, labels)),
+        (metrics.nll_categorical, (probs, labels)),
+    ]
+    for metric, arrays in by_row:
+        found = metric(*(torch.from_numpy(a).cuda() for a in arrays))
+        assert isinstance(found, torch.Tensor)
+        assert found.device.type == "cuda"
+        np.testing.assert_allclose(found.cpu(), metric(*arrays), rtol=1e-10)
+    summaries: list[tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = [
+        (metrics.rmse, (samples[0], y)),
+        (metrics.expected_calibration_error, (probs, labels)),
+        (metrics.smooth_calibration_error, (probs, labels)),
+        (metrics.aurc, (y, labels)),
+    ]
+    for summary, arrays in summaries:
+        found = summary(*(torch.from_numpy(a).cuda() for a in arrays))
+        assert found == pytest.approx(summary(*arrays), rel=1e-10)

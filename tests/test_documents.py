@@ -1,0 +1,64 @@
+"""Every python block of the README and the docs runs, and what it prints is what it says."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_on_the_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "page"}
+    flags = doctest.NORMALIZE_WHITESPACE
+    for number, block in enumerate(BLOCK.findall(page.read_text()), 1):
+        name = f"{page.name}, block {number}"
+        if block.startswith(">>>"):
+            test = doctest.DocTestParser().get_doctest(block, namespace, name, str(page), 0)
+            failures: list[str] = []
+            doctest.DocTestRunner(optionflags=flags).run(
+                test, out=failures.append, clear_globs=False
+            )
+            assert not failures, "".join(failures)
+        else:
+            exec(compile(block, name, "exec"), namespace)  # noqa: S102
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda s: s.name)
+def test_example_runs_at_small_size(
+    script: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", [script.name, "--out", str(tmp_path), "--epochs", "1"])
+    monkeypatch.setitem(os.environ, "MPLBACKEND", "Agg")
+    runpy.run_path(str(script), run_name="__main__")
+    assert list(tmp_path.iterdir())
+    assert "Report:" in capsys.readouterr().out
+
+
+def test_readme_session_is_short() -> None:
+    text = (ROOT / "README.md").read_text()
+    before_code = text.split("```bash")[0]
+    words = [word for word in before_code.split() if not word.startswith(("[!", "#"))]
+    assert len(words) <= 80
+    session = next(block for block in BLOCK.findall(text) if block.startswith(">>>"))
+    assert len(session.strip().splitlines()) <= 12
