@@ -10,10 +10,18 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from mcdrop.engine.checks import (
+    check_choice,
+    check_count,
+    checked_model,
+    checked_noise,
+    checked_rates,
+)
 from mcdrop.engine.inputs import Batch
 from mcdrop.engine.outputs import Select
-from mcdrop.engine.sampler import Sampler, check_count
-from mcdrop.errors import RangeError, UnsupportedError
+from mcdrop.engine.run import Masks
+from mcdrop.engine.sampler import Sampler
+from mcdrop.errors import RangeError
 from mcdrop.prediction.accumulate import (
     ClassificationAccumulator,
     RegressionAccumulator,
@@ -47,16 +55,22 @@ class Options(TypedDict, total=False):
 
 
 def wrap(
-    model: nn.Module,
+    model: nn.Module | torch.export.ExportedProgram,
     p: float | Mapping[str, float] | None = None,
+    masks: Masks = "independent",
     stochastic: Iterable[type[nn.Module] | str] = (),
 ) -> MCDropout:
     """Make a Monte Carlo dropout sampler of a trained model, without changing the model.
 
     Args:
-        model: Any module with dropout; it may be in train or eval mode and stays as it is.
+        model: Any module with dropout, in train or eval mode, which stays as it is; or a
+            `torch.export.ExportedProgram`.
         p: Overrides every dropout rate (a float in [0, 1)), or some (a mapping from the site
             names that ``mc.sites(x)`` lists). None keeps the model's own.
+        masks: "independent" draws a mask for every row and pass, as PyTorch does. "shared" draws
+            one for all rows of all batches: each pass is then one function from the posterior,
+            the same for a row in any batch or call with that seed. The distribution of one row
+            is the same; rows are correlated within a pass, as joint statements need.
         stochastic: Further modules, by type or name, whose own `training` flag gates random
             numbers that they draw themselves. DropPath, StochasticDepth and attention layers
             that pass a rate of zero in eval mode are found without it.
@@ -77,7 +91,7 @@ def wrap(
         >>> prediction.mean.shape, prediction.n_samples
         (torch.Size([5, 1]), 100)
     """
-    return MCDropout(model, p, stochastic)
+    return MCDropout(model, p, masks, stochastic)
 
 
 class MCDropout(nn.Module):
@@ -90,20 +104,23 @@ class MCDropout(nn.Module):
     Attributes:
         model: The wrapped model.
         rates: Dropout rates by site name; the key "" overrides all.
+        masks: "independent" or "shared".
         stochastic: Further modules whose `training` flag gates their randomness.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | torch.export.ExportedProgram,
         p: float | Mapping[str, float] | None = None,
+        masks: Masks = "independent",
         stochastic: Iterable[type[nn.Module] | str] = (),
     ) -> None:
         super().__init__()
-        _check_model(model)
-        self.rates = _rates(p)
+        check_choice("wrap", "masks", masks, ("independent", "shared"))
+        self.rates = checked_rates(p)
+        self.masks: Masks = masks
         self.stochastic = tuple(stochastic)
-        self.model = model
+        self.model = checked_model(model)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run one stochastic pass, with new masks each time; gradients flow as in the model.
@@ -254,8 +271,8 @@ class MCDropout(nn.Module):
         """
         name = "predict_with_uncertainty"
         check_count(name, "n_samples", n_samples, 2)
-        _check_choice(name, "task", task, ("regression", "classification", "binary"))
-        _check_choice(name, "outputs", outputs, ("logits", "probs", "log_probs"))
+        check_choice(name, "task", task, ("regression", "classification", "binary"))
+        check_choice(name, "outputs", outputs, ("logits", "probs", "log_probs"))
         sampler = self._sampler(
             name,
             select=select,
@@ -267,7 +284,7 @@ class MCDropout(nn.Module):
             progress=progress,
         )
         if task == "regression":
-            noise = _noise(name, noise_std)
+            noise = checked_noise(name, noise_std)
             regressions, run = sampler.run(
                 inputs, n_samples, lambda row: RegressionAccumulator(name, row, noise, keep_samples)
             )
@@ -285,12 +302,19 @@ class MCDropout(nn.Module):
         return replace(joined(classifications), run=run)
 
     def _sampler(self, function: str, **options: Any) -> Sampler:
-        return Sampler(function, self.model, self.rates, stochastic=self.stochastic, **options)
+        return Sampler(
+            function,
+            self.model,
+            self.rates,
+            stochastic=self.stochastic,
+            masks=self.masks,
+            **options,
+        )
 
 
 @overload
 def predict_with_uncertainty(
-    model: nn.Module,
+    model: nn.Module | torch.export.ExportedProgram,
     inputs: Any,
     *,
     p: float | Mapping[str, float] | None = None,
@@ -301,7 +325,7 @@ def predict_with_uncertainty(
 
 @overload
 def predict_with_uncertainty(
-    model: nn.Module,
+    model: nn.Module | torch.export.ExportedProgram,
     inputs: Any,
     *,
     p: float | Mapping[str, float] | None = None,
@@ -311,7 +335,7 @@ def predict_with_uncertainty(
 
 
 def predict_with_uncertainty(
-    model: nn.Module,
+    model: nn.Module | torch.export.ExportedProgram,
     inputs: Any,
     *,
     p: float | Mapping[str, float] | None = None,
@@ -339,61 +363,3 @@ def predict_with_uncertainty(
     if task == "regression":
         return mc.predict_with_uncertainty(inputs, task=task, **options)
     return mc.predict_with_uncertainty(inputs, task=task, **options)
-
-
-def _check_model(model: nn.Module) -> None:
-    if not isinstance(model, nn.Module):
-        raise UnsupportedError.of(
-            "wrap",
-            "model",
-            "be a torch.nn.Module",
-            f"{type(model).__name__}",
-            "Pass the trained model itself",
-        )
-    scripted = [name or "model" for name, m in model.named_modules() if _is_scripted(m)]
-    if scripted:
-        raise UnsupportedError.of(
-            "wrap",
-            "model",
-            "run as Python code, where its dropout can be seen",
-            f"TorchScript in {', '.join(scripted[:5])}",
-            "Wrap the original module, or a torch.export program",
-        )
-
-
-def _is_scripted(module: nn.Module) -> bool:
-    return isinstance(module, torch.jit.ScriptModule)
-
-
-def _rates(p: float | Mapping[str, float] | None) -> dict[str, float]:
-    """Return the overriding rates by site name; the key "" stands for all sites."""
-    if p is None:
-        return {}
-    rates = dict(p) if isinstance(p, Mapping) else {"": p}
-    for rate in rates.values():
-        if not isinstance(rate, int | float) or not 0 <= rate < 1:
-            raise RangeError.of("wrap", "p", "lie in [0, 1)", repr(rate), "Pass dropout rates")
-    return {name: float(rate) for name, rate in rates.items()}
-
-
-def _check_choice(function: str, argument: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise RangeError.of(
-            function, argument, f"be one of {choices}", repr(value), "Choose one of these"
-        )
-
-
-def _noise(function: str, noise_std: float | Tensor | None) -> Tensor | None:
-    """Return the noise as a tensor, a number or one value per output."""
-    if noise_std is None:
-        return None
-    noise = torch.as_tensor(noise_std, dtype=torch.float64)
-    if not bool(((noise > 0) & noise.isfinite()).all()):
-        raise RangeError.of(
-            function,
-            "noise_std",
-            "be a positive number, or one per output",
-            noise_std,
-            "Pass the standard deviation of the observation noise in units of y",
-        )
-    return noise

@@ -14,6 +14,7 @@ PACKAGE = Path(mcdrop.__file__).parent
 FLOORS = [
     "errors",
     "stochastic",
+    "layers",
     "engine",
     "prediction",
     "metrics",

@@ -38,6 +38,16 @@ class Batch:
         """Return the tensors among the arguments, at any depth of tuples, lists and dicts."""
         return list(_leaves((self.args, self.kwargs)))
 
+    def take(self, rows: list[int]) -> Batch:
+        """Return the arguments for rows by number; only where `n_rows` is known."""
+        args, kwargs = _map((self.args, self.kwargs), lambda x: x[rows])
+        return Batch(args, kwargs, len(rows))
+
+    def copied(self) -> Batch:
+        """Return the arguments with every tensor cloned."""
+        args, kwargs = _map((self.args, self.kwargs), torch.clone)
+        return Batch(args, kwargs, self.n_rows)
+
     def rows(self, start: int, stop: int) -> Batch:
         """Return the arguments for some rows; only where `n_rows` is known."""
 

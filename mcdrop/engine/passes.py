@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from mcdrop.engine.inputs import Batch
 from mcdrop.engine.outputs import Select, select_tensor
-from mcdrop.engine.run import Strategy
-from mcdrop.stochastic.live import LiveDropout, Pass
+from mcdrop.engine.row_probe import row_layout
+from mcdrop.engine.run import Masks, Strategy
+from mcdrop.stochastic.live import InPlaceError, LiveDropout, Pass
 from mcdrop.stochastic.masks import MaskSource, Span
+from mcdrop.stochastic.rows import RowLayout
 from mcdrop.stochastic.rules import LIVE, PLAIN
 from mcdrop.stochastic.sites import DropoutSite
 from mcdrop.stochastic.tracking import Tracker
@@ -55,6 +57,7 @@ class PassRunner:
         select: Which tensor of the output is the prediction.
         rates: Dropout rates that override the model's.
         stochastic: Module types and names whose own `training` flag gates their randomness.
+        masks: "independent" or "shared".
 
     Attributes:
         sites: The dropout calls of the latest pass.
@@ -69,18 +72,27 @@ class PassRunner:
         select: Select,
         rates: Mapping[str, float],
         stochastic: Iterable[type[nn.Module] | str],
+        masks: Masks,
     ) -> None:
         self._function = function
         self._twin = twin
         self._source = source
         self._select = select
         self._rates = rates
+        self._masks = masks
+        self._shared: RowLayout | None = None
+        self._copies_inputs = False
+        self._protected = frozenset(
+            tensor.untyped_storage().data_ptr() for tensor in (*twin.parameters(), *twin.buffers())
+        )
         self._tracker = Tracker(function, twin, stochastic)
         self.sites: tuple[DropoutSite, ...] = ()
 
     def plan(self, batch: Batch) -> Plan:
         """Decide the strategy: vectorised if, with every mask open, it reproduces the model."""
         plain = self._plain(batch)
+        if self._masks == "shared":
+            self._shared = row_layout(self._function, self._observed, batch)
         try:
             opened = self.vectorised(batch, Span(count=2), opened=True)
         except CANNOT_BATCH as error:
@@ -92,7 +104,12 @@ class PassRunner:
                 reason = "with every mask open it reproduces model(x)"
                 return Plan("vectorised", reason, self.sites, plain)
             reason = f"batched over passes, with every mask open, the output is off by {difference}"
-        self.one(batch, Span(), opened=True)
+        try:
+            self.one(batch, Span(), opened=True)
+        except InPlaceError:
+            # The model drops out its inputs in place and reads them again.
+            self._copies_inputs = True
+            self.one(batch, Span(), opened=True)
         return Plan("sequential", reason, self.sites, plain)
 
     def vectorised(self, batch: Batch, span: Span, *, opened: bool = False) -> Tensor:
@@ -108,7 +125,7 @@ class PassRunner:
         """
 
         def one(index: Tensor) -> Tensor:
-            return self._chosen(self._live(batch, self._pass(span, opened, index)))
+            return self._chosen(self._live(batch, self._pass(batch, span, opened, index)))
 
         index = torch.arange(span.count, device=batch.tensors()[0].device)
         outputs: Tensor = torch.func.vmap(one, randomness="error")(index)
@@ -122,10 +139,28 @@ class PassRunner:
 
     def one(self, batch: Batch, span: Span, *, opened: bool = False) -> Any:
         """Run one pass and return the model's output as it is."""
-        return self._live(batch, self._pass(span, opened, None))
+        return self._live(batch, self._pass(batch, span, opened))
 
-    def _pass(self, span: Span, opened: bool, index: Tensor | None) -> Pass:
-        return Pass(LIVE, self._source, opened, self._rates, span, index)
+    def _pass(self, batch: Batch, span: Span, opened: bool, index: Tensor | None = None) -> Pass:
+        """Make the pass; with shared masks it is the same for every batch."""
+        own = frozenset(tensor.untyped_storage().data_ptr() for tensor in batch.tensors())
+        return Pass(
+            LIVE,
+            self._source,
+            opened,
+            self._rates,
+            Span(0, span.first, span.count) if self._masks == "shared" else span,
+            index,
+            shared=self._shared,
+            protected=self._protected if self._copies_inputs else self._protected | own,
+        )
+
+    def _observed(self, batch: Batch, opened: bool) -> Pass:
+        """Run one pass and return it with all that it saw."""
+        current = self._pass(batch, Span(), opened)
+        current.observed = []
+        self._live(batch, current)
+        return current
 
     def _plain(self, batch: Batch) -> Tensor:
         """Run the model as it is, without touching the caller's random state."""
@@ -137,8 +172,12 @@ class PassRunner:
     def _live(self, batch: Batch, current: Pass) -> Any:
         """Run the model once with live dropout."""
         self._tracker.begin(current)
+        if self._copies_inputs:
+            batch = batch.copied()
         with LiveDropout(current):
             output = self._twin(*batch.args, **batch.kwargs)
+        if current.overwritten:
+            current.check_not_read(output)
         self.sites = tuple(current.sites)
         return output
 

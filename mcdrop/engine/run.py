@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from mcdrop.stochastic.sites import DropoutSite
 
-__all__ = ["Run", "Strategy"]
+__all__ = ["Masks", "Run", "Strategy"]
 
+Masks = Literal["independent", "shared"]
 Strategy = Literal["vectorised", "sequential"]
 
 
@@ -35,7 +36,7 @@ class Run:
     reason: str
     n_samples: int
     seed: int
-    masks: str
+    masks: Masks
     sites: tuple[DropoutSite, ...]
     batch_size: int | None
     sample_chunk: int

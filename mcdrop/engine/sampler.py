@@ -9,21 +9,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mcdrop.engine.checks import check_count
 from mcdrop.engine.inputs import Batch, InputReader
 from mcdrop.engine.outputs import Select
 from mcdrop.engine.passes import CANNOT_BATCH, PassRunner, Plan
 from mcdrop.engine.progress import progress_bar
-from mcdrop.engine.run import Run, Strategy
+from mcdrop.engine.run import Masks, Run, Strategy
 from mcdrop.errors import NoDropoutError, RangeError, ShapeError
 from mcdrop.stochastic.masks import MaskSource, Span
 from mcdrop.stochastic.sites import DropoutSite
 from mcdrop.stochastic.twin import structural_copy
 
-__all__ = ["Accumulator", "Sampler", "check_count"]
+__all__ = ["Accumulator", "Sampler"]
 
 # Elements of the widest tensor that one chunk of passes may hold: 4 MiB of float32 stays in cache.
 _CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
@@ -50,6 +50,7 @@ class Sampler:
         model: The caller's model, only read.
         rates: Dropout rates by site name; the key "" overrides all.
         stochastic: Module types and names whose own `training` flag gates their randomness.
+        masks: "independent" (each row its own) or "shared" (all rows of all batches the same).
         select: Which tensor of the output is the prediction.
         seed: Seed of the masks; None draws one from the operating system.
         batch_size: Rows per forward call, or None.
@@ -64,6 +65,7 @@ class Sampler:
     model: nn.Module
     rates: Mapping[str, float]
     stochastic: tuple[type[nn.Module] | str, ...] = ()
+    masks: Masks = "independent"
     select: Select = None
     seed: int | None = None
     batch_size: int | None = None
@@ -163,6 +165,7 @@ class Sampler:
             select=self.select,
             rates=self.rates,
             stochastic=self.stochastic,
+            masks=self.masks,
         )
 
     def _reader(self, device: torch.device) -> InputReader:
@@ -210,7 +213,7 @@ class _Work:
             reason=self._reason,
             n_samples=self._n_samples,
             seed=seed,
-            masks="independent",
+            masks=self._settings.masks,
             sites=self._plan.sites,
             batch_size=self._settings.batch_size,
             sample_chunk=self._chunk,
@@ -262,14 +265,6 @@ class _Work:
                 f"shape {tuple(chunk.shape[1:])}",
                 "Put rows first in inputs and outputs, or leave batch_size out",
             )
-
-
-def check_count(function: str, argument: str, value: object, least: int) -> None:
-    """Refuse what is not an integer of at least `least`."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise RangeError.of(
-            function, argument, f"be an integer of at least {least}", repr(value), "Pass a number"
-        )
 
 
 def require_live(function: str, model: nn.Module, sites: Sequence[DropoutSite]) -> None:

@@ -98,7 +98,7 @@ def inject_dropout(
     names = tuple(f"{path}.{_CHILD}" if path else _CHILD for path in paths)
     copy.__dict__["injected"] = names
     warnings.warn(
-        f"inject_dropout: put {kind} with p={rate:g} in {len(names)} places: {', '.join(names)}. "
+        f"inject_dropout: put {kind} with p={rate:g} at {', '.join(names)} ({len(names)} in all). "
         "The model was not trained with it, so the spread of its predictions is not that of a "
         "trained posterior. Train the returned model, or choose p on held-out data.",
         UserWarning,

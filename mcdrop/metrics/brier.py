@@ -122,7 +122,9 @@ def _isotonic(columns: Float64) -> BrierDecomposition:
 
 def _isotonic_parts(forecast: Float64, event: Float64) -> list[float]:
     """Mean Brier score of the forecast, of its isotonic regression and of the frequency."""
-    from sklearn.isotonic import IsotonicRegression
+    from sklearn.isotonic import isotonic_regression
 
-    best = IsotonicRegression().fit_transform(forecast, event)
+    # Ties are joined here: IsotonicRegression gives NaN for forecasts one rounding apart.
+    _, group, rows = np.unique(forecast, return_inverse=True, return_counts=True)
+    best = isotonic_regression(np.bincount(group, event) / rows, sample_weight=rows)[group]
     return [float(np.square(guess - event).mean()) for guess in (forecast, best, event.mean())]

@@ -45,7 +45,7 @@ def mixture_quantile(means: Tensor, stds: Tensor, q: float) -> Tensor:
         high = torch.where(excess > 0, x, high)
         density = (torch.exp(-0.5 * z.square()) / stds).mean(dim=0) / math.sqrt(2 * math.pi)
         newton = x - excess / density
-        inside = (newton > low) & (newton < high)
+        inside = (newton >= low) & (newton <= high)
         step = torch.where(inside, newton, 0.5 * (low + high))
         step = torch.where(excess == 0, x, step)
         moved = (step - x).abs()

@@ -6,24 +6,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mcdrop.metrics import (
     accuracy,
     brier_score,
+    error_rate_curve,
     expected_calibration_error,
     nll_categorical,
     reliability_curve,
+    risk_coverage_curve,
 )
 from mcdrop.prediction import ClassificationPrediction
-from mcdrop.report.curves import Curve, equal_groups, wilson_interval
+from mcdrop.report.curves import Curve, group_number, wilson_interval
 from mcdrop.report.measures import Missing, Resampling, Score, Scores, as_scored
 
 __all__ = ["Classification", "classification_curves", "classification_scores"]
 
 _BINS = 15
-_REFERRED = tuple(round(0.02 * i, 2) for i in range(48))
+_REFERRAL_POINTS = 91
 
 
 @dataclass(frozen=True)
@@ -95,22 +98,20 @@ def _reliability(name: str, c: Classification, level: float) -> Curve:
 def _error_by_entropy(name: str, c: Classification, level: float) -> Curve:
     """Error rate against predictive entropy, in groups of equal size."""
     entropy = c.prediction.predictive_entropy
-    groups = equal_groups(entropy.numpy())
-    shares = [c.wrong[g].mean().item() for g in groups]
-    intervals = [wilson_interval(s, len(g), level) for s, g in zip(shares, groups, strict=True)]
-    low, high = zip(*intervals, strict=True)
-    x = tuple(entropy[g].mean().item() for g in groups)
-    return Curve(name, x, tuple(shares), low, high, tuple(len(g) for g in groups))
+    curve = error_rate_curve(entropy, c.wrong, n_bins=group_number(len(entropy)), level=level)
+    columns = (curve.uncertainty, curve.error_rate, curve.low, curve.high, curve.count)
+    x, y, low, high, count = (tuple(column.tolist()) for column in columns)
+    return Curve(name, x, y, low, high, count)
 
 
 def _referral(name: str, c: Classification, level: float) -> Curve:
     """Error rate on the rows kept when the most uncertain share of them is referred."""
-    order = torch.argsort(c.prediction.predictive_entropy, stable=True)
-    kept_errors = c.wrong[order].cumsum(dim=0)
-    n = len(order)
-    kept = [n - round(share * n) for share in _REFERRED]
-    kept = [count for count in kept if count > 0]
-    shares = [(kept_errors[count - 1] / count).item() for count in kept]
-    intervals = [wilson_interval(s, k, level) for s, k in zip(shares, kept, strict=True)]
+    curve = risk_coverage_curve(c.prediction.predictive_entropy, c.wrong)
+    # Few enough points for a page; rows of equal entropy are referred together.
+    wanted = np.linspace(1.0, 0.1, _REFERRAL_POINTS)
+    index = np.unique(np.searchsorted(curve.coverage, wanted - 1e-9))[::-1]
+    risks, kept = curve.risk[index].tolist(), np.rint(curve.coverage[index] * len(c.y))
+    count = tuple(int(rows) for rows in kept)
+    intervals = [wilson_interval(r, rows, level) for r, rows in zip(risks, count, strict=True)]
     low, high = zip(*intervals, strict=True)
-    return Curve(name, _REFERRED[: len(kept)], tuple(shares), low, high, tuple(kept))
+    return Curve(name, tuple((1 - curve.coverage[index]).tolist()), tuple(risks), low, high, count)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Curve", "Float64", "equal_groups", "wilson_interval"]
+__all__ = ["Curve", "Float64", "equal_groups", "group_number", "wilson_interval"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -37,14 +37,20 @@ class Curve:
     count: tuple[int, ...] = ()
 
 
+def group_number(n: int) -> int:
+    """Groups that `n` values are split into, so that each holds enough of them."""
+    return int(np.clip(n // _ROWS_PER_GROUP, 1, _MAX_GROUPS))
+
+
 def equal_groups(values: Float64) -> list[npt.NDArray[np.intp]]:
     """Split rows, sorted by `values`, into at most 10 groups of nearly equal size.
 
     Rows of equal value never come apart, so a constant gives one group.
     """
     order = np.argsort(values, kind="stable")
-    n_groups = int(np.clip(len(values) // _ROWS_PER_GROUP, 1, _MAX_GROUPS))
-    wanted = np.linspace(0, len(values), n_groups + 1)[1:-1].round().astype(np.int64)
+    wanted = (
+        np.linspace(0, len(values), group_number(len(values)) + 1)[1:-1].round().astype(np.int64)
+    )
     ranked = values[order]
     # Tolerance: a constant that went through float32 arithmetic is still a constant.
     jumps = np.diff(ranked) > 1e-6 * np.abs(ranked).max(initial=0.0)

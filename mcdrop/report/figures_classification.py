@@ -62,6 +62,6 @@ def draw_referral(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
         width = 2.0 if look.main else 1.3
         style = {"color": look.colour, "linestyle": look.dashes, "linewidth": width}
         handles += axes.plot(shown.x, shown.y, **style)
-    axes.set(xlim=(0, 96), ylim=(0, None))
+    axes.set(xlim=(0, 92), ylim=(0, None))
     key_above(figure, handles, [curve.method for curve in curves])
     return figure

@@ -30,12 +30,12 @@ def draw_coverage(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
     figure, axes = blank(FIGURES["coverage"])
     handles = []
     for curve, look in looks(curves, methods):
-        curve = percent(curve)  # noqa: PLW2901 - the same curve in other units
+        shown = percent(curve)
         if look.main:
-            axes.fill_between(curve.x, curve.low, curve.high, color=look.colour, alpha=0.15, lw=0)
+            axes.fill_between(shown.x, shown.low, shown.high, color=look.colour, alpha=0.15, lw=0)
         style = {"color": look.colour, "linestyle": look.dashes, "marker": look.marker}
         width, size = (2.0, 4) if look.main else (1.3, 0)
-        handles += axes.plot(curve.x, curve.y, linewidth=width, markersize=size, **style)
+        handles += axes.plot(shown.x, shown.y, linewidth=width, markersize=size, **style)
     axes.set(xlim=(0, 100), ylim=(-2, 102), xticks=range(0, 101, 20), yticks=range(0, 101, 20))
     handles.append(diagonal(axes, 0.0, 100.0))
     key_above(figure, handles, [*(curve.method for curve in curves), "as stated"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
+from functools import partial
 
+from mcdrop.metrics import selective_risk
 from mcdrop.report.classification import Classification
 from mcdrop.report.findings import (
     Evidence,
@@ -63,8 +64,8 @@ def _referral_finding(c: Classification, evidence: Evidence) -> str:
             f"No clear link between errors and predictive entropy: Spearman {plain(correlation)}. "
             "Do not use it to choose rows for review."
         )
-    kept = torch.argsort(entropy, stable=True)[: len(entropy) - round(_REFERRED * len(entropy))]
-    left = evidence.resampling.estimate(Score(as_scored, (c.wrong[kept],)))
+    rest = partial(selective_risk, coverage=1 - _REFERRED)
+    left = evidence.resampling.estimate(Score(rest, (entropy, c.wrong)))
     return (
         f"Errors gather where the predictive entropy is high: Spearman {plain(correlation)}. "
         f"Referring the most uncertain 10 % of rows to a person leaves an error rate of "

@@ -50,7 +50,10 @@ def _rendered(report: CalibrationReport, *, whole: bool, date: str | None) -> st
         level=f"{report.resampling.level * 100:g} %",
         scores=score_table(report),
         differences=difference_table(report),
-        glossary=[MEASURES[key] for key in report.notes[report.name]],
+        glossary={
+            MEASURES[key].family or MEASURES[key].label: MEASURES[key].meaning
+            for key in report.notes[report.name]
+        },
         facts=_facts(report),
         sites=() if report.run is None else report.run.sites,
     )

@@ -42,12 +42,14 @@ class Measure:
         unit: "nats", "units of y", "share" (shown in percent) or "" for a plain number.
         better: Which way is better; "neither" where the best value depends on something else.
         meaning: One or two sentences for the glossary.
+        family: Heading in the glossary, where several measures share one meaning.
     """
 
     label: str
     unit: str
     better: Literal["lower", "higher", "neither"]
     meaning: str
+    family: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,9 @@ def _coverage(percent: int) -> Measure:
         f"Coverage of {percent} % intervals",
         "share",
         "neither",
-        f"Share of targets inside their {percent} % interval. Right when it is {percent} %: "
-        "less means the intervals are too narrow, more that they are too wide.",
+        "Share of targets inside their interval. Right when it is the stated level: less means "
+        "the intervals are too narrow, more that they are too wide.",
+        family="Coverage",
     )
 
 

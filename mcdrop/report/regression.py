@@ -21,10 +21,12 @@ from mcdrop.metrics import (
     interval_width,
     nll_mixture,
     nll_normal,
+    pit,
+    pit_mixture,
+    pit_normal,
     rmse,
     sharpness,
 )
-from mcdrop.metrics.pit import pit, pit_mixture, pit_normal
 from mcdrop.prediction import RegressionPrediction
 from mcdrop.report.curves import Curve, equal_groups, wilson_interval
 from mcdrop.report.measures import Array, Missing, Resampling, Score, Scores, as_scored

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mcdrop.stochastic.masks import MaskSource, Span, effective_rate
+from mcdrop.stochastic.rows import RowLayout, expand_rows, shared_shape
 from mcdrop.stochastic.sites import DropoutSite
 
-__all__ = ["Function", "LiveDropout", "Pass", "Rule", "over_passes"]
+__all__ = ["Function", "InPlaceError", "LiveDropout", "Pass", "Rule", "over_passes", "overwrite"]
 
 ROOT_NAME = "(root)"
 
@@ -40,10 +41,15 @@ class Pass:
         rates: Rates by site name that override the model's own; the key "" overrides all.
         span: The passes that run in this call.
         index: The dummy index that vmap batches over the passes of a chunk, or None.
+        shared: The row dimensions, where all rows share one mask; None for independent masks.
+        observed: If a list, receives what every site was given.
         modules: Modules being called, outermost first, as (path, module).
         sites: The dropout calls seen so far.
         random_calls: Number of calls so far that drew random numbers of the model's own.
         open_gates: Modules being called whose own random numbers stand for dropout.
+        random_shapes: Shapes of what the calls so far drew.
+        protected: Storage addresses that an in-place dropout must not write to.
+        overwritten: Tensors that torch would have overwritten and that were left alone.
     """
 
     rules: Mapping[Function, Rule]
@@ -52,10 +58,15 @@ class Pass:
     rates: Mapping[str, float]
     span: Span
     index: Tensor | None = None
+    shared: RowLayout | None = None
+    observed: list[Tensor] | None = None
     modules: list[tuple[str, nn.Module]] = field(default_factory=list)
     sites: list[DropoutSite] = field(default_factory=list)
     random_calls: int = 0
     open_gates: int = 0
+    random_shapes: list[tuple[int, ...]] = field(default_factory=list)
+    protected: frozenset[int] = frozenset()
+    overwritten: list[Tensor] = field(default_factory=list)
     _names: Counter[str] = field(default_factory=Counter)
 
     def site(self, kind: str, p: float, shape: tuple[int, ...]) -> DropoutSite:
@@ -80,6 +91,17 @@ class Pass:
         self.sites.append(site)
         return site
 
+    def check_not_read(self, values: Any) -> None:
+        """Refuse the use of a tensor that an in-place dropout should have overwritten."""
+        if isinstance(values, Tensor):
+            if any(values is stale for stale in self.overwritten):
+                raise InPlaceError("the model reads a tensor after an in-place dropout of it")
+        elif isinstance(values, tuple | list):
+            for value in values:
+                self.check_not_read(value)
+        elif isinstance(values, dict):
+            self.check_not_read(list(values.values()))
+
     def drop(
         self,
         x: Tensor,
@@ -101,6 +123,8 @@ class Pass:
             The dropped-out tensor, of the shape and type of `x`.
         """
         site = self.site(kind, p, tuple(x.shape))
+        if self.observed is not None:
+            self.observed.append(x)
         if not site.fired:
             return x if site.p == 0 else apply(x, x.new_zeros((), dtype=torch.bool), 1.0)
 
@@ -109,7 +133,13 @@ class Pass:
             if self.opened:
                 keep = torch.ones((self.span.count, *mask_shape), dtype=torch.bool, device=x.device)
                 return torch.where(keep if self.index is not None else keep[0], values, 0)
-            keep = self.source.keep(site.p, mask_shape, site.order, self.span)
+            if self.shared is None:
+                keep = self.source.keep(site.p, mask_shape, site.order, self.span)
+            else:
+                rows = self.shared.sites[site.order]
+                one_row = shared_shape(mask_shape, rows)
+                keep = self.source.keep(site.p, one_row, site.order, self.span)
+                keep = expand_rows(keep, mask_shape, rows)
             aligned = keep if self.index is not None else keep[0]
             return apply(values, aligned, effective_rate(site.p))
 
@@ -120,6 +150,26 @@ class Pass:
             (x,),
         )
         return dropped
+
+
+def overwrite(current: Pass, x: Tensor, dropped: Tensor) -> Tensor:
+    """Do what an in-place dropout does, unless that would write into the caller's tensors.
+
+    Where it would, or where vmap cannot write what differs by pass into what does not, `x` stays
+    as it is and the mode watches whether the model reads it again.
+    """
+    batched = torch._C._functorch.is_batchedtensor(x)
+    if current.index is not None and not batched:
+        current.overwritten.append(x)
+        return dropped
+    if not batched and x.untyped_storage().data_ptr() in current.protected:
+        current.overwritten.append(x)
+        return dropped
+    return x.copy_(dropped)
+
+
+class InPlaceError(RuntimeError):
+    """A model reads a tensor that an in-place dropout should have overwritten, but did not."""
 
 
 Rule = Callable[[Pass, Function, tuple[Any, ...], dict[str, Any]], Any]
@@ -202,6 +252,8 @@ class LiveDropout(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run `func`, through its rule if it has one; torch disables the mode meanwhile."""
+        if self._current.overwritten:
+            self._current.check_not_read((args, kwargs))
         rule = self._current.rules.get(func)
         if rule is None:
             return func(*args, **(kwargs or {}))

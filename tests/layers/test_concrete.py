@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -119,7 +119,7 @@ def test_gradient_of_the_logit_agrees_with_finite_differences(temperature: float
 
 def test_mean_gradient_is_that_of_the_exact_loss() -> None:
     torch.manual_seed(0)
-    p, n = 0.3, 200_000
+    p, n = 0.3, 1_000_000
     linear = nn.Linear(3, 1, bias=False)
     layer = ConcreteDropout(linear, p, temperature=0.02)
     x = torch.tensor([[0.5, -1.0, 2.0]])
@@ -128,15 +128,25 @@ def test_mean_gradient_is_that_of_the_exact_loss() -> None:
     # sum (w x)^2 / (1 - p)^2, and dp / dlogit = p (1 - p).
     exact = (linear.weight * x).square().sum().item() * p / (1 - p)
     assert layer.rate_logit.grad is not None
-    # The relaxation biases the gradient by a few hundredths at this temperature.
-    assert layer.rate_logit.grad.item() == pytest.approx(exact, rel=0.1)
+    # At this temperature the relaxation biases the gradient by a few hundredths, and the sampling
+    # error is another one or two.
+    assert layer.rate_logit.grad.item() == pytest.approx(exact, rel=0.08)
 
 
-def learned_rate(x: Tensor, y: Tensor, epochs: int = 400) -> float:
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small steps run faster without threads to wait for."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def learned_rate(x: Tensor, y: Tensor, epochs: int = 250) -> float:
     """Rate of a linear model trained with its regulariser."""
     torch.manual_seed(0)
     layer = ConcreteDropout(nn.Linear(x.shape[1], 1), 0.2)
-    optimiser = torch.optim.Adam(layer.parameters(), lr=0.05)
+    optimiser = torch.optim.Adam(layer.parameters(), lr=0.1)
     for _ in range(epochs):
         optimiser.zero_grad()
         loss = (layer(x) - y).square().mean() / 2 + layer.regulariser(len(x))
@@ -145,6 +155,7 @@ def learned_rate(x: Tensor, y: Tensor, epochs: int = 400) -> float:
     return layer.rate.item()
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_learned_rate_is_high_for_noise_and_low_for_signal() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(200, 5, generator=generator)
@@ -154,6 +165,7 @@ def test_learned_rate_is_high_for_noise_and_low_for_signal() -> None:
     assert learned_rate(x, noise) > 0.3
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_learned_rate_falls_with_the_number_of_rows() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1000, 5, generator=generator)
@@ -163,23 +175,13 @@ def test_learned_rate_falls_with_the_number_of_rows() -> None:
     assert rates[0] > 2 * rates[1] > 4 * rates[2]
 
 
-def test_learned_rate_is_the_minimiser_of_the_exact_objective() -> None:
+@pytest.mark.parametrize(("share", "sign"), [(0.85, -1), (1.15, 1)])
+def test_training_pulls_the_rate_to_the_minimiser_of_the_exact_objective(
+    share: float, sign: int
+) -> None:
     torch.manual_seed(0)
     n_rows, w = 50, torch.tensor([0.2, -0.1, 0.3])
     x = torch.randn(n_rows, 3)
-    layer = ConcreteDropout(nn.Linear(3, 1, bias=False), 0.5, temperature=0.02)
-    with torch.no_grad():
-        layer.layer.weight.copy_(w)
-    y = (x @ w).unsqueeze(1)
-    optimiser = torch.optim.Adam([layer.rate_logit], lr=0.02)
-    trace = []
-    for _ in range(600):
-        optimiser.zero_grad()
-        repeated = layer(x.repeat(40, 1))
-        loss = (repeated - y.repeat(40, 1)).square().mean() / 2 + layer.regulariser(n_rows)
-        loss.backward()
-        optimiser.step()
-        trace.append(layer.rate.item())
 
     def slope(p: float) -> float:
         """Derivative in p of half the expected squared error plus the regulariser."""
@@ -187,7 +189,14 @@ def test_learned_rate_is_the_minimiser_of_the_exact_objective() -> None:
         weights = w.square().sum().item() / 2 / n_rows
         return (error + weights) / (1 - p) ** 2 + 3 / n_rows * math.log(p / (1 - p))
 
-    assert sum(trace[-200:]) / 200 == pytest.approx(_root(slope), rel=0.05)
+    layer = ConcreteDropout(nn.Linear(3, 1, bias=False), share * _root(slope), temperature=0.02)
+    with torch.no_grad():
+        layer.layer.weight.copy_(w)
+    many = x.repeat(20_000, 1)
+    error = (layer(many) - (many @ w).unsqueeze(1)).square().mean() / 2
+    (error + layer.regulariser(n_rows)).backward()
+    assert layer.rate_logit.grad is not None
+    assert layer.rate_logit.grad.sign().item() == sign
 
 
 def _root(slope: Callable[[float], float]) -> float:

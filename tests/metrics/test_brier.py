@@ -77,6 +77,13 @@ def test_isotonic_reliability_is_what_recalibration_gains() -> None:
     assert raw.score - squared.score == pytest.approx(raw.reliability - squared.reliability)
 
 
+def test_forecasts_one_rounding_apart_are_recalibrated() -> None:
+    # scikit-learn's IsotonicRegression gives NaN here.
+    p = [0.0, 1.0, np.nextafter(1.0, 0.0)]
+    parts = brier_decomposition(p, [0, 0, 0], binning="isotonic", kind="binary")
+    assert parts.reliability == pytest.approx(2 / 3)
+
+
 def test_constant_forecast_resolves_nothing() -> None:
     for binning in BINNINGS:
         parts = brier_decomposition([0.5] * 4, [0, 1, 1, 1], binning=binning, kind="binary")

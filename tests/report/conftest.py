@@ -11,12 +11,30 @@ from mcdrop.report import calibration_report
 from mcdrop.stochastic.sites import DropoutSite
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tensors here are small: threads that wait for each other cost more than they save."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def _run(n_samples):
     site = DropoutSite("layers.2", "dropout", 0.2, 0, (200, 50), True)
     return Run(
-        "vectorised", "It could.", n_samples, 7, "independent", (site,), None, 50, "cpu",
-        "float32", 0.25,
-    )  # fmt: skip
+        strategy="vectorised",
+        reason="It could.",
+        n_samples=n_samples,
+        seed=7,
+        masks="independent",
+        sites=(site,),
+        batch_size=None,
+        sample_chunk=n_samples,
+        device="cpu",
+        dtype="float32",
+        seconds=0.25,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -98,9 +98,9 @@ def test_entropy_that_is_highest_on_every_error_removes_them_all_by_referral():
     y = torch.tensor([0] * 90 + [1] * 10)
     report = calibration_report(certain(torch.cat([sure, unsure])), y, n_resamples=100)
     (curve,) = report.curves["referral"]
-    assert curve.y[0] == pytest.approx(0.1)
-    assert curve.y[curve.x.index(0.1)] == 0
-    assert curve.count[curve.x.index(0.1)] == 90
+    assert curve.x == pytest.approx((0.0, 0.1))
+    assert curve.y == pytest.approx((0.1, 0.0))
+    assert curve.count == (100, 90)
     assert "leaves an error rate of 0 %" in report.findings[1].replace("0.00 %", "0 %")
 
 

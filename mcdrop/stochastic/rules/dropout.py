@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcdrop.stochastic.live import Function, Pass, Rule
+from mcdrop.stochastic.live import Function, Pass, Rule, overwrite
 
 __all__ = ["drop_elements", "dropout_rules", "plain_dropout_rules"]
 
 # Saturation value of SELU, -scale * alpha: where alpha dropout sends a dropped unit
 # (Klambauer et al. 2017, section "new dropout technique"; the constant is torch's).
 _ALPHA = 1.7580993408473766
+_INPLACE = 3
 
 
 def _scaled(x: Tensor, keep: Tensor, rate: float) -> Tensor:
@@ -58,8 +59,9 @@ def _rule(
     apply: Callable[[Tensor, Tensor, float], Tensor],
     *,
     has_inplace: bool,
+    writes: bool = False,
 ) -> Rule:
-    """Make the rule for one function ``f(input, p, training[, inplace])``."""
+    """Make the rule for ``f(input, p, training[, inplace])``, or for ``f_``, which writes."""
 
     def rule(
         current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -68,7 +70,9 @@ def _rule(
         # The inactive call raises torch's own errors for a bad rate or a bad number of dimensions.
         if has_inplace:
             func(x, p, False, False)
-        return current.drop(x, p, kind, mask_shape(x), apply)
+        dropped = current.drop(x, p, kind, mask_shape(x), apply)
+        in_place = writes or bool(kwargs.get("inplace", len(args) > _INPLACE and args[_INPLACE]))
+        return overwrite(current, x, dropped) if in_place and dropped is not x else dropped
 
     return rule
 
@@ -105,7 +109,7 @@ def dropout_rules() -> dict[Function, Rule]:
     }
     for kind, (mask_shape, apply) in low_level.items():
         for name in (kind, f"{kind}_"):
-            rule = _rule(kind, mask_shape, apply, has_inplace=False)
+            rule = _rule(kind, mask_shape, apply, has_inplace=False, writes=name.endswith("_"))
             rules[getattr(torch, name)] = rule
             # What torch.export leaves of a dropout call.
             rules[getattr(torch.ops.aten, name).default] = rule

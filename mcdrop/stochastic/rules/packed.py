@@ -24,7 +24,7 @@ def packed_rules() -> dict[Function, Rule]:
 def _reordered(
     current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
-    """Reorder the first argument; the second result, sizes or lengths, is the same in all passes."""
+    """Reorder the first argument; the second result, sizes or lengths, is the same for all."""
     if current.index is None:
         return func(*args, **kwargs)  # type: ignore[no-any-return]
     x, *rest = args

@@ -114,22 +114,32 @@ def _empty(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[st
 
 
 def _drawn(current: Pass, draw: Any, x: Tensor) -> Tensor:
-    """Draw for each pass of the chunk with a generator of its own, keyed by pass and call."""
+    """Draw for each pass of the chunk with a generator of its own, keyed by pass and call.
+
+    Args:
+        current: The pass.
+        draw: ``draw(generator, x)`` for one pass.
+        x: Parameters of the distribution, or any tensor on the device to draw on.
+    """
     call = current.random_calls
     current.random_calls += 1
+    rows = () if current.shared is None else current.shared.random_calls[call]
 
-    def generator(number: int) -> torch.Generator:
+    def one(number: int, each: Tensor) -> Tensor:
         span = Span(current.span.batch, 0 if current.opened else number)
-        return current.source.generator(call, span, x.device)
+        drawn: Tensor = draw(current.source.generator(call, span, x.device), each)
+        for row in rows if current.open_gates else ():
+            drawn = drawn.narrow(row.dim, 0, 1).expand_as(drawn)
+        return drawn
 
     def together(batched: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         values = tensors[0].expand(current.span.count, *tensors[0].shape[1:])
         numbers = range(current.span.first, current.span.first + current.span.count)
-        drawn = [draw(generator(n), row) for n, row in zip(numbers, values, strict=True)]
-        return (torch.stack(drawn),)
+        return (torch.stack([one(*each) for each in zip(numbers, values, strict=True)]),)
 
     def alone(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return (draw(generator(current.span.first), tensors[0]),)
+        return (one(current.span.first, tensors[0]),)
 
     (result,) = over_passes(current, together, alone, (x,))
+    current.random_shapes.append(tuple(result.shape))
     return result

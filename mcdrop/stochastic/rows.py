@@ -1,0 +1,64 @@
+"""Which dimensions of a mask count rows, so that all rows can share one mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ["RowDim", "RowLayout", "expand_rows", "shared_shape"]
+
+
+@dataclass(frozen=True)
+class RowDim:
+    """A dimension of a tensor that grows with the number of rows.
+
+    Attributes:
+        dim: The dimension.
+        per_row: Entries per row; more than 1 where rows were merged with something else.
+        rows_first: Whether the entries of one row lie next to each other.
+    """
+
+    dim: int
+    per_row: int
+    rows_first: bool = True
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """The row dimensions of every dropout site and of every random tensor of a pass, in order."""
+
+    sites: tuple[tuple[RowDim, ...], ...]
+    random_calls: tuple[tuple[RowDim, ...], ...]
+
+
+def shared_shape(shape: Sequence[int], rows: Sequence[RowDim]) -> tuple[int, ...]:
+    """Return the shape of what one row needs; dimensions that broadcast stay 1."""
+    shrunk = list(shape)
+    for row in rows:
+        if shrunk[row.dim] != 1:
+            shrunk[row.dim] = row.per_row
+    return tuple(shrunk)
+
+
+def expand_rows(values: Tensor, shape: Sequence[int], rows: Sequence[RowDim]) -> Tensor:
+    """Repeat what one row needs for all rows; where it can, leave it to broadcasting.
+
+    Args:
+        values: Values of shape (passes, *shared_shape(shape, rows)).
+        shape: Shape of one pass for all rows.
+        rows: Its row dimensions.
+    """
+    for row in rows:
+        size = shape[row.dim]
+        if size == 1 or row.per_row == 1:
+            continue
+        n_rows = size // row.per_row
+        if row.rows_first:
+            repeats = [1] * values.ndim
+            repeats[row.dim + 1] = n_rows
+            values = values.repeat(repeats)
+        else:
+            values = values.repeat_interleave(n_rows, dim=row.dim + 1)
+    return values
