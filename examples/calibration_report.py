@@ -30,7 +30,7 @@ def split(X: Tensor, y: Tensor) -> tuple[Tensor, ...]:
 
 def train(
     n_outputs: int, p: float, loss: nn.Module, X: Tensor, y: Tensor, epochs: int, label: str
-) -> nn.Module:
+) -> nn.Sequential:
     """A two-layer network with dropout, trained by Adam with weight decay."""
     torch.manual_seed(0)
     net = nn.Sequential(
@@ -52,8 +52,10 @@ def regression(epochs: int) -> mcdrop.CalibrationReport:
     X_train, X_val, X_test, y_train, y_val, y_test = split(X, y.unsqueeze(1))
     centre, scale = y_train.mean(), y_train.std()
     net = train(1, 0.4, nn.MSELoss(), X_train, (y_train - centre) / scale, epochs, "diabetes")
-    last = net[-1]  # back to units of y
-    last.weight.data.mul_(scale), last.bias.data.mul_(scale).add_(centre)
+    with torch.no_grad():  # back to units of y
+        for parameter in net[-1].parameters():
+            parameter.mul_(scale)
+        net.get_parameter("6.bias").add_(centre)
 
     mc = mcdrop.wrap(net)
     held_out = mc.predict_with_uncertainty(X_val, n_samples=500, seed=0, keep_samples=True)

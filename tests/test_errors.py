@@ -109,7 +109,7 @@ def test_rows_are_numbered_over_all_batches() -> None:
     mc = mcdrop.wrap(nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 2)))
     for task in ("regression", "classification"):
         with pytest.raises(mcdrop.NonFiniteError, match=r"1 row\(s\): 9\."):
-            mc.predict_with_uncertainty(x, batch_size=4, task=task)  # type: ignore[call-overload]
+            mc.predict_with_uncertainty(x, batch_size=4, task=task)
 
 
 @pytest.mark.parametrize(

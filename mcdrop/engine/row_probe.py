@@ -45,7 +45,7 @@ def row_layout(function: str, run: Callable[[Batch, bool], Pass], batch: Batch) 
             if swapped is None:
                 straight = run(batch.take([0, batch.n_rows - 1]), True)
                 crossed = run(batch.take([batch.n_rows - 1, 0]), True)
-                swapped = list(zip(straight.observed, crossed.observed, strict=True))
+                swapped = list(zip(straight.observed or (), crossed.observed or (), strict=True))
             rows = [_order(function, a.name, row, *swapped[order]) for row in rows]
         sites.append(tuple(rows))
     random_calls = []

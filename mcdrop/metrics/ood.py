@@ -188,5 +188,5 @@ def _false_positives(columns: Float64, tpr: float, positive: str) -> float:
 
     score, label = _detection("fpr_at_tpr", columns, positive)
     false, true, _ = roc_curve(label, score, drop_intermediate=False)
-    # 0.95 of twenty rows is nineteen of them, whatever 0.95 * 20 is in floating point.
+    # 0.1 + 0.2 is a rounding above 0.3, which must not cost another row.
     return float(false[np.argmax(true >= tpr - 1e-12)])

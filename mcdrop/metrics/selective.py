@@ -139,7 +139,7 @@ def selective_risk(uncertainty: ArrayLike, loss: ArrayLike, *, coverage: float) 
 
 def _risk_at(columns: Float64, coverage: float) -> float:
     curve = _curve(columns)
-    # 0.7 of ten rows is seven of them, whatever 0.7 * 10 is in floating point.
+    # 0.1 + 0.2 is a rounding above 0.3, which must not cost another row.
     return float(curve.risk[np.searchsorted(curve.coverage, coverage - 1e-12)])
 
 

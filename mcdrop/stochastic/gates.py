@@ -37,14 +37,15 @@ def gate_of(module: nn.Module) -> Gate | None:
         numbers of its own; "mixed" if a rate and something else; None if nothing of the kind.
     """
     kind = type(module)
-    home = kind.__module__
-    if home.startswith(("torch.nn.", "mcdrop.")) or isinstance(
-        module, nn.modules.dropout._DropoutNd
-    ):
+    # The layers of this library, and what derives from them, call dropout functions.
+    live_already = any(base.__module__.startswith("mcdrop.layers.") for base in kind.__mro__)
+    if live_already or kind.__module__.startswith("torch.nn."):
+        return None
+    if isinstance(module, nn.modules.dropout._DropoutNd):
         return None
     if _ALWAYS_RANDOM.search(kind.__name__):
         return "random"
-    uses = _uses_of_training(kind)
+    uses = _uses_of_training(kind)  # type: ignore[arg-type]
     if _RANDOM_NAME.search(kind.__name__) and not module._modules:
         return "random" if uses - {"argument"} else None
     if "draws" in uses and "other" not in uses:
@@ -111,7 +112,7 @@ def _only_drops(statement: ast.If) -> bool:
 @functools.lru_cache(maxsize=4096)
 def _uses_of_training(kind: type[nn.Module]) -> frozenset[str]:
     """Classify every use of ``self.training`` in the methods that a class and its bases define."""
-    found = set()
+    found: set[str] = set()
     for base in kind.__mro__:
         if base.__module__.startswith("torch.") or base is object:
             continue

@@ -69,7 +69,7 @@ def _wrapped_by(module: nn.Module) -> nn.Module | None:
     devices and processes; a structural copy needs neither.
     """
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return module.module  # type: ignore[no-any-return]
+        return module.module
     # torch.compile's wrapper is told by its attribute: importing its class loads the compiler.
     inner = module._modules.get("_orig_mod")
     return inner if type(module).__name__ == "OptimizedModule" else None

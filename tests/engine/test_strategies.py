@@ -158,8 +158,8 @@ def test_progress_goes_to_standard_error(capfd: pytest.CaptureFixture[str]) -> N
     mc = mcdrop.wrap(nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 1)))
     mc.sample(X, 10)
     assert capfd.readouterr() == ("", "")
-    for options, total in (({}, "10/10"), ({"batch_size": 4}, "20/20")):
-        mc.sample(X, 10, progress=True, **options)
+    for batch_size, total in ((None, "10/10"), (4, "20/20")):
+        mc.sample(X, 10, progress=True, batch_size=batch_size)
         out, err = capfd.readouterr()
         assert out == ""
         assert total in err

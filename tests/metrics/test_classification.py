@@ -57,7 +57,7 @@ def test_many_labels_are_scored_one_by_one() -> None:
 def test_tiny_probability_keeps_its_digits() -> None:
     # -log(1 - 1e-12) = 1e-12 to 12 digits, which 1 - p in floating point would lose.
     score = nll_categorical([1e-12], [0], kind="binary")
-    assert score[0] == pytest.approx(1e-12, rel=1e-10)
+    assert score[0] == pytest.approx(1e-12, rel=1e-10, abs=0)
 
 
 @pytest.mark.parametrize("score", [nll_categorical, brier_score])
@@ -95,6 +95,14 @@ def test_softmax_in_any_precision_is_accepted() -> None:
         score = nll_categorical(probs.to(dtype), torch.zeros(50, dtype=torch.long))
         assert isinstance(score, torch.Tensor)
         assert score.dtype == dtype
+
+
+def test_thirds_in_bfloat16_sum_to_a_little_more_than_one() -> None:
+    # 1/3 rounds to 0.333984375, and three of them to 1.00195.
+    third = torch.full((1, 3), 1 / 3, dtype=torch.bfloat16)
+    assert accuracy(third, [0]) == 1.0
+    with pytest.raises(RangeError, match=r"a sum of 1\.00195"):
+        accuracy(third.float(), [0])
 
 
 def test_logits_are_refused_not_squashed() -> None:

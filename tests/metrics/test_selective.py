@@ -89,7 +89,11 @@ def test_conventions_meet_for_many_rows() -> None:
 
 def test_risk_at_a_coverage_is_the_mean_of_the_rows_kept() -> None:
     kept = np.argsort(U)[:42]
-    # 0.7 * 60 is 42, though not in floating point.
+    # 0.1 + 0.2 is a rounding above 0.3.
+    assert (
+        selective_risk([1.0, 2.0, 3.0, 4.0] + [5.0] * 6, [0, 0, 0, 1] + [1] * 6, coverage=0.1 + 0.2)
+        == 0
+    )
     assert selective_risk(U, ERRORS, coverage=0.7) == pytest.approx(ERRORS[kept].mean())
     assert selective_risk(U, ERRORS, coverage=1.0) == pytest.approx(ERRORS.mean())
     assert selective_risk(U, ERRORS, coverage=1e-9) == ERRORS[np.argmin(U)]

@@ -67,8 +67,9 @@ def test_top_label_tests_confidence_against_hits() -> None:
 
 
 def test_rows_that_say_nothing_give_zero() -> None:
-    third = np.full((9, 3), 1 / 3, dtype=np.float32)
-    for probs, kind in [(third, "multiclass"), (np.full(9, 0.5), "binary")]:
+    # The squares of six sixths sum to a rounding off 1/6.
+    sixth = np.full((9, 6), 1 / 6, dtype=np.float32)
+    for probs, kind in [(sixth, "multiclass"), (np.full(9, 0.5), "binary")]:
         found = spiegelhalter_test(probs, np.zeros(9), kind=kind)  # type: ignore[arg-type]
         assert (found.statistic, found.p_value) == (0.0, 1.0)
     right = spiegelhalter_test([0.0, 1.0], [0, 1], kind="binary")

@@ -118,6 +118,12 @@ def test_ensembles_stream_along_their_second_axis() -> None:
     assert stream.compute() == pytest.approx(want, rel=1e-12)
 
 
+def test_outputs_of_a_row_are_averaged() -> None:
+    stream = Streaming(metrics.crps_normal)
+    stream.update(np.zeros((3, 2)), np.ones((3, 2)), np.ones((3, 2)))
+    assert stream.compute() == pytest.approx(metrics.crps_normal([0.0], [1.0], [1.0])[0])
+
+
 def test_weights_go_with_their_rows() -> None:
     weights = RNG.uniform(size=N)
     stream = Streaming(metrics.rmse)
@@ -175,9 +181,10 @@ def test_calls_that_cannot_be_are_named() -> None:
         Streaming(lambda y: 1.0).update(Y)
     with pytest.raises(RangeError, match='`norm` to be one of "l1"'):
         Streaming(metrics.expected_calibration_error, norm="L1").update(PROBS, LABELS)
-    stream = Streaming(metrics.expected_calibration_error, kind="classwise")
-    stream.update(PROBS, LABELS)
-    with pytest.raises(ShapeError, match="be like the first batch.*same number of classes"):
-        stream.update([[0.5, 0.5]], [0])
+    for binning in ("uniform", "quantile"):
+        stream = Streaming(metrics.expected_calibration_error, kind="classwise", binning=binning)
+        stream.update(PROBS, LABELS)
+        with pytest.raises(ShapeError, match=r"like the first batch.*same number of classes"):
+            stream.update([[0.5, 0.5]], [0])
     with pytest.raises(UnsupportedError, match="stream rmse with the same options, but got mae"):
         Streaming(metrics.rmse).merge(Streaming(metrics.mae))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -34,7 +36,7 @@ def test_fitted_noise_maximises_the_mixture_likelihood_of_each_output() -> None:
     for output in range(2):
         means, y = SAMPLES[:, :, output].numpy(), Y[:, output].numpy()
 
-        def loss(log_std: float, means: object = means, y: object = y) -> float:
+        def loss(log_std: float, means: Any = means, y: Any = y) -> float:
             densities = stats.norm.pdf(y, means, np.exp(log_std)).mean(axis=0)
             return -float(np.log(densities).sum())
 

@@ -77,7 +77,7 @@ def _scaled_dot_product(
     """Softmax attention with dropout on its weights; without dropout the fused kernel."""
     bound = dict(zip(_SDPA_NAMES, args, strict=False)) | kwargs
     if bound.get("dropout_p", 0.0) == 0.0:
-        return func(*args, **kwargs)  # type: ignore[no-any-return]
+        return func(*args, **kwargs)
     query, key, value = bound["query"], bound["key"], bound["value"]
     if bound.get("enable_gqa", False):
         groups = query.shape[-3] // key.shape[-3]

@@ -26,7 +26,7 @@ def _reordered(
 ) -> tuple[Tensor, Tensor]:
     """Reorder the first argument; the second result, sizes or lengths, is the same for all."""
     if current.index is None:
-        return func(*args, **kwargs)  # type: ignore[no-any-return]
+        return func(*args, **kwargs)
     x, *rest = args
 
     def together(batched: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...] | None:

@@ -18,7 +18,7 @@ from mcdrop.stochastic.masks import Span
 __all__ = ["random_rules"]
 
 _FACTORIES = (torch.rand, torch.randn, torch.randint, torch.randperm)
-_LIKE = {
+_LIKE: dict[Function, Function] = {
     torch.rand_like: torch.rand,
     torch.randn_like: torch.randn,
     torch.randint_like: torch.randint,
@@ -54,7 +54,7 @@ def _factory(
 ) -> Tensor:
     """Draw a fresh tensor; a generator of the caller's own is respected."""
     if kwargs.get("generator") is not None:
-        return func(*args, **kwargs)  # type: ignore[no-any-return]
+        return func(*args, **kwargs)
     template = torch.empty((), device=kwargs.get("device"))
     return _drawn(
         current, lambda generator, _: func(*args, **kwargs, generator=generator), template
@@ -74,7 +74,7 @@ def _of_tensor(
 ) -> Tensor:
     """Draw with parameters given as a tensor."""
     if kwargs.get("generator") is not None:
-        return func(*args, **kwargs)  # type: ignore[no-any-return]
+        return func(*args, **kwargs)
     if not args or not isinstance(args[0], Tensor):
         return _factory(current, func, args, kwargs)
     x, *rest = args
@@ -89,11 +89,11 @@ def _in_place(
     """Fill a tensor with random numbers."""
     x: Tensor = args[0]
     if kwargs.get("generator") is not None:
-        return func(*args, **kwargs)  # type: ignore[no-any-return]
+        return func(*args, **kwargs)
     rest = args[1:]
 
     def fill(generator: torch.Generator, like: Tensor) -> Tensor:
-        return func(like.clone(), *rest, **kwargs, generator=generator)  # type: ignore[no-any-return]
+        return func(like.clone(), *rest, **kwargs, generator=generator)
 
     # Under vmap this fails for a tensor that does not differ by pass, rather than lose numbers.
     return x.copy_(_drawn(current, fill, x))
