@@ -14,6 +14,7 @@ import typer
 from mcdrop.errors import McdropError, UnsupportedError
 from mcdrop.prediction import load_prediction
 from mcdrop.report import calibration_report
+from mcdrop.wrapper import MCDropout, wrap
 
 __all__ = ["app", "main"]
 
@@ -41,7 +42,7 @@ def report(
     others = dict(_named_file(item) for item in baseline or [])
     result = calibration_report(
         load_prediction(prediction),
-        _read_targets(targets, column),
+        _read(targets, column),
         baselines={name: load_prediction(path) for name, path in others.items()},
         title=title,
     )
@@ -49,6 +50,52 @@ def report(
     typer.echo(f"Report: {result.to_html(html)}")
     if json is not None:
         typer.echo(f"Numbers: {result.to_json(json)}")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A program written by torch.export.save (.pt2).")],
+    data: Annotated[Path, typer.Argument(help="Inputs: .npy, .csv, .parquet or .pt.")],
+    out: Annotated[Path, typer.Option(help="Prediction to write.")] = Path("prediction.pt"),
+    task: Annotated[str, typer.Option(help="regression, classification or binary.")] = "regression",
+    n_samples: Annotated[int, typer.Option(help="Stochastic passes.")] = 100,
+    noise_std: Annotated[float | None, typer.Option(help="Observation noise, units of y.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same numbers.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Also write a .csv table.")] = None,
+) -> None:
+    """Predict with uncertainty from an exported program."""
+    prediction = _wrapped(model).predict_with_uncertainty(
+        _read(data),
+        task=task,  # type: ignore[call-overload]
+        n_samples=n_samples,
+        noise_std=noise_std,
+        seed=seed,
+        keep_samples=True,
+        progress=True,
+    )
+    prediction.save(out)
+    typer.echo(f"{prediction}\nPrediction: {out}")
+    if table is not None:
+        prediction.to_pandas().to_csv(table, index=False)
+        typer.echo(f"Table: {table}")
+
+
+@app.command()
+def inspect(
+    model: Annotated[Path, typer.Argument(help="A program written by torch.export.save (.pt2).")],
+    data: Annotated[Path, typer.Argument(help="A few inputs: .npy, .csv, .parquet or .pt.")],
+) -> None:
+    """List the dropout sites of a model: what is live, at what rate, after which share of work."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("site", "kind", "rate", "order", "shape", "live", "FLOPs before")
+    for site in _wrapped(model).sites(_read(data)):
+        share = "" if site.flops_before is None else f"{site.flops_before:.1%}"
+        shape = " x ".join(map(str, site.shape))
+        live = "yes" if site.fired else "no"
+        table.add_row(site.name, site.kind, f"{site.p:g}", str(site.order), shape, live, share)
+    Console().print(table)
 
 
 def main() -> None:
@@ -70,38 +117,40 @@ def _named_file(item: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _read_targets(path: Path, column: str) -> Any:
-    """Read targets from a file, by its suffix."""
+def _read(path: Path, column: str | None = None) -> Any:
+    """Read an array from a file, by its suffix; from a table, one column or all."""
     readers: dict[str, Callable[[], Any]] = {
         ".npy": lambda: np.load(path, allow_pickle=False),
         ".pt": lambda: torch.load(path, map_location="cpu", weights_only=True),
-        ".csv": lambda: _read_column(path, column),
-        ".parquet": lambda: _read_column(path, column),
+        ".csv": lambda: _read_table(path, column),
+        ".parquet": lambda: _read_table(path, column),
     }
     if path.suffix not in readers:
         raise UnsupportedError.of(
-            "mcdrop report",
-            "targets",
+            "mcdrop",
+            "file",
             f"end in one of {', '.join(readers)}",
             path.name,
-            "Save the targets in one of these formats",
+            "Save the data in one of these formats",
         )
     return readers[path.suffix]()
 
 
-def _read_column(path: Path, column: str) -> Any:
-    """Read one column of a table."""
+def _read_table(path: Path, column: str | None) -> Any:
+    """Read one column of a table, or all columns side by side."""
     try:
         from pyarrow import csv, parquet
     except ModuleNotFoundError as error:
         raise UnsupportedError.of(
-            "mcdrop report",
-            "targets",
+            "mcdrop",
+            "file",
             "be readable",
             f"{path.name} without pyarrow",
             "Install it: pip install 'mcdrop[files]'",
         ) from error
     table = csv.read_csv(path) if path.suffix == ".csv" else parquet.read_table(path)
+    if column is None:
+        return np.column_stack([table[name].to_numpy() for name in table.column_names])
     if column not in table.column_names:
         raise UnsupportedError.of(
             "mcdrop report",
@@ -111,3 +160,18 @@ def _read_column(path: Path, column: str) -> Any:
             "Name the column that holds the targets",
         )
     return table[column].to_numpy()
+
+
+def _wrapped(model: Path) -> MCDropout:
+    """Wrap an exported program."""
+    if model.suffix != ".pt2":
+        raise UnsupportedError.of(
+            "mcdrop",
+            "model",
+            "be a .pt2 file",
+            model.name,
+            "Write one with torch.export.save(torch.export.export(model, inputs), path)",
+        )
+    if not model.exists():
+        raise FileNotFoundError(f"there is no file {model}")
+    return wrap(torch.export.load(model))

@@ -144,7 +144,8 @@ class MCDropout(nn.Module):
             inputs: As for `predict_with_uncertainty`; only the first batch is used.
 
         Returns:
-            One `DropoutSite` per call; empty if the model calls none.
+            One `DropoutSite` per call, with the share of the pass's floating point operations
+            before it; empty if the model calls none.
 
         Example:
             >>> net = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1))

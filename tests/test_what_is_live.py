@@ -22,7 +22,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*nested tensors is in prototype stage:UserWarning",
     "ignore:enable_nested_tensor is True:UserWarning",
     "ignore:LSTM with projections is not supported with oneDNN:UserWarning",
-    "ignore:There is a performance drop because we have not yet implemented:UserWarning",
     "ignore:(?s).*were assigned during export:UserWarning",
     "ignore::DeprecationWarning",
 )

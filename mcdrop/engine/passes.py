@@ -6,12 +6,13 @@ Masks depend only on the number of the pass, so both ways draw the same ones and
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mcdrop.engine.flops import FlopCounter
 from mcdrop.engine.inputs import Batch
 from mcdrop.engine.outputs import Select, select_tensor
 from mcdrop.engine.row_probe import row_layout
@@ -141,6 +142,18 @@ class PassRunner:
         """Run one pass and return the model's output as it is."""
         return self._live(batch, self._pass(batch, span, opened))
 
+    def counted_sites(self, batch: Batch) -> tuple[DropoutSite, ...]:
+        """Run one pass with every unit kept; return its dropout calls with their FLOP shares."""
+        current = self._pass(batch, Span(), True)
+        with FlopCounter() as counter:
+            current.flops = lambda: counter.total
+            self._live(batch, current)
+        total = counter.total
+        return tuple(
+            replace(site, flops_before=before / total if total else 0.0)
+            for site, before in zip(current.sites, current.flops_before, strict=True)
+        )
+
     def _pass(self, batch: Batch, span: Span, opened: bool, index: Tensor | None = None) -> Pass:
         """Make the pass; with shared masks it is the same for every batch."""
         own = frozenset(tensor.untyped_storage().data_ptr() for tensor in batch.tensors())
@@ -193,6 +206,8 @@ def _difference(opened: Tensor, plain: Tensor) -> str | None:
     """
     if opened.shape[1:] != plain.shape:
         return f"its shape, {tuple(opened.shape[1:])} for {tuple(plain.shape)}"
+    if opened.dtype != plain.dtype:
+        return f"its type, {opened.dtype} for {plain.dtype}"
     scale = plain[plain.isfinite()].abs().amax().item() if bool(plain.isfinite().any()) else 0.0
     tolerance = torch.finfo(plain.dtype).eps ** 0.5 * (scale + 1e-30)
     if torch.allclose(opened, plain.expand_as(opened), rtol=0, atol=tolerance, equal_nan=True):

@@ -132,10 +132,9 @@ class Sampler:
         device = self._place()
         with torch.no_grad():
             batch = next(iter(self._reader(device).batches(inputs)))
-            runner = self._runner(0, device)
-            runner.one(batch, Span(), opened=True)
-        self.check_rate_names(runner.sites)
-        return runner.sites
+            sites = self._runner(0, device).counted_sites(batch)
+        self.check_rate_names(sites)
+        return sites
 
     def check_rate_names(self, sites: Sequence[DropoutSite]) -> None:
         """Refuse rates for sites that do not exist."""

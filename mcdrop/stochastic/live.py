@@ -43,6 +43,7 @@ class Pass:
         index: The dummy index that vmap batches over the passes of a chunk, or None.
         shared: The row dimensions, where all rows share one mask; None for independent masks.
         observed: If a list, receives what every site was given.
+        flops: Counts the floating point operations so far, or None.
         modules: Modules being called, outermost first, as (path, module).
         sites: The dropout calls seen so far.
         random_calls: Number of calls so far that drew random numbers of the model's own.
@@ -60,6 +61,8 @@ class Pass:
     index: Tensor | None = None
     shared: RowLayout | None = None
     observed: list[Tensor] | None = None
+    flops: Callable[[], int] | None = None
+    flops_before: list[int] = field(default_factory=list)
     modules: list[tuple[str, nn.Module]] = field(default_factory=list)
     sites: list[DropoutSite] = field(default_factory=list)
     random_calls: int = 0
@@ -89,6 +92,8 @@ class Pass:
         fired = 0.0 < rate < 1.0 or (kind == "module" and math.isnan(rate))
         site = DropoutSite(name, kind, rate, len(self.sites), shape, fired)
         self.sites.append(site)
+        if self.flops is not None:
+            self.flops_before.append(self.flops())
         return site
 
     def check_not_read(self, values: Any) -> None:

@@ -20,6 +20,9 @@ class DropoutSite:
         order: Position among the dropout calls of the pass, from 0.
         shape: Shape of the tensor that is dropped out, as one pass sees it.
         fired: Whether units were dropped at random, that is 0 < p < 1.
+        flops_before: Share of the pass's floating point operations that come before this call;
+            None where they were not counted. For the first site that fires, it is the share that
+            vectorised passes compute only once.
     """
 
     name: str
@@ -28,3 +31,4 @@ class DropoutSite:
     order: int
     shape: tuple[int, ...]
     fired: bool
+    flops_before: float | None = None

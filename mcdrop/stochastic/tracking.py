@@ -107,7 +107,7 @@ class Tracker:
                 return
             current.open_gates -= 1
             n_before, fired = self._drawn.pop()
-            if asked_for and fired and not current.opened and current.random_calls == n_before:
+            if asked_for and fired and not current.opened and _draws(current) == n_before:
                 raise UnsupportedError.of(
                     self._function,
                     "stochastic",
@@ -128,7 +128,12 @@ class Tracker:
             module.__dict__[attribute] = site.p
         module.__dict__["training"] = not current.opened
         current.open_gates += 1
-        self._drawn.append((current.random_calls, site.fired))
+        self._drawn.append((_draws(current), site.fired))
+
+
+def _draws(current: Pass) -> int:
+    """Count what has been random so far: dropout calls and numbers of the model's own."""
+    return current.random_calls + len(current.sites)
 
 
 def _tensors(arguments: tuple[Any, ...]) -> Iterator[Tensor]:

@@ -163,3 +163,19 @@ def test_progress_goes_to_standard_error(capfd: pytest.CaptureFixture[str]) -> N
         out, err = capfd.readouterr()
         assert out == ""
         assert total in err
+
+
+def test_sites_tell_the_share_of_work_before_them() -> None:
+    model = nn.Sequential(
+        nn.Linear(4, 6), nn.Dropout(0.5), nn.Linear(6, 6), nn.Dropout(0.0), nn.Linear(6, 2)
+    )
+    sites = mcdrop.wrap(model).sites(X)
+    # Multiplications per row: 4 * 6 + 6 * 6 + 6 * 2 = 72.
+    assert [site.flops_before for site in sites] == pytest.approx([24 / 72, 60 / 72])
+    assert [site.fired for site in sites] == [True, False]
+
+
+@pytest.mark.parametrize("rnn", [nn.LSTM, nn.GRU])
+def test_recurrent_layers_count_as_work(rnn: type[nn.LSTM]) -> None:
+    (site,) = mcdrop.wrap(rnn(4, 4, num_layers=2, dropout=0.5)).sites(torch.randn(5, 3, 4))
+    assert site.flops_before == pytest.approx(0.5)

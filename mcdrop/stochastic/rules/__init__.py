@@ -9,6 +9,7 @@ from mcdrop.stochastic.live import Function, Rule
 from mcdrop.stochastic.rules.attention import attention_rules, plain_attention_rules
 from mcdrop.stochastic.rules.dropout import dropout_rules, plain_dropout_rules
 from mcdrop.stochastic.rules.exported import exported_rules
+from mcdrop.stochastic.rules.folded import folded_rules
 from mcdrop.stochastic.rules.packed import packed_rules
 from mcdrop.stochastic.rules.random_numbers import random_rules
 from mcdrop.stochastic.rules.recurrent import plain_recurrent_rules, recurrent_rules
@@ -31,5 +32,6 @@ LIVE: Mapping[Function, Rule] = {
     **dropout_rules(),
     **recurrent_rules(),
     **packed_rules(),
+    **folded_rules(),
     **attention_rules(),
 }

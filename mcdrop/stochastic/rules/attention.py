@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcdrop.stochastic.live import Function, LiveDropout, Pass, Rule
+from mcdrop.stochastic.live import Function, LiveDropout, Pass, Rule, over_passes
 from mcdrop.stochastic.rules.dropout import drop_elements
 
 __all__ = ["attention_rules", "plain_attention_rules"]
@@ -77,7 +78,7 @@ def _scaled_dot_product(
     """Softmax attention with dropout on its weights; without dropout the fused kernel."""
     bound = dict(zip(_SDPA_NAMES, args, strict=False)) | kwargs
     if bound.get("dropout_p", 0.0) == 0.0:
-        return func(*args, **kwargs)
+        return _without_dropout(current, func, bound)
     query, key, value = bound["query"], bound["key"], bound["value"]
     if bound.get("enable_gqa", False):
         groups = query.shape[-3] // key.shape[-3]
@@ -92,6 +93,37 @@ def _scaled_dot_product(
     )
     weights = drop_elements(current, weights, float(bound["dropout_p"]), "attention")
     return weights.to(value.dtype) @ value
+
+
+def _without_dropout(current: Pass, func: Function, bound: dict[str, Any]) -> Tensor:
+    """Call the fused kernel once for all passes, with the passes folded into the batch."""
+    mask = bound.get("attn_mask")
+    options = {k: v for k, v in bound.items() if k not in {"query", "key", "value", "attn_mask"}}
+    tensors = tuple(bound[name] for name in _SDPA_NAMES[:3])
+
+    def alone(each: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        given = each[3] if len(each) > 3 else None
+        return (func(*each[:3], attn_mask=given, **options),)
+
+    def together(batched: Sequence[bool], each: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
+        if not any(batched):
+            return None
+        n_passes, n_rows = current.span.count, each[0].shape[1]
+        folded = [_folded(x, n_passes, n_rows, each[0].ndim) for x in each]
+        return (alone(folded)[0].unflatten(0, (n_passes, n_rows)),)
+
+    if current.index is None or tensors[0].ndim < 3:
+        return alone((*tensors, mask) if mask is not None else tensors)[0]
+    (result,) = over_passes(
+        current, together, alone, (*tensors, mask) if mask is not None else tensors
+    )
+    return result
+
+
+def _folded(x: Tensor, n_passes: int, n_rows: int, ndim: int) -> Tensor:
+    """Turn (s or 1, ...) into (n_passes * n_rows, ...), broadcasting a mask of fewer dimensions."""
+    x = x.reshape(x.shape[0], *(1 for _ in range(ndim - x.ndim)), *x.shape[1:])
+    return x.expand(n_passes, n_rows, *x.shape[2:]).flatten(0, 1)
 
 
 def _scaled_dot_product_off(

@@ -1,0 +1,104 @@
+"""The command line, from files to files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import mcdrop
+from mcdrop.cli import main
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Dropout(0.4), nn.Linear(8, 1)).eval()
+    rows = torch.export.Dim("rows", min=2)
+    exported = torch.export.export(net, (torch.randn(6, 3),), dynamic_shapes=({0: rows},))
+    torch.export.save(exported, tmp_path / "net.pt2")
+    return tmp_path / "net.pt2"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """Run the command line as a user would and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["mcdrop", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return int(stopped.value.code or 0)
+
+
+def test_predict_then_report(
+    program: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    pd.DataFrame(x, columns=list("abc")).to_csv(tmp_path / "x.csv", index=False)
+    pd.DataFrame({"target": x.sum(axis=1)}).to_parquet(tmp_path / "y.parquet")
+    out, table = tmp_path / "p.pt", tmp_path / "p.csv"
+    options = ("--out", out, "--noise-std", 1.0, "--seed", 0, "--table", table)
+    assert run(monkeypatch, "predict", program, tmp_path / "x.csv", *options) == 0
+    prediction = mcdrop.RegressionPrediction.load(out)
+    assert prediction.run is not None
+    assert (len(prediction), prediction.run.seed) == (40, 0)
+    assert len(pd.read_csv(table)) == 40
+
+    page, numbers = tmp_path / "r.html", tmp_path / "r.json"
+    baseline = ("--baseline", f"again={out}")
+    written = ("--html", page, "--json", numbers, "--column", "target", *baseline)
+    assert run(monkeypatch, "report", out, tmp_path / "y.parquet", *written) == 0
+    assert "<html" in page.read_text()
+    assert json.loads(numbers.read_text())["schema"] == "mcdrop.calibration_report/1"
+    assert f"Report: {page}" in capsys.readouterr().out
+
+
+def test_inspect_lists_the_sites(
+    program: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    np.save(tmp_path / "x.npy", np.ones((4, 3), dtype=np.float32))
+    assert run(monkeypatch, "inspect", program, tmp_path / "x.npy") == 0
+    printed = capsys.readouterr().out
+    # 3 * 8 of 3 * 8 + 8 * 1 multiplications come before the dropout.
+    assert "dropout" in printed
+    assert "0.4" in printed
+    assert "75.0%" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("predict", "net.pth", "x.npy"), "expected `model` to be a .pt2 file"),
+        (("predict", "none.pt2", "x.npy"), "there is no file none.pt2"),
+        (("report", "none.pt", "y.npy"), "No such file"),
+        (("report", "p.pt", "y.txt"), "`file` to end in one of .npy, .pt, .csv, .parquet"),
+        (("report", "p.pt", "y.csv"), "`--column` to be one of ['target'], but got 'y'"),
+        (("report", "p.pt", "y.npy", "--baseline", "x"), "`--baseline` to read NAME=FILE"),
+    ],
+)
+def test_mistakes_are_one_line_on_standard_error(
+    arguments: tuple[str, ...],
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 1))
+    mcdrop.wrap(model).predict_with_uncertainty(torch.ones(4, 3)).save("p.pt")
+    pd.DataFrame({"target": [1.0] * 4}).to_csv("y.csv", index=False)
+    np.save("y.npy", np.ones(4))
+    assert run(monkeypatch, *arguments) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert text in err
+    assert len(err.strip().splitlines()) == 1
