@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Literal, TypedDict, overload
+from typing import Any, Literal, TypedDict, get_args, overload
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from mcdrop.engine.checks import (
     checked_rates,
 )
 from mcdrop.engine.inputs import Batch
-from mcdrop.engine.outputs import Select
+from mcdrop.engine.outputs import Select, select_output
 from mcdrop.engine.run import Masks
 from mcdrop.engine.sampler import Sampler
 from mcdrop.errors import RangeError
@@ -29,13 +29,16 @@ from mcdrop.prediction.accumulate import (
     joined,
 )
 from mcdrop.prediction.classification import ClassificationPrediction
-from mcdrop.prediction.likelihoods import Outputs
+from mcdrop.prediction.likelihoods import Outputs, paired
 from mcdrop.prediction.regression import RegressionPrediction
 from mcdrop.stochastic.sites import DropoutSite
 
 __all__ = ["MCDropout", "predict_with_uncertainty", "wrap"]
 
-Task = Literal["regression", "classification", "binary"]
+RegressionTask = Literal["regression", "heteroscedastic"]
+ClassificationTask = Literal["classification", "binary", "multilabel"]
+Task = RegressionTask | ClassificationTask
+_TASKS = (*get_args(RegressionTask), *get_args(ClassificationTask))
 
 
 class Options(TypedDict, total=False):
@@ -204,7 +207,7 @@ class MCDropout(nn.Module):
 
     @overload
     def predict_with_uncertainty(
-        self, inputs: Any, *, task: Literal["regression"] = "regression", **options: Unpack[Options]
+        self, inputs: Any, *, task: RegressionTask = "regression", **options: Unpack[Options]
     ) -> RegressionPrediction: ...
 
     @overload
@@ -212,7 +215,7 @@ class MCDropout(nn.Module):
         self,
         inputs: Any,
         *,
-        task: Literal["classification", "binary"],
+        task: ClassificationTask,
         **options: Unpack[Options],
     ) -> ClassificationPrediction: ...
 
@@ -240,9 +243,12 @@ class MCDropout(nn.Module):
                 arguments), dict (keyword arguments), Dataset or DataLoader (of inputs, or of
                 (inputs, targets) pairs, whose targets are left out).
             n_samples: Number of stochastic passes, S >= 2.
-            task: "regression" (real outputs), "classification" (one score per class along
-                dimension 1) or "binary" (one score per row for class 1).
-            outputs: For classification: what the model returns, "logits", "probs" or "log_probs".
+            task: "regression" (real outputs), "heteroscedastic" (a pair: the mean and the variance
+                of the noise, or its logarithm), "classification" (one score per class along
+                dimension 1), "binary" (one score per row for class 1) or "multilabel" (one such
+                score per label, (N, L); probabilities are then (N, 2, L)).
+            outputs: What the model returns: "logits", "probs" or "log_probs" for classification;
+                "log_variance" or "variance" as the second of a heteroscedastic pair.
             select: Which tensor of the output is the prediction, if the model returns several: a
                 key, an index, an attribute or a callable.
             noise_std: For regression: standard deviation of the observation noise, units of y, a
@@ -272,8 +278,16 @@ class MCDropout(nn.Module):
         """
         name = "predict_with_uncertainty"
         check_count(name, "n_samples", n_samples, 2)
-        check_choice(name, "task", task, ("regression", "classification", "binary"))
-        check_choice(name, "outputs", outputs, ("logits", "probs", "log_probs"))
+        check_choice(name, "task", task, _TASKS)
+        kinds: tuple[str, ...] = ("logits", "probs", "log_probs")
+        if task == "heteroscedastic":
+            kinds, select = ("log_variance", "variance"), _pair(name, select)
+        if task != "regression":
+            check_choice(name, "outputs", outputs, kinds)
+        if noise_std is not None and task != "regression":
+            raise RangeError.of(
+                name, "noise_std", f"be None for task={task!r}", noise_std, "Leave it out"
+            )
         sampler = self._sampler(
             name,
             select=select,
@@ -284,21 +298,22 @@ class MCDropout(nn.Module):
             dtype=dtype,
             progress=progress,
         )
-        if task == "regression":
+        if task in get_args(RegressionTask):
             noise = checked_noise(name, noise_std)
+            spread = outputs if task == "heteroscedastic" else None
             regressions, run = sampler.run(
-                inputs, n_samples, lambda row: RegressionAccumulator(name, row, noise, keep_samples)
+                inputs,
+                n_samples,
+                lambda row: RegressionAccumulator(
+                    name, row, keep_samples, noise_std=noise, spread=spread
+                ),
             )
             return replace(joined(regressions), run=run)
-        if noise_std is not None:
-            raise RangeError.of(
-                name, "noise_std", f"be None for task={task!r}", noise_std, "Leave it out"
-            )
-        binary = task == "binary"
+        two = {"binary": task == "binary", "multilabel": task == "multilabel"}
         classifications, run = sampler.run(
             inputs,
             n_samples,
-            lambda row: ClassificationAccumulator(name, row, outputs, binary, keep_samples),
+            lambda row: ClassificationAccumulator(name, row, keep_samples, outputs=outputs, **two),
         )
         return replace(joined(classifications), run=run)
 
@@ -319,7 +334,7 @@ def predict_with_uncertainty(
     inputs: Any,
     *,
     p: float | Mapping[str, float] | None = None,
-    task: Literal["regression"] = "regression",
+    task: RegressionTask = "regression",
     **options: Unpack[Options],
 ) -> RegressionPrediction: ...
 
@@ -330,7 +345,7 @@ def predict_with_uncertainty(
     inputs: Any,
     *,
     p: float | Mapping[str, float] | None = None,
-    task: Literal["classification", "binary"],
+    task: ClassificationTask,
     **options: Unpack[Options],
 ) -> ClassificationPrediction: ...
 
@@ -361,6 +376,11 @@ def predict_with_uncertainty(
         torch.Size([4, 2])
     """
     mc = wrap(model, p)
-    if task == "regression":
+    if task == "regression" or task == "heteroscedastic":  # noqa: PLR1714 - narrows the type
         return mc.predict_with_uncertainty(inputs, task=task, **options)
     return mc.predict_with_uncertainty(inputs, task=task, **options)
+
+
+def _pair(function: str, select: Select) -> Select:
+    """Make the selection that puts a heteroscedastic pair side by side."""
+    return lambda output: paired(function, select_output(output, select))

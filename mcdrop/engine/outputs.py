@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mcdrop.errors import NonFiniteError, OutputError, ShapeError
 
-__all__ = ["Select", "check_rows_finite", "select_tensor"]
+__all__ = ["Select", "check_rows_finite", "select_output", "select_tensor"]
 
 Select = Callable[[Any], Any] | str | int | None
 
@@ -30,17 +30,7 @@ def select_tensor(function: str, output: Any, select: Select) -> Tensor:
         OutputError: If that is not one floating point tensor.
         ShapeError: If it has no dimension for rows.
     """
-    if callable(select):
-        chosen = select(output)
-    elif select is None:
-        chosen = output
-    elif isinstance(select, str) and not isinstance(output, Mapping):
-        chosen = getattr(output, select, None)
-    else:
-        try:
-            chosen = output[select]
-        except (KeyError, IndexError, TypeError):
-            chosen = None
+    chosen = select_output(output, select)
     if not isinstance(chosen, Tensor):
         picked = "" if select is None else f", from which select={select!r} picks {_kind(chosen)}"
         raise OutputError.of(
@@ -67,6 +57,20 @@ def select_tensor(function: str, output: Any, select: Select) -> Tensor:
             "Return the predictions rather than a loss",
         )
     return chosen
+
+
+def select_output(output: Any, select: Select) -> Any:
+    """Apply a callable, key, index or attribute name; None if there is no such part."""
+    if callable(select):
+        return select(output)
+    if select is None:
+        return output
+    if isinstance(select, str) and not isinstance(output, Mapping):
+        return getattr(output, select, None)
+    try:
+        return output[select]
+    except (KeyError, IndexError, TypeError):
+        return None
 
 
 def check_rows_finite(function: str, per_pass: Tensor, first_row: int) -> None:

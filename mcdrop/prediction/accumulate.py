@@ -13,7 +13,7 @@ from mcdrop.engine.outputs import check_rows_finite
 from mcdrop.errors import ShapeError
 from mcdrop.prediction.base import Prediction
 from mcdrop.prediction.classification import ClassificationPrediction, entropy
-from mcdrop.prediction.likelihoods import Outputs, class_probabilities
+from mcdrop.prediction.likelihoods import Outputs, class_probabilities, mean_and_variance
 from mcdrop.prediction.regression import RegressionPrediction
 
 __all__ = [
@@ -45,21 +45,37 @@ class SampleAccumulator:
 
 
 class RegressionAccumulator:
-    """Streams the moments of a real-valued output."""
+    """Streams the moments of a real-valued output, with given or predicted noise."""
 
     def __init__(
-        self, function: str, first_row: int, noise_std: Tensor | None, keep_samples: bool
+        self,
+        function: str,
+        first_row: int,
+        keep_samples: bool,
+        *,
+        noise_std: Tensor | None = None,
+        spread: Outputs | None = None,
     ) -> None:
         self._function = function
         self._first_row = first_row
         self._noise_std = noise_std
+        self._spread = spread
+        self._noise = Moments()
         self._samples: list[Tensor] | None = [] if keep_samples else None
+        self._variances: list[Tensor] = []
         self._moments = Moments()
         self._dtype = torch.float32
 
     def update(self, chunk: Tensor) -> None:
-        """Add passes, (s, n, ...)."""
+        """Add passes, (s, n, ...), or (s, n, ..., 2) where the model predicts its noise."""
         self._dtype = _result_dtype(chunk)
+        if self._spread is not None:
+            check_rows_finite(self._function, chunk.sum(dim=0), self._first_row)
+            wide = chunk.to(accumulation_dtype(chunk.device))
+            chunk, variance = mean_and_variance(self._function, wide, self._spread)
+            self._noise.update(variance)
+            if self._samples is not None:
+                self._variances.append(variance.to(self._dtype))
         self._moments.update(chunk)
         if self._samples is not None:
             self._samples.append(chunk.to(self._dtype))
@@ -68,7 +84,12 @@ class RegressionAccumulator:
         """Return the prediction for the batch."""
         mean, variance = self._moments.mean, self._moments.variance
         check_rows_finite(self._function, mean + variance, self._first_row)
-        noise = _noise_variance(self._function, self._noise_std, mean)
+        if self._spread is not None:
+            # The law of total variance: E[noise variance] + Var[mean].
+            noise = self._noise.mean
+            check_rows_finite(self._function, noise, self._first_row)
+        else:
+            noise = _noise_variance(self._function, self._noise_std, mean)
         return RegressionPrediction(
             mean=mean.to(self._dtype),
             epistemic_variance=variance.to(self._dtype),
@@ -76,6 +97,7 @@ class RegressionAccumulator:
             mcse=(variance / self._moments.count).sqrt().to(self._dtype),
             n_samples=self._moments.count,
             samples=None if self._samples is None else torch.cat(self._samples),
+            sample_variances=torch.cat(self._variances) if self._variances else None,
         )
 
 
@@ -83,12 +105,20 @@ class ClassificationAccumulator:
     """Streams probabilities, entropies and votes."""
 
     def __init__(
-        self, function: str, first_row: int, outputs: Outputs, binary: bool, keep_samples: bool
+        self,
+        function: str,
+        first_row: int,
+        keep_samples: bool,
+        *,
+        outputs: Outputs,
+        binary: bool = False,
+        multilabel: bool = False,
     ) -> None:
         self._function = function
         self._first_row = first_row
         self._outputs = outputs
-        self._binary = binary
+        self._binary = binary or multilabel
+        self._multilabel = multilabel
         self._samples: list[Tensor] | None = [] if keep_samples else None
         self._moments = Moments()
         self._entropies = Moments()
@@ -96,11 +126,17 @@ class ClassificationAccumulator:
         self._dtype = torch.float32
 
     def update(self, chunk: Tensor) -> None:
-        """Add passes, (s, n, C, ...), or (s, n) and (s, n, 1) for binary tasks."""
+        """Add passes: (s, n, C, ...); (s, n) or (s, n, 1) if binary; (s, n, L) if multilabel."""
         check_rows_finite(self._function, chunk.amax(dim=0) + chunk.amin(dim=0), self._first_row)
         self._dtype = _result_dtype(chunk)
         wide = chunk.to(accumulation_dtype(chunk.device))
-        probs = class_probabilities(self._function, wide, self._outputs, binary=self._binary)
+        probs = class_probabilities(
+            self._function,
+            wide,
+            self._outputs,
+            binary=self._binary,
+            multilabel=self._multilabel,
+        )
         self._moments.update(probs)
         self._entropies.update(entropy(probs, dim=2))
         n_classes = probs.shape[2]

@@ -1,4 +1,4 @@
-"""What a model's output says about y: class probabilities from scores of a stated kind."""
+"""What a model's output says about y: class probabilities, or a mean with a variance."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ from torch import Tensor
 
 from mcdrop.errors import McdropError, OutputError, ShapeError
 
-__all__ = ["Outputs", "class_probabilities"]
+__all__ = ["Outputs", "class_probabilities", "mean_and_variance", "paired"]
 
-Outputs = Literal["logits", "probs", "log_probs"]
+Outputs = Literal["logits", "probs", "log_probs", "log_variance", "variance"]
 
 # Rows of probabilities may miss 1 by this much: half precision keeps three digits.
 _SUM_TOLERANCE = 1e-3
 
 
-def class_probabilities(function: str, values: Tensor, outputs: Outputs, *, binary: bool) -> Tensor:
+def class_probabilities(
+    function: str, values: Tensor, outputs: Outputs, *, binary: bool, multilabel: bool = False
+) -> Tensor:
     """Turn model outputs into class probabilities, refusing what contradicts `outputs`.
 
     Args:
         function: Public function to name in errors.
-        values: Outputs of several passes, (s, n, C, ...), or (s, n) and (s, n, 1) if binary.
+        values: Outputs of several passes, (s, n, C, ...), or (s, n), (s, n, 1) and, for several
+            labels, (s, n, L, ...) if binary.
         outputs: What they are: "logits", "probs" or "log_probs".
-        binary: Whether there is one score per row, for class 1.
+        binary: Whether every score stands for class 1 of two.
+        multilabel: Whether there are several such scores per row.
 
     Returns:
         Probabilities with classes along dimension 2; C = 2 if binary.
@@ -34,7 +38,7 @@ def class_probabilities(function: str, values: Tensor, outputs: Outputs, *, bina
         OutputError: If the values cannot be what `outputs` says.
     """
     if binary:
-        return _two_class(function, values, outputs)
+        return _two_class(function, values, outputs, multilabel)
     return _many_class(function, values, outputs)
 
 
@@ -60,17 +64,19 @@ def _many_class(function: str, values: Tensor, outputs: Outputs) -> Tensor:
     return values.exp() if outputs == "log_probs" else values
 
 
-def _two_class(function: str, values: Tensor, outputs: Outputs) -> Tensor:
-    """Turn one score per row into probabilities of classes 0 and 1 along dimension 2."""
-    if values.ndim == 3 and values.shape[2] == 1:
+def _two_class(function: str, values: Tensor, outputs: Outputs, multilabel: bool) -> Tensor:
+    """Turn scores of class 1 into probabilities of classes 0 and 1 along dimension 2."""
+    if not multilabel and values.ndim == 3 and values.shape[2] == 1:
         values = values.squeeze(2)
-    if values.ndim != 2:
+    if (values.ndim != 2) != multilabel:
+        task, other = ("multilabel", "binary") if multilabel else ("binary", "classification")
+        shape = "scores per row, (N, L)" if multilabel else "score per row, (N,) or (N, 1),"
         raise ShapeError.of(
             function,
             "model",
-            "return one score per row, (N,) or (N, 1), for task='binary'",
+            f"return {'several' if multilabel else 'one'} {shape} for task={task!r}",
             f"shape {tuple(values.shape[1:])}",
-            "For one score per class use task='classification'",
+            f"See task={other!r} for the other case",
         )
     if outputs == "logits":
         positive = values.sigmoid()
@@ -90,3 +96,54 @@ def _mislabelled(function: str, condition: str, found: str, instead: str) -> Mcd
         found,
         f"Pass outputs={instead}",
     )
+
+
+def paired(function: str, chosen: object) -> Tensor:
+    """Put the mean and the variance that a heteroscedastic model returns side by side.
+
+    Args:
+        function: Public function to name in errors.
+        chosen: What `select` picked.
+
+    Returns:
+        One tensor, (n, ..., 2).
+
+    Raises:
+        OutputError: If that is not a pair of real tensors of one shape.
+    """
+    pair = chosen if isinstance(chosen, tuple | list) else ()
+    tensors = [part for part in pair if isinstance(part, Tensor) and part.is_floating_point()]
+    if len(pair) != 2 or len(tensors) != 2 or tensors[0].shape != tensors[1].shape:
+        found = ", ".join(str(tuple(t.shape)) for t in tensors) or type(chosen).__name__
+        raise OutputError.of(
+            function,
+            "model",
+            "return (mean, log_variance) of one shape for task='heteroscedastic'",
+            found,
+            "Make the pair with select=lambda out: (out[:, :1], out[:, 1:])",
+        )
+    return torch.stack(tensors, dim=-1)
+
+
+def mean_and_variance(function: str, values: Tensor, outputs: Outputs) -> tuple[Tensor, Tensor]:
+    """Split what `paired` made into means and noise variances.
+
+    Args:
+        function: Public function to name in errors.
+        values: Means and spreads, (s, n, ..., 2).
+        outputs: What the second one is: "log_variance" or "variance".
+
+    Raises:
+        OutputError: If a variance is not positive.
+    """
+    mean, spread = values.unbind(dim=-1)
+    variance = spread.exp() if outputs == "log_variance" else spread
+    if not bool((variance > 0).all()):
+        raise OutputError.of(
+            function,
+            "outputs",
+            "say what the second output is: variances are positive",
+            f"values down to {spread.min().item():.4g}",
+            "Pass outputs='log_variance'",
+        )
+    return mean, variance
