@@ -130,17 +130,21 @@ class PassRunner:
 
         index = torch.arange(span.count, device=batch.tensors()[0].device)
         outputs: Tensor = torch.func.vmap(one, randomness="error")(index)
-        return outputs
+        return self._kept(outputs)
 
     def sequential(self, batch: Batch, span: Span) -> Tensor:
         """Run passes one after the other; arguments and result as for `vectorised`."""
         numbers = range(span.first, span.first + span.count)
         spans = (Span(span.batch, number) for number in numbers)
-        return torch.stack([self._chosen(self.one(batch, each)) for each in spans])
+        return torch.stack([self._kept(self._chosen(self.one(batch, each))) for each in spans])
 
     def one(self, batch: Batch, span: Span, *, opened: bool = False) -> Any:
         """Run one pass and return the model's output as it is."""
         return self._live(batch, self._pass(batch, span, opened))
+
+    def _kept(self, output: Tensor) -> Tensor:
+        """Copy an output that lies in a buffer, which the next pass writes to."""
+        return output.clone() if self._source.workspace.holds(output) else output
 
     def counted_sites(self, batch: Batch) -> tuple[DropoutSite, ...]:
         """Run one pass with every unit kept; return its dropout calls with their FLOP shares."""

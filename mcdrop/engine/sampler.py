@@ -231,8 +231,9 @@ class _Work:
         budget = _CHUNK_ELEMENTS.get(plan.output.device.type, 2**20)
         widest = max([plan.output.numel(), *(math.prod(site.shape) for site in plan.sites)])
         chunk = settings.sample_chunk or max(1, budget // max(1, widest))
-        if settings.sample_chunk is None and chunk > 16:
-            chunk -= chunk % 16
+        if settings.sample_chunk is None:
+            # Masks are drawn in blocks of up to 16 passes, a power of two.
+            chunk = chunk - chunk % 16 if chunk > 16 else 2 ** (chunk.bit_length() - 1)
         self._chunk = min(chunk, self._n_samples)
         if settings.strategy is not None and settings.strategy != plan.strategy:
             self._strategy, self._reason = settings.strategy, "asked for"

@@ -113,7 +113,7 @@ class Pass:
         p: float,
         kind: str,
         mask_shape: tuple[int, ...],
-        apply: Callable[[Tensor, Tensor, float], Tensor],
+        apply: Callable[[Pass, Tensor, Tensor, float], Tensor],
     ) -> Tensor:
         """Drop units of `x` at one site.
 
@@ -122,7 +122,7 @@ class Pass:
             p: The model's own rate.
             kind: Name of the operation.
             mask_shape: Shape of one pass's mask, broadcastable to `x`.
-            apply: ``apply(x, keep, rate)``: the operation given its mask.
+            apply: ``apply(current, x, keep, rate)``: the operation given its mask.
 
         Returns:
             The dropped-out tensor, of the shape and type of `x`.
@@ -131,7 +131,7 @@ class Pass:
         if self.observed is not None:
             self.observed.append(x)
         if not site.fired:
-            return x if site.p == 0 else apply(x, x.new_zeros((), dtype=torch.bool), 1.0)
+            return x if site.p == 0 else apply(self, x, x.new_zeros((), dtype=torch.bool), 1.0)
 
         def masked(values: Tensor) -> Tensor:
             """Apply the chunk's masks to `values`, passes first where there are several."""
@@ -146,7 +146,7 @@ class Pass:
                 keep = self.source.keep(site.p, one_row, site.order, self.span)
                 keep = expand_rows(keep, mask_shape, rows)
             aligned = keep if self.index is not None else keep[0]
-            return apply(values, aligned, effective_rate(site.p))
+            return apply(self, values, aligned, effective_rate(site.p))
 
         (dropped,) = over_passes(
             self,

@@ -15,10 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mcdrop.stochastic.kernels import Workspace, compare
+
 __all__ = ["MaskSource", "Span", "effective_rate"]
 
+Generator = np.random.SFC64 | torch.Generator
+
 _BLOCK_PASSES = 16
-_BLOCK_ELEMENTS = 2**22
+_BLOCK_ELEMENTS = 2**18
 
 
 def _lane_bits(p: float) -> int:
@@ -54,16 +58,24 @@ class Span:
 class MaskSource:
     """Draws the masks of one prediction with generators of its own.
 
+    The masks it returns are valid until it draws again for the same site.
+
     Args:
         seed: Any integer; the same seed gives the same masks on the same kind of device.
         device: Where masks are drawn; bits come from NumPy's SFC64 on the CPU and from the
             device's own generator elsewhere.
+
+    Attributes:
+        workspace: Buffers for masks, and for what is done with them.
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.seed = seed
         self.device = device
-        self._generator = np.random.SFC64(0) if device.type == "cpu" else torch.Generator(device)
+        self._generator: Generator = (
+            np.random.SFC64(0) if device.type == "cpu" else torch.Generator(device)
+        )
+        self.workspace = Workspace()
         self._last: dict[int, tuple[tuple[object, ...], Tensor]] = {}
 
     def keep(self, p: float, shape: tuple[int, ...], site: int, span: Span) -> Tensor:
@@ -86,19 +98,32 @@ class MaskSource:
             key = (p, shape, batch, site, number)
             cached = self._last.get(site)
             if cached is None or cached[0] != key:
-                cached = (key, self._block(p, numel, block, (batch, site, number)))
-                self._last[site] = cached
+                passes = torch.empty((block, numel), dtype=torch.bool, device=self.device)
+                self._block(p, (batch, site, number), passes, self._generator)
+                self._last[site] = cached = (key, passes)
             return cached[1][first % block].view(1, *shape)
-        keep = torch.empty((count, numel), dtype=torch.bool, device=self.device)
-        done = 0
-        while done < count:
-            number, offset = divmod(first + done, block)
-            take = min(block - offset, count - done)
-            # A device generator gives other numbers for a shorter draw; NumPy's gives a prefix.
-            drawn = offset + take if self.device.type == "cpu" else block
-            passes = self._block(p, numel, drawn, (batch, site, number))
-            keep[done : done + take] = passes[offset : offset + take]
-            done += take
+        keep = self._empty(("keep", site), (count, numel))
+        numbers = range(first // block, (first + count - 1) // block + 1)
+
+        def draw(start: int, stop: int) -> None:
+            """Draw some of the blocks; each thread but the first needs a generator of its own."""
+            generator = self._generator if start == 0 else np.random.SFC64(0)
+            for number in numbers[start:stop]:
+                begin, end = max(number * block, first), min((number + 1) * block, first + count)
+                # A device generator gives other numbers for a shorter draw; NumPy's gives a prefix.
+                drawn = end - number * block if self.device.type == "cpu" else block
+                into = keep[begin - first : end - first]
+                if drawn == end - begin:
+                    self._block(p, (batch, site, number), into, generator)
+                    continue
+                passes = torch.empty((drawn, numel), dtype=torch.bool, device=self.device)
+                self._block(p, (batch, site, number), passes, generator)
+                into.copy_(passes[begin - number * block : end - number * block])
+
+        if self.device.type == "cpu":
+            self.workspace.spread(draw, len(numbers), keep.numel())
+        else:
+            draw(0, len(numbers))
         return keep.view(count, *shape)
 
     def generator(self, call: int, span: Span, device: torch.device) -> torch.Generator:
@@ -113,42 +138,49 @@ class MaskSource:
         digest = self._digest((span.batch, -1 - call, span.first))
         return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
-    def _block(self, p: float, numel: int, passes: int, key: tuple[int, int, int]) -> Tensor:
-        """Draw the first `passes` passes of one block, (passes, numel)."""
+    def _empty(self, key: object, shape: tuple[int, int]) -> Tensor:
+        """Return memory for a mask, used again on the CPU."""
+        if self.device.type == "cpu":
+            return self.workspace.empty(key, shape, torch.bool)
+        return torch.empty(shape, dtype=torch.bool, device=self.device)
+
+    def _block(
+        self, p: float, key: tuple[int, int, int], out: Tensor, generator: Generator
+    ) -> None:
+        """Draw the first passes of one block into `out`, (passes, numel)."""
         bits = _lane_bits(p)
         levels = 2**bits
         # Lanes are signed, so the lowest `dropped` of them start at -levels / 2.
         threshold = round(effective_rate(p) * levels) - levels // 2
-        lanes = self._lanes(passes * numel, bits, key)
-        return (lanes >= threshold).view(passes, numel)
+        compare(self._lanes(out.numel(), bits, key, generator).view(out.shape), threshold, out)
 
     def _digest(self, key: tuple[int, int, int]) -> bytes:
         """Hash seed and key to the 24 bytes that start a stream."""
         return hashlib.blake2b(struct.pack("<4q", self.seed, *key), digest_size=24).digest()
 
-    def _lanes(self, n: int, bits: int, key: tuple[int, int, int]) -> Tensor:
+    def _lanes(self, n: int, bits: int, key: tuple[int, int, int], generator: Generator) -> Tensor:
         """Draw `n` uniform signed integers of `bits` bits from the stream of `key`."""
         digest = self._digest(key)
         n_words = -(-n * bits // 64)
-        if isinstance(self._generator, torch.Generator):
-            self._generator.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        if isinstance(generator, torch.Generator):
+            generator.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
             words = torch.empty(n_words, dtype=torch.int64, device=self.device)
             # Without bounds, the sign bit would stay 0 and bias the top lane.
-            words.random_(-(2**63), None, generator=self._generator)
+            words.random_(-(2**63), None, generator=generator)
             return words.view(torch.int16 if bits == 16 else torch.int32)[:n]
-        self._generator.state = {
+        generator.state = {
             "bit_generator": "SFC64",
             "state": {"state": np.frombuffer(digest + struct.pack("<q", 1), dtype=np.uint64)},
             "has_uint32": 0,
             "uinteger": 0,
         }
         # The generator's author discards 12 rounds after seeding.
-        self._generator.random_raw(12, output=False)
-        raw = np.asarray(self._generator.random_raw(n_words))
+        generator.random_raw(12, output=False)
+        raw = np.asarray(generator.random_raw(n_words))
         return torch.from_numpy(raw.view(np.int16 if bits == 16 else np.int32))[:n]
 
 
 def _block_size(numel: int) -> int:
-    """Passes drawn together: a power of two, at most 16, at most 4 Mi elements."""
+    """Passes drawn together: a power of two, at most 16, at most 256 Ki elements."""
     fitting = max(1, _BLOCK_ELEMENTS // max(1, numel))
     return int(min(_BLOCK_PASSES, 2 ** (fitting.bit_length() - 1)))

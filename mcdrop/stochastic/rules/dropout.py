@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mcdrop.stochastic.kernels import scaled_product
 from mcdrop.stochastic.live import Function, Pass, Rule, overwrite
 
 __all__ = ["drop_elements", "dropout_rules", "plain_dropout_rules"]
@@ -19,14 +20,17 @@ _ALPHA = 1.7580993408473766
 _INPLACE = 3
 
 
-def _scaled(x: Tensor, keep: Tensor, rate: float) -> Tensor:
+def _scaled(current: Pass, x: Tensor, keep: Tensor, rate: float) -> Tensor:
     """Inverted dropout: dropped units are zero, survivors grow so that the mean stays."""
     if rate == 1.0:
         return torch.zeros_like(x)
-    return torch.where(keep, x * (1.0 / (1.0 - rate)), 0)
+    scale = 1.0 / (1.0 - rate)
+    if torch.is_grad_enabled():
+        return torch.where(keep, x * scale, 0)
+    return scaled_product(x, keep, scale, current.source.workspace, len(current.sites))
 
 
-def _alpha(x: Tensor, keep: Tensor, rate: float) -> Tensor:
+def _alpha(current: Pass, x: Tensor, keep: Tensor, rate: float) -> Tensor:
     """Alpha dropout: an affine map restores zero mean and unit variance after saturation."""
     if rate == 1.0:
         return torch.zeros_like(x)
@@ -56,7 +60,7 @@ def _by_channel_of(batched_ndim: int) -> Callable[[Tensor], tuple[int, ...]]:
 def _rule(
     kind: str,
     mask_shape: Callable[[Tensor], tuple[int, ...]],
-    apply: Callable[[Tensor, Tensor, float], Tensor],
+    apply: Callable[[Pass, Tensor, Tensor, float], Tensor],
     *,
     has_inplace: bool,
     writes: bool = False,

@@ -1,0 +1,110 @@
+"""A prediction of the right type with finite targets for the same rows, or an error."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mcdrop.errors import ShapeError, UnsupportedError
+from mcdrop.metrics._arrays import require_finite
+from mcdrop.metrics._checks import require_labels
+from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
+from mcdrop.prediction.base import Prediction
+
+Fitted = TypeVar("Fitted")
+
+
+def require_regression(function: str, prediction: object, *, plain: bool = True) -> None:
+    """Require a regression; `plain` refuses one whose intervals no longer follow its fields."""
+    _require_type(function, prediction, RegressionPrediction, plain)
+
+
+def require_classification(function: str, prediction: object, *, plain: bool = True) -> None:
+    """Require a classification; `plain` refuses one that already carries prediction sets."""
+    _require_type(function, prediction, ClassificationPrediction, plain)
+
+
+def _require_type(function: str, prediction: object, wanted: type[Prediction], plain: bool) -> None:
+    if type(prediction) is wanted or (isinstance(prediction, wanted) and not plain):
+        return
+    remedy = "Use a recalibration made for the task of this prediction"
+    if isinstance(prediction, wanted):
+        remedy = "Let this correction come first and the one that the prediction carries last"
+    elif not isinstance(prediction, Prediction):
+        remedy = "Pass what predict_with_uncertainty returns"
+    found = type(prediction).__name__
+    raise UnsupportedError.of(function, "prediction", f"be a {wanted.__name__}", found, remedy)
+
+
+def require_fitted(function: str, fitted: Fitted | None) -> Fitted:
+    """Return what `fit` left behind, or say that it has not run."""
+    if fitted is None:
+        raise UnsupportedError.of(
+            function, "self", "be fitted", "no calibration data", "Call fit(prediction, y) first"
+        )
+    return fitted
+
+
+def require_row_shape(function: str, values: Tensor, row: torch.Size) -> None:
+    """Require the outputs of the fit."""
+    if values.shape[1:] != row:
+        raise ShapeError.of(
+            function,
+            "prediction",
+            f"have rows of shape {tuple(row)}, as in the fit",
+            tuple(values.shape[1:]),
+            "Predict the outputs that the calibration rows had",
+        )
+
+
+def require_classes(function: str, prediction: ClassificationPrediction, n_classes: int) -> None:
+    """Require the number of classes of the fit."""
+    found = prediction.probs.shape[1]
+    if found != n_classes:
+        raise ShapeError.of(
+            function,
+            "prediction",
+            f"have {n_classes} classes, as in the fit",
+            found,
+            "Predict the classes that the calibration rows had",
+        )
+
+
+def targets_of(function: str, prediction: RegressionPrediction, y: Any) -> Tensor:
+    """Return finite float64 targets in the shape of the mean; (N,) may stand for (N, 1)."""
+    target = _aligned(function, y, prediction.mean)
+    require_finite(function, y=target, prediction=prediction.mean.double())
+    return target.double()
+
+
+def labels_of(function: str, prediction: ClassificationPrediction, y: Any) -> Tensor:
+    """Return int64 labels, (N, ...), each a class of the prediction."""
+    probs = prediction.probs
+    target = _aligned(function, y, probs[:, 0])
+    require_finite(function, y=target, prediction=probs.double())
+    require_labels(function, "y", target, probs.shape[1])
+    return target.long()
+
+
+def _aligned(function: str, y: Any, like: Tensor) -> Tensor:
+    """Return `y` on the device of `like`, in its shape."""
+    plain = y.detach() if isinstance(y, Tensor) else np.asarray(y)
+    if isinstance(plain, np.ndarray) and plain.dtype.kind not in "buif":
+        raise UnsupportedError.of(
+            function, "y", "hold numbers", f"dtype {plain.dtype}", "Encode labels as class indices"
+        )
+    target = torch.as_tensor(plain).to(like.device)
+    same_rows = target.ndim > 0 and target.shape[0] == like.shape[0]
+    if not same_rows or target.numel() != like.numel() or not target.numel():
+        raise ShapeError.of(
+            function,
+            "y",
+            f"have shape {tuple(like.shape)} to match `prediction`, with at least one row",
+            tuple(target.shape),
+            "Pass one target per predicted value, in the same row order",
+        )
+    # NumPy's own booleans and integers stay exact as float64 up to 2^53.
+    return target.reshape(like.shape).double()
