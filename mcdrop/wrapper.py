@@ -177,7 +177,8 @@ class MCDropout(nn.Module):
             n_samples: Number of passes, S >= 1.
             select: Which tensor of the output to keep, if the model returns several.
             seed: Same seed, same numbers; None draws one from the operating system.
-            batch_size: Rows per forward call; None passes the inputs on whole.
+            batch_size: Rows per forward call; None passes the inputs on whole, unless one pass
+                over them is large and the model is seen to treat every row on its own.
             sample_chunk: Passes per vectorised call; None chooses.
             device: Where to run; None for where the model is.
             dtype: Floating point type to run in; None for the model's.
@@ -256,7 +257,8 @@ class MCDropout(nn.Module):
             keep_samples: Keep all passes, for mixture densities and intervals; memory then grows
                 with S.
             seed: Same seed, same numbers; None draws one from the operating system.
-            batch_size: Rows per forward call; None passes the inputs on whole.
+            batch_size: Rows per forward call; None passes the inputs on whole, unless one pass
+                over them is large and the model is seen to treat every row on its own.
             sample_chunk: Passes per vectorised call; None chooses.
             device: Where to run; None for where the model is.
             dtype: Floating point type to run in; None for the model's.

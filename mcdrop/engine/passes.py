@@ -31,6 +31,9 @@ __all__ = ["CANNOT_BATCH", "PassRunner", "Plan"]
 CANNOT_BATCH = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)
 
 
+_FIRST = Span()
+
+
 @dataclass(frozen=True)
 class Plan:
     """What one look at the model on its first batch decided.
@@ -91,7 +94,7 @@ class PassRunner:
 
     def plan(self, batch: Batch) -> Plan:
         """Decide the strategy: vectorised if, with every mask open, it reproduces the model."""
-        plain = self._plain(batch)
+        plain = self.plain(batch)
         if self._masks == "shared":
             self._shared = row_layout(self._function, self._observed, batch)
         try:
@@ -106,11 +109,11 @@ class PassRunner:
                 return Plan("vectorised", reason, self.sites, plain)
             reason = f"batched over passes, with every mask open, the output is off by {difference}"
         try:
-            self.one(batch, Span(), opened=True)
+            self.one(batch, opened=True)
         except InPlaceError:
             # The model drops out its inputs in place and reads them again.
             self._copies_inputs = True
-            self.one(batch, Span(), opened=True)
+            self.one(batch, opened=True)
         return Plan("sequential", reason, self.sites, plain)
 
     def vectorised(self, batch: Batch, span: Span, *, opened: bool = False) -> Tensor:
@@ -138,7 +141,7 @@ class PassRunner:
         spans = (Span(span.batch, number) for number in numbers)
         return torch.stack([self._kept(self._chosen(self.one(batch, each))) for each in spans])
 
-    def one(self, batch: Batch, span: Span, *, opened: bool = False) -> Any:
+    def one(self, batch: Batch, span: Span = _FIRST, *, opened: bool = False) -> Any:
         """Run one pass and return the model's output as it is."""
         return self._live(batch, self._pass(batch, span, opened))
 
@@ -179,7 +182,7 @@ class PassRunner:
         self._live(batch, current)
         return current
 
-    def _plain(self, batch: Batch) -> Tensor:
+    def plain(self, batch: Batch) -> Tensor:
         """Run the model as it is, without touching the caller's random state."""
         self._tracker.begin(None)
         with LiveDropout(Pass(PLAIN, self._source, True, {}, Span())):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -16,17 +16,15 @@ from mcdrop.engine.checks import check_count
 from mcdrop.engine.inputs import Batch, InputReader
 from mcdrop.engine.outputs import Select
 from mcdrop.engine.passes import CANNOT_BATCH, PassRunner, Plan
-from mcdrop.engine.progress import progress_bar
+from mcdrop.engine.progress import ProgressBar, progress_bar
 from mcdrop.engine.run import Masks, Run, Strategy
+from mcdrop.engine.splitting import CHUNK_ELEMENTS, rows_that_fit
 from mcdrop.errors import NoDropoutError, RangeError, ShapeError
 from mcdrop.stochastic.masks import MaskSource, Span
 from mcdrop.stochastic.sites import DropoutSite
 from mcdrop.stochastic.twin import structural_copy
 
 __all__ = ["Accumulator", "Sampler"]
-
-# Elements of the widest tensor that one chunk of passes may hold: 4 MiB of float32 stays in cache.
-_CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
 
 Result_co = TypeVar("Result_co", covariant=True)
 
@@ -107,11 +105,10 @@ class Sampler:
         first_row = 0
         n_batches = reader.count(inputs) if self.progress else None
         total = None if n_batches is None else n_batches * n_samples
-        bar = progress_bar("stochastic passes", total, show=self.progress)
-        with torch.no_grad(), bar as advance:
-            for number, batch in enumerate(reader.batches(inputs)):
+        with torch.no_grad(), progress_bar("stochastic passes", total, show=self.progress) as bar:
+            for number, batch in enumerate(work.parts(reader.batches(inputs), bar)):
                 accumulator = make(first_row)
-                n_rows = work.batch(number, batch, accumulator, advance)
+                n_rows = work.batch(number, batch, accumulator, bar)
                 results.append(accumulator.result())
                 first_row += n_rows
         return results, work.record(seed, device, time.perf_counter() - began)
@@ -182,14 +179,27 @@ class _Work:
         self._strategy: Strategy = "sequential"
         self._reason = ""
         self._chunk = 1
-        self._several_batches = settings.batch_size is not None
+        self._rows: int | None = None
+
+    def parts(self, batches: Iterator[Batch], bar: ProgressBar) -> Iterator[Batch]:
+        """Yield the batches, in parts where one is too large and rows may be split."""
+        for batch in batches:
+            if self._plan is None and self._settings.batch_size is None:
+                self._rows = rows_that_fit(self._runner, batch)
+            if self._rows is None or batch.n_rows is None or batch.n_rows <= self._rows:
+                yield batch
+                continue
+            starts = range(0, batch.n_rows, self._rows)
+            bar.expect_more((len(starts) - 1) * self._n_samples)
+            for start in starts:
+                yield batch.rows(start, start + self._rows)
 
     def batch(
         self,
         number: int,
         batch: Batch,
         accumulator: Accumulator[Any],
-        advance: Callable[[int], None],
+        bar: ProgressBar,
     ) -> int:
         """Run all passes of one batch and return its number of rows."""
         if self._plan is None:
@@ -200,7 +210,7 @@ class _Work:
             if first == 0:
                 self._check_rows(batch, chunk, number)
             accumulator.update(chunk)
-            advance(count)
+            bar.advance(count)
         return int(chunk.shape[1])
 
     def record(self, seed: int, device: torch.device, seconds: float) -> Run:
@@ -214,7 +224,7 @@ class _Work:
             seed=seed,
             masks=self._settings.masks,
             sites=self._plan.sites,
-            batch_size=self._settings.batch_size,
+            batch_size=self._settings.batch_size or self._rows,
             sample_chunk=self._chunk,
             device=str(device),
             dtype=str(self._plan.output.dtype).removeprefix("torch."),
@@ -228,7 +238,7 @@ class _Work:
         settings.check_rate_names(plan.sites)
         require_live(settings.function, settings.model, plan.sites)
         self._strategy, self._reason = plan.strategy, plan.reason
-        budget = _CHUNK_ELEMENTS.get(plan.output.device.type, 2**20)
+        budget = CHUNK_ELEMENTS.get(plan.output.device.type, 2**20)
         widest = max([plan.output.numel(), *(math.prod(site.shape) for site in plan.sites)])
         chunk = settings.sample_chunk or max(1, budget // max(1, widest))
         if settings.sample_chunk is None:
@@ -256,7 +266,7 @@ class _Work:
 
     def _check_rows(self, batch: Batch, chunk: Tensor, number: int) -> None:
         """Refuse an output that does not have one row per input row where rows were split."""
-        split = self._several_batches or number > 0
+        split = self._rows is not None or self._settings.batch_size is not None or number > 0
         if split and batch.n_rows is not None and chunk.shape[1] != batch.n_rows:
             raise ShapeError.of(
                 self._settings.function,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcdrop.errors import ShapeError, UnsupportedError
+from mcdrop.errors import OutputError, RangeError, ShapeError, UnsupportedError
 from mcdrop.metrics._arrays import require_finite
 from mcdrop.metrics._checks import require_labels
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
@@ -70,6 +70,29 @@ def require_classes(function: str, prediction: ClassificationPrediction, n_class
             f"have {n_classes} classes, as in the fit",
             found,
             "Predict the classes that the calibration rows had",
+        )
+
+
+def require_density(function: str, prediction: RegressionPrediction) -> None:
+    """Require a density: the passes of a mixture, and spread everywhere."""
+    spread = prediction.variance
+    if prediction.family == "mixture":
+        if prediction.samples is None:
+            raise OutputError.of(
+                function,
+                "prediction",
+                "hold samples, because its distribution is the mixture over passes",
+                "None",
+                "Predict with keep_samples=True, or recalibrate prediction.as_normal()",
+            )
+        spread = prediction._component_variances()
+    if not bool((spread > 0).all()):
+        raise RangeError.of(
+            function,
+            "prediction",
+            "have observation noise, without which its distribution has no density",
+            "a variance of 0 in some rows",
+            "Predict with noise_std= (units of y), or recalibrate prediction.as_normal()",
         )
 
 

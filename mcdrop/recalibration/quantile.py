@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from mcdrop.errors import OutputError, RangeError
+from mcdrop.errors import RangeError
 from mcdrop.metrics._checks import require_count
 from mcdrop.prediction import RegressionPrediction
 from mcdrop.recalibration._level_map import Curve, fitted_curve, model_pit, moments
 from mcdrop.recalibration._matched import (
+    require_density,
     require_fitted,
     require_regression,
     require_row_shape,
@@ -44,11 +45,11 @@ class QuantileRecalibration:
         >>> import torch
         >>> zero = torch.zeros(3, 1)
         >>> p = RegressionPrediction(
-        ...     mean=zero, epistemic_variance=zero, aleatoric_variance=zero + 1,
+        ...     mean=zero, epistemic_variance=zero, aleatoric_variance=zero + 4,
         ...     mcse=zero, n_samples=0, family="normal")
         >>> q = QuantileRecalibration(n_knots=3).fit(p, [1.0, 2.0, 3.0])(p)
-        >>> q.quantile([0.25, 0.5, 0.75])[:, 0, 0]  # levels 1/4, 2/4, 3/4 of y itself
-        tensor([1., 2., 3.])
+        >>> q.quantile(0.75)[0]  # 3 of 4 ranks lie below: the largest target
+        tensor([3.0000])
     """
 
     def __init__(self, n_knots: int | None = None) -> None:
@@ -76,7 +77,7 @@ class QuantileRecalibration:
         function = "QuantileRecalibration.fit"
         require_regression(function, prediction)
         target = targets_of(function, prediction, y)
-        _require_density(function, prediction)
+        require_density(function, prediction)
         n_rows = len(target)
         n_knots = max(1, round(math.sqrt(n_rows))) if self.n_knots is None else self.n_knots
         if n_knots > n_rows:
@@ -108,7 +109,7 @@ class QuantileRecalibration:
         curves = require_fitted(function, self._curves)
         require_regression(function, prediction)
         require_row_shape(function, prediction.mean, self._row)
-        _require_density(function, prediction)
+        require_density(function, prediction)
         shift, stretch = moments(prediction, curves)
         mean = prediction.mean + shift * prediction.std
         samples, variances = prediction.samples, prediction.sample_variances
@@ -126,27 +127,4 @@ class QuantileRecalibration:
             stretch=stretch,
             knots=tuple(tuple(u.tolist()) for u, _ in curves),
             shares=tuple(tuple(share.tolist()) for _, share in curves),
-        )
-
-
-def _require_density(function: str, prediction: RegressionPrediction) -> None:
-    """Require what F(y) is computed from: the passes of a mixture, and noise everywhere."""
-    spread = prediction.variance
-    if prediction.family == "mixture":
-        if prediction.samples is None:
-            raise OutputError.of(
-                function,
-                "prediction",
-                "hold samples, because its distribution is the mixture over passes",
-                "None",
-                "Predict with keep_samples=True, or recalibrate prediction.as_normal()",
-            )
-        spread = prediction._component_variances()
-    if not bool((spread > 0).all()):
-        raise RangeError.of(
-            function,
-            "prediction",
-            "have observation noise, without which its distribution has no density",
-            "a variance of 0 in some rows",
-            "Predict with noise_std= (units of y), or recalibrate prediction.as_normal()",
         )

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mcdrop.errors import OutputError, RangeError
-from mcdrop.metrics._checks import require_spread
+from mcdrop.errors import RangeError
 from mcdrop.prediction import RegressionPrediction
 from mcdrop.prediction.mixture import mixture_log_prob
 from mcdrop.recalibration._matched import (
+    require_density,
     require_fitted,
     require_regression,
     require_row_shape,
@@ -80,9 +80,9 @@ class StdScaling:
         """
         function = "StdScaling.fit"
         require_regression(function, prediction)
+        require_density(function, prediction)
         residual = targets_of(function, prediction, y) - prediction.mean.double()
         std = prediction.variance.double().sqrt()
-        require_spread(function, "std", std)
         factor = (residual / std).square().mean(dim=0).sqrt()
         if not bool((factor > 0).all()):
             raise RangeError.of(
@@ -129,27 +129,10 @@ def _mixture_factors(
     function: str, prediction: RegressionPrediction, residual: Tensor, start: Tensor
 ) -> Tensor:
     """Return the most likely factor of each output for the mixture over passes."""
-    if prediction.samples is None:
-        raise OutputError.of(
-            function,
-            "prediction",
-            "hold samples, because its distribution is the mixture over passes",
-            "None",
-            "Predict with keep_samples=True, or fit on prediction.as_normal()",
-        )
     noise = prediction._component_variances().double().sqrt()
-    if not bool((noise > 0).all()):
-        raise RangeError.of(
-            function,
-            "prediction",
-            "have observation noise, without which the mixture has no density",
-            "an aleatoric variance of 0 in some rows",
-            "Predict with noise_std= (units of y), or fit on prediction.as_normal()",
-        )
+    samples = prediction._require_samples("quantile").double()
     n_rows = len(residual)
-    offsets = (prediction.samples.double() - prediction.mean.double()).reshape(
-        -1, n_rows, start.numel()
-    )
+    offsets = (samples - prediction.mean.double()).reshape(-1, n_rows, start.numel())
     noise = noise.reshape(-1, n_rows, start.numel())
     targets = residual.reshape(n_rows, -1)
     best = []

@@ -127,7 +127,7 @@ class TemperatureScaling:
         if self.apply_to == "mean":
             return with_mean_probs(prediction, self._average(log_probs, temperature).exp())
         scaled = (log_probs / temperature).softmax(dim=2).to(prediction.probs.dtype)
-        passes = ClassificationAccumulator(function, 0, "probs", binary=False, keep_samples=True)
+        passes = ClassificationAccumulator(function, 0, keep_samples=True, outputs="probs")
         passes.update(scaled)
         return replace(passes.result(), run=prediction.run)
 

@@ -179,3 +179,25 @@ def test_sites_tell_the_share_of_work_before_them() -> None:
 def test_recurrent_layers_count_as_work(rnn: type[nn.LSTM]) -> None:
     (site,) = mcdrop.wrap(rnn(4, 4, num_layers=2, dropout=0.5)).sites(torch.randn(5, 3, 4))
     assert site.flops_before == pytest.approx(0.5)
+
+
+def test_large_inputs_are_split_by_rows_where_rows_are_independent() -> None:
+    x = torch.randn(40_000, 4, generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(nn.Linear(4, 64), nn.Dropout(0.5), nn.Linear(64, 1))
+    prediction = mcdrop.wrap(model).predict_with_uncertainty(x, n_samples=32, seed=0)
+    run = prediction.run
+    assert run is not None
+    # 2^20 elements hold 8 passes of 2048 rows of 64.
+    assert (run.batch_size, run.sample_chunk, run.strategy) == (2048, 8, "vectorised")
+    exact = model.eval()(x).detach()
+    inside = ((prediction.mean - exact).abs() < 4 * prediction.mcse).double().mean().item()
+    assert inside > 0.99
+
+
+def test_large_inputs_whose_rows_depend_on_each_other_stay_whole() -> None:
+    x = torch.randn(40_000, 1, 4, generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(nn.Dropout(0.5), nn.GRU(4, 32))  # time first: rows follow each other
+    mc = mcdrop.wrap(model)
+    run = mc.predict_with_uncertainty(x, n_samples=2, seed=0, select=0).run
+    assert run is not None
+    assert run.batch_size is None
