@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mcdrop.metrics import pit_mixture, pit_normal
 from mcdrop.prediction import RegressionPrediction
 
 Floats = npt.NDArray[np.float64]
@@ -21,21 +20,26 @@ Curve = tuple[Floats, Floats]
 
 # The smallest PIT whose mirror image, 1 minus it, float64 still tells from 1: 8.1 std away.
 EDGE = 2.0**-52
-# Of the moments' integral, in std of the model.
-_STEP, _REACH = 0.05, 8.0
+# Cells of the moments' integral, in std of the model, and how many are held at a time.
+_STEP, _REACH, _CELLS = 0.05, 8.0, 2**20
 
 
-def model_pit(prediction: RegressionPrediction, y: Tensor) -> Floats:
-    """Return F(y) for every target, (N, D), with F the distribution that the fields state."""
+def model_levels(prediction: RegressionPrediction, y: Tensor) -> Floats:
+    """Return F(y), (..., N, D), for y (..., N, *row): F is the distribution the fields state."""
     target = y.double()
     if prediction.family == "normal":
         mean, std = prediction.mean.double(), prediction.variance.double().sqrt()
-        levels = pit_normal(mean, std, target)
+        levels = torch.special.ndtr((target - mean) / std)
     else:
         means = prediction._require_samples("quantile").double()
         stds = prediction._component_variances().double().sqrt().expand_as(means)
-        levels = pit_mixture(means, stds, target)
-    return np.asarray(torch.as_tensor(levels).cpu().reshape(len(target), -1))
+        levels = torch.zeros_like(target)
+        for mean, std in zip(means, stds, strict=True):
+            levels += torch.special.ndtr((target - mean) / std)
+        levels /= len(means)
+    leading = target.ndim - prediction.mean.ndim
+    flat: Floats = levels.reshape(*target.shape[: leading + 1], -1).cpu().numpy()
+    return flat
 
 
 def fitted_curve(levels: Floats, n_knots: int) -> Curve:
@@ -49,12 +53,6 @@ def fitted_curve(levels: Floats, n_knots: int) -> Curve:
     return np.concatenate([[0], knots, [1]]), np.concatenate([[0], shares, [1]])
 
 
-def mapped(levels: Floats, curves: Sequence[Curve]) -> Floats:
-    """Return R(u) for levels (N, D)."""
-    columns = zip(levels.T, curves, strict=True)
-    return np.stack([np.interp(column, *curve) for column, curve in columns], axis=1)
-
-
 def log_slopes(levels: Floats, curves: Sequence[Curve]) -> Floats:
     """Return log R'(u) for levels (N, D)."""
     logs = []
@@ -65,25 +63,31 @@ def log_slopes(levels: Floats, curves: Sequence[Curve]) -> Floats:
 
 
 def moments(prediction: RegressionPrediction, curves: Sequence[Curve]) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of R(F) in the model's own standard units.
+    """Return how far R moves the mean, in std of the model, and how much it stretches the std.
 
-    Sums over cells of z = (y - mean) / std: mass times midpoint, and times its square less
-    Sheppard's step^2 / 12. Mass beyond the last cell, 8 std out, is put at the edge.
+    Both are taken between R(F) and F summed over the same cells of z = (y - mean) / std, so that
+    neither a map that changes nothing nor the width of the cells leaves a trace.
     """
     mean, std = prediction.mean.double(), prediction.variance.double().sqrt()
-    shape = (len(mean), len(curves))
-    first, second, below = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    edges = np.arange(-_REACH, _REACH + _STEP / 2, _STEP)
-    centres = np.concatenate([edges[:1], (edges[:-1] + edges[1:]) / 2, edges[-1:]])
-    for edge, centre in zip([*edges.tolist(), None], centres, strict=True):
-        share = np.ones(shape)
-        if edge is not None:
-            share = mapped(model_pit(prediction, mean + edge * std), curves)
-        first += (share - below) * centre
-        second += (share - below) * centre**2
-        below = share
-    spread = np.sqrt(second - first**2 - _STEP**2 / 12)
+    n_rows, n_outputs = len(mean), len(curves)
+    edges = torch.arange(-_REACH, _REACH + _STEP / 2, _STEP, dtype=torch.float64)
+    powers = np.zeros((2, 2, n_rows, n_outputs))  # of F and R(F); mean and square
+    below = np.zeros((2, 1, n_rows, n_outputs))
+    for block in edges.to(mean.device).split(max(1, _CELLS // (n_rows * n_outputs))):
+        column = block.reshape(-1, *[1] * mean.ndim)
+        levels = model_levels(prediction, mean + column * std)
+        mapped = [np.interp(levels[..., d], *curve) for d, curve in enumerate(curves)]
+        shares = np.stack([levels, np.stack(mapped, axis=-1)])
+        mass = np.diff(np.concatenate([below, shares], axis=1), axis=1)
+        centres = block.cpu().numpy() - _STEP / 2
+        powers += np.einsum("kend,pe->kpnd", mass, [centres, centres**2])
+        below = shares[:, -1:]
+    tail = 1 - below[:, 0]  # mass beyond the last cell, 8 std out, is put just there
+    end = float(edges[-1])
+    first, second = powers[:, 0] + tail * end, powers[:, 1] + tail * end**2
+    spread = np.sqrt(second - first**2)
+    shift, stretch = first[1] - first[0], spread[1] / spread[0]
     return (
-        torch.from_numpy(first).reshape(mean.shape).to(prediction.mean),
-        torch.from_numpy(spread).reshape(mean.shape).to(prediction.mean),
+        torch.from_numpy(shift).reshape(mean.shape).to(prediction.mean),
+        torch.from_numpy(stretch).reshape(mean.shape).to(prediction.mean),
     )

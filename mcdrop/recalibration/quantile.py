@@ -11,7 +11,7 @@ import torch
 from mcdrop.errors import RangeError
 from mcdrop.metrics._checks import require_count
 from mcdrop.prediction import RegressionPrediction
-from mcdrop.recalibration._level_map import Curve, fitted_curve, model_pit, moments
+from mcdrop.recalibration._level_map import Curve, fitted_curve, model_levels, moments
 from mcdrop.recalibration._matched import (
     require_density,
     require_fitted,
@@ -88,7 +88,7 @@ class QuantileRecalibration:
                 n_rows,
                 "Calibrate on more rows, or lower n_knots",
             )
-        levels = model_pit(prediction, target)
+        levels = model_levels(prediction, target)
         self._curves = [fitted_curve(column, n_knots) for column in levels.T]
         self._row = prediction.mean.shape[1:]
         return self

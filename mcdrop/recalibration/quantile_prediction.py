@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mcdrop.prediction import RegressionPrediction
-from mcdrop.recalibration._level_map import EDGE, Curve, log_slopes, model_pit
+from mcdrop.recalibration._level_map import EDGE, Curve, log_slopes, model_levels
 
 __all__ = ["QuantileRecalibratedPrediction"]
 
@@ -20,9 +20,9 @@ __all__ = ["QuantileRecalibratedPrediction"]
 class QuantileRecalibratedPrediction(RegressionPrediction):
     """A regression whose distribution function is R(F(y)): F the model's, R fitted.
 
-    `mean` and `variance` are the moments of the recalibrated distribution. The variance is split
-    in the model's proportions, and `samples` and `sample_variances` are moved and stretched to
-    the new moments, so that the fields agree with one another; `mcse` is the model's. The exact
+    `mean` is moved and `variance` stretched as R moves and stretches the distribution. The
+    variance is split in the model's proportions, and `samples` and `sample_variances` follow the
+    new moments, so that the fields agree with one another; `mcse` is the model's. The exact
     recalibrated distribution speaks through `quantile`, `interval` and `log_prob`.
 
     Attributes:
@@ -82,7 +82,7 @@ class QuantileRecalibratedPrediction(RegressionPrediction):
         target = self._aligned_target("log_prob", y, self.mean.shape).double()
         # The fields hold F moved and stretched; so is the target, before it is looked up there.
         moved = self.mean + (target - self.model_mean) * self.stretch
-        slopes = torch.from_numpy(log_slopes(model_pit(self, moved), self._curves))
+        slopes = torch.from_numpy(log_slopes(model_levels(self, moved), self._curves))
         log_density = super().log_prob(moved) + self.stretch.log()
         return log_density + slopes.reshape(self.mean.shape).to(log_density)
 

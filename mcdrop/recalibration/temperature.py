@@ -129,7 +129,9 @@ class TemperatureScaling:
         scaled = (log_probs / temperature).softmax(dim=2).to(prediction.probs.dtype)
         passes = ClassificationAccumulator(function, 0, keep_samples=True, outputs="probs")
         passes.update(scaled)
-        return replace(passes.result(), run=prediction.run)
+        # A temperature leaves the vote of every pass as it was.
+        votes = prediction.variation_ratio
+        return replace(passes.result(), variation_ratio=votes, run=prediction.run)
 
     def _log_probs(self, function: str, prediction: ClassificationPrediction) -> Tensor:
         """Return float64 log-probabilities, (S, N, C, ...); the average counts as one pass."""

@@ -8,10 +8,7 @@ used again instead of asking the system for new pages.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -22,9 +19,6 @@ __all__ = ["Workspace", "compare", "scaled_product"]
 # Buffers beyond this many bytes in all are allocated and freed as usual.
 _WORKSPACE_BYTES = 64 * 2**20
 
-# Work on fewer elements than this is done before another thread has woken up.
-_PARALLEL_ELEMENTS = 2**18
-
 _NUMPY_TYPES = (torch.float32, torch.float64)
 
 
@@ -34,7 +28,6 @@ class Workspace:
     def __init__(self) -> None:
         self._buffers: dict[object, Tensor] = {}
         self._bytes = 0
-        self._pool: ThreadPoolExecutor | None = None
 
     def empty(self, key: object, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return an uninitialised CPU tensor, the same memory for the same key.
@@ -53,28 +46,6 @@ class Workspace:
             self._buffers[key] = buffer
             self._bytes += buffer.nbytes
         return buffer[:numel].view(shape)
-
-    def spread(self, work: Callable[[int, int], None], n_items: int, cost: int) -> None:
-        """Call ``work(start, stop)`` so that it covers n_items, on torch's number of threads.
-
-        Args:
-            work: Does some items; must release the interpreter lock for this to pay.
-            n_items: Number of items.
-            cost: Elements in all; small work stays in this thread.
-        """
-        n_workers = min(torch.get_num_threads(), n_items)
-        if n_workers == 1 or cost < _PARALLEL_ELEMENTS:
-            work(0, n_items)
-            return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(n_workers - 1)
-        edges = [n_items * i // n_workers for i in range(n_workers + 1)]
-        others = [
-            self._pool.submit(work, start, stop) for start, stop in itertools.pairwise(edges[1:])
-        ]
-        work(0, edges[1])
-        for other in others:
-            other.result()
 
     def holds(self, x: Tensor) -> bool:
         """Tell whether a tensor lies in one of the buffers."""
@@ -114,14 +85,5 @@ def scaled_product(
     if not fast:
         return torch.where(keep, x * scale, 0)
     out = workspace.empty(key, shape, x.dtype)
-    values, mask, result = x.detach().numpy(), keep.numpy(), out.numpy()
-    factor = result.dtype.type(scale)
-
-    def work(start: int, stop: int) -> None:
-        part = result[start:stop]
-        rows = values if len(values) == 1 else values[start:stop]
-        np.multiply(rows, mask[start:stop] if len(mask) > 1 else mask, out=part)
-        np.multiply(part, factor, out=part)
-
-    workspace.spread(work, len(result), result.size)
-    return out
+    np.multiply(x.detach().numpy(), keep.numpy(), out=out.numpy())
+    return out.mul_(scale)

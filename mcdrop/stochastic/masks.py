@@ -19,8 +19,6 @@ from mcdrop.stochastic.kernels import Workspace, compare
 
 __all__ = ["MaskSource", "Span", "effective_rate"]
 
-Generator = np.random.SFC64 | torch.Generator
-
 _BLOCK_PASSES = 16
 _BLOCK_ELEMENTS = 2**18
 
@@ -72,9 +70,7 @@ class MaskSource:
     def __init__(self, seed: int, device: torch.device) -> None:
         self.seed = seed
         self.device = device
-        self._generator: Generator = (
-            np.random.SFC64(0) if device.type == "cpu" else torch.Generator(device)
-        )
+        self._generator = np.random.SFC64(0) if device.type == "cpu" else torch.Generator(device)
         self.workspace = Workspace()
         self._last: dict[int, tuple[tuple[object, ...], Tensor]] = {}
 
@@ -99,31 +95,21 @@ class MaskSource:
             cached = self._last.get(site)
             if cached is None or cached[0] != key:
                 passes = torch.empty((block, numel), dtype=torch.bool, device=self.device)
-                self._block(p, (batch, site, number), passes, self._generator)
+                self._block(p, (batch, site, number), passes)
                 self._last[site] = cached = (key, passes)
             return cached[1][first % block].view(1, *shape)
         keep = self._empty(("keep", site), (count, numel))
-        numbers = range(first // block, (first + count - 1) // block + 1)
-
-        def draw(start: int, stop: int) -> None:
-            """Draw some of the blocks; each thread but the first needs a generator of its own."""
-            generator = self._generator if start == 0 else np.random.SFC64(0)
-            for number in numbers[start:stop]:
-                begin, end = max(number * block, first), min((number + 1) * block, first + count)
-                # A device generator gives other numbers for a shorter draw; NumPy's gives a prefix.
-                drawn = end - number * block if self.device.type == "cpu" else block
-                into = keep[begin - first : end - first]
-                if drawn == end - begin:
-                    self._block(p, (batch, site, number), into, generator)
-                    continue
-                passes = torch.empty((drawn, numel), dtype=torch.bool, device=self.device)
-                self._block(p, (batch, site, number), passes, generator)
-                into.copy_(passes[begin - number * block : end - number * block])
-
-        if self.device.type == "cpu":
-            self.workspace.spread(draw, len(numbers), keep.numel())
-        else:
-            draw(0, len(numbers))
+        for number in range(first // block, (first + count - 1) // block + 1):
+            begin, end = max(number * block, first), min((number + 1) * block, first + count)
+            # A device generator gives other numbers for a shorter draw; NumPy's gives a prefix.
+            drawn = end - number * block if self.device.type == "cpu" else block
+            into = keep[begin - first : end - first]
+            if drawn == end - begin:
+                self._block(p, (batch, site, number), into)
+                continue
+            passes = torch.empty((drawn, numel), dtype=torch.bool, device=self.device)
+            self._block(p, (batch, site, number), passes)
+            into.copy_(passes[begin - number * block : end - number * block])
         return keep.view(count, *shape)
 
     def generator(self, call: int, span: Span, device: torch.device) -> torch.Generator:
@@ -144,39 +130,37 @@ class MaskSource:
             return self.workspace.empty(key, shape, torch.bool)
         return torch.empty(shape, dtype=torch.bool, device=self.device)
 
-    def _block(
-        self, p: float, key: tuple[int, int, int], out: Tensor, generator: Generator
-    ) -> None:
+    def _block(self, p: float, key: tuple[int, int, int], out: Tensor) -> None:
         """Draw the first passes of one block into `out`, (passes, numel)."""
         bits = _lane_bits(p)
         levels = 2**bits
         # Lanes are signed, so the lowest `dropped` of them start at -levels / 2.
         threshold = round(effective_rate(p) * levels) - levels // 2
-        compare(self._lanes(out.numel(), bits, key, generator).view(out.shape), threshold, out)
+        compare(self._lanes(out.numel(), bits, key).view(out.shape), threshold, out)
 
     def _digest(self, key: tuple[int, int, int]) -> bytes:
         """Hash seed and key to the 24 bytes that start a stream."""
         return hashlib.blake2b(struct.pack("<4q", self.seed, *key), digest_size=24).digest()
 
-    def _lanes(self, n: int, bits: int, key: tuple[int, int, int], generator: Generator) -> Tensor:
+    def _lanes(self, n: int, bits: int, key: tuple[int, int, int]) -> Tensor:
         """Draw `n` uniform signed integers of `bits` bits from the stream of `key`."""
         digest = self._digest(key)
         n_words = -(-n * bits // 64)
-        if isinstance(generator, torch.Generator):
-            generator.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        if isinstance(self._generator, torch.Generator):
+            self._generator.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
             words = torch.empty(n_words, dtype=torch.int64, device=self.device)
             # Without bounds, the sign bit would stay 0 and bias the top lane.
-            words.random_(-(2**63), None, generator=generator)
+            words.random_(-(2**63), None, generator=self._generator)
             return words.view(torch.int16 if bits == 16 else torch.int32)[:n]
-        generator.state = {
+        self._generator.state = {
             "bit_generator": "SFC64",
             "state": {"state": np.frombuffer(digest + struct.pack("<q", 1), dtype=np.uint64)},
             "has_uint32": 0,
             "uinteger": 0,
         }
         # The generator's author discards 12 rounds after seeding.
-        generator.random_raw(12, output=False)
-        raw = np.asarray(generator.random_raw(n_words))
+        self._generator.random_raw(12, output=False)
+        raw = np.asarray(self._generator.random_raw(n_words))
         return torch.from_numpy(raw.view(np.int16 if bits == 16 else np.int32))[:n]
 
 
