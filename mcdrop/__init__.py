@@ -10,7 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mcdrop import baselines, errors, metrics, prediction, report
+    from mcdrop import (
+        acquisition,
+        baselines,
+        errors,
+        layers,
+        metrics,
+        prediction,
+        recalibration,
+        report,
+    )
     from mcdrop.errors import (
         McdropError,
         NoDropoutError,
@@ -51,7 +60,16 @@ _HOMES = {
     "predict_with_uncertainty": "wrapper",
     "wrap": "wrapper",
 }
-_MODULES = ("baselines", "errors", "metrics", "prediction", "report")
+_MODULES = (
+    "acquisition",
+    "baselines",
+    "errors",
+    "layers",
+    "metrics",
+    "prediction",
+    "recalibration",
+    "report",
+)
 
 __all__ = [
     "CalibrationReport",
@@ -66,14 +84,17 @@ __all__ = [
     "RegressionPrediction",
     "ShapeError",
     "UnsupportedError",
+    "acquisition",
     "baselines",
     "calibration_report",
     "errors",
     "fit_noise_std",
+    "layers",
     "metrics",
     "noise_std_from_weight_decay",
     "predict_with_uncertainty",
     "prediction",
+    "recalibration",
     "report",
     "wrap",
 ]

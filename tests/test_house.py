@@ -17,6 +17,7 @@ FLOORS = [
     "layers",
     "engine",
     "prediction",
+    "acquisition",
     "metrics",
     "recalibration",
     "baselines",

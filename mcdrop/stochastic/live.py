@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mcdrop.errors import UnsupportedError
 from mcdrop.stochastic.masks import MaskSource, Span, effective_rate
 from mcdrop.stochastic.rows import RowLayout, expand_rows, shared_shape
 from mcdrop.stochastic.sites import DropoutSite
@@ -96,6 +97,21 @@ class Pass:
             self.flops_before.append(self.flops())
         return site
 
+    def _refuse_inner_vmap(self, x: Tensor, kind: str) -> None:
+        """Refuse dropout below a vmap of the model's own: its entries would share one mask."""
+        level = torch._C._functorch.maybe_get_level(x)
+        if level is None or level < 0:
+            return
+        own = None if self.index is None else torch._C._functorch.maybe_get_level(self.index)
+        if level != own:
+            raise UnsupportedError.of(
+                "mcdrop",
+                "model",
+                "call dropout outside a vmap of its own",
+                f"{kind} below torch.func.vmap in {self.modules[-1][0] or ROOT_NAME}",
+                "Give the tensor its batch dimension before dropout",
+            )
+
     def check_not_read(self, values: Any) -> None:
         """Refuse the use of a tensor that an in-place dropout should have overwritten."""
         if isinstance(values, Tensor):
@@ -127,6 +143,7 @@ class Pass:
         Returns:
             The dropped-out tensor, of the shape and type of `x`.
         """
+        self._refuse_inner_vmap(x, kind)
         site = self.site(kind, p, tuple(x.shape))
         if self.observed is not None:
             self.observed.append(x)

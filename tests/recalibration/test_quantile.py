@@ -57,13 +57,13 @@ def test_uniform_levels_are_left_alone(p: mcdrop.RegressionPrediction) -> None:
     for level in (0.01, 0.33, 0.9):
         torch.testing.assert_close(q.quantile(level), p.quantile(level), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(q.log_prob(y), p.log_prob(y), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(q.mean, p.mean, rtol=0, atol=1e-12)
-    torch.testing.assert_close(q.std, p.std, rtol=1e-12, atol=0)
+    torch.testing.assert_close(q.mean, p.mean, rtol=0, atol=1e-7)
+    torch.testing.assert_close(q.std, p.std, rtol=1e-6, atol=0)
 
 
 def test_new_targets_fall_below_each_knot_as_often_as_said() -> None:
     # Exact for exchangeable levels: P(y below the quantile at k / (n + 1)) = k / (n + 1).
-    rng, n, repetitions = np.random.default_rng(2), 9, 3000
+    rng, n, repetitions = np.random.default_rng(2), 9, 2000
     inside = np.zeros(4)
     levels = [0.1, 0.3, 0.5, 0.9]
     for _ in range(repetitions):
@@ -109,10 +109,11 @@ def test_moments_are_those_of_the_quantiles(by_pass: bool) -> None:
     np.testing.assert_allclose(q.mean, values.mean(axis=0), atol=3e-3)
     # The stated variance over passes divides by S - 1, that of the mixture by S.
     mixed = p[:3].epistemic_variance * 7 / 8 + p[:3].aleatoric_variance
-    np.testing.assert_allclose(q.std, values.std(axis=0) * p[:3].std / mixed.sqrt(), rtol=5e-3)
+    ratio = (q.std / p[:3].std * mixed.sqrt()).numpy()
+    np.testing.assert_allclose(ratio, values.std(axis=0), rtol=5e-3)
     assert_splits_add_up(q)
-    ratio = (q.epistemic_variance / q.variance) / (p[:3].epistemic_variance / p[:3].variance)
-    torch.testing.assert_close(ratio, torch.ones(3, 1).double())
+    share = p[:3].epistemic_variance / p[:3].variance
+    torch.testing.assert_close(q.epistemic_variance / q.variance, share)
     assert q.samples is not None
     torch.testing.assert_close(q.samples.mean(dim=0), q.mean)
     torch.testing.assert_close(q.samples.var(dim=0), q.epistemic_variance)

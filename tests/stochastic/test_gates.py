@@ -260,3 +260,30 @@ def test_distributed_data_parallel_is_unwrapped(tmp_path: Any) -> None:
         assert torch.equal(found, mcdrop.wrap(inner).sample(X, 10, seed=0))
     finally:
         torch.distributed.destroy_process_group()
+
+
+class InnerVmap(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = torch.func.vmap(self.drop)(x)
+        return out
+
+
+def test_dropout_below_a_vmap_of_the_model_is_refused_rather_than_shared() -> None:
+    with pytest.raises(mcdrop.UnsupportedError, match=r"dropout below torch.func.vmap in drop"):
+        mcdrop.wrap(InnerVmap()).sample(X)
+
+
+def test_stochastic_depth_of_torchvision_is_live() -> None:
+    ops = pytest.importorskip("torchvision.ops", reason="needs torchvision")
+    model = nn.Sequential(nn.Linear(8, 8), ops.StochasticDepth(0.3, "row"))
+    assert mcdrop.wrap(model).sample(X, 30, seed=0).std(dim=0).max().item() > 0
+
+
+def test_drop_path_of_timm_is_live() -> None:
+    layers = pytest.importorskip("timm.layers", reason="needs timm")
+    model = nn.Sequential(nn.Linear(8, 8), layers.DropPath(0.3))
+    assert mcdrop.wrap(model).sample(X, 30, seed=0).std(dim=0).max().item() > 0
