@@ -124,6 +124,7 @@ class MCDropout(nn.Module):
         self.masks: Masks = masks
         self.stochastic = tuple(stochastic)
         self.model = checked_model(model)
+        self._memory: dict[Any, Any] = {}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run one stochastic pass, with new masks each time; gradients flow as in the model.
@@ -319,6 +320,10 @@ class MCDropout(nn.Module):
         )
         return replace(joined(classifications), run=run)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what was learned about the model: it is keyed by identities."""
+        return {**self.__dict__, "_memory": {}}
+
     def _sampler(self, function: str, **options: Any) -> Sampler:
         return Sampler(
             function,
@@ -326,6 +331,7 @@ class MCDropout(nn.Module):
             self.rates,
             stochastic=self.stochastic,
             masks=self.masks,
+            memory=self._memory,
             **options,
         )
 

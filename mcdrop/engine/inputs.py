@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,10 @@ class Batch:
     def tensors(self) -> list[Tensor]:
         """Return the tensors among the arguments, at any depth of tuples, lists and dicts."""
         return list(_leaves((self.args, self.kwargs)))
+
+    def signature(self) -> Hashable:
+        """Return what a plan depends on: shapes and types, and arguments that are not tensors."""
+        return repr(_map((self.args, self.kwargs), lambda x: (tuple(x.shape), x.dtype, x.device)))
 
     def take(self, rows: list[int]) -> Batch:
         """Return the arguments for rows by number; only where `n_rows` is known."""

@@ -42,13 +42,23 @@ class Plan:
         strategy: How passes will run.
         reason: Why, in one sentence.
         sites: The dropout calls of one pass.
-        output: What the plain model returns for the batch.
+        output_numel: Elements of the plain model's output for the batch.
+        dtype: Type of that output.
+        shared_work: Operations before the first dropout, which a vectorised call does once.
+        work_per_pass: Operations after it, for each pass.
+        rows: The row dimensions, where all rows share one mask.
+        copies_inputs: Whether the model drops out its inputs in place and reads them again.
     """
 
     strategy: Strategy
     reason: str
     sites: tuple[DropoutSite, ...]
-    output: Tensor
+    output_numel: int
+    dtype: torch.dtype
+    shared_work: int = 0
+    work_per_pass: int = 0
+    rows: RowLayout | None = None
+    copies_inputs: bool = False
 
 
 class PassRunner:
@@ -91,6 +101,7 @@ class PassRunner:
         )
         self._tracker = Tracker(function, twin, stochastic)
         self.sites: tuple[DropoutSite, ...] = ()
+        self._work_before: list[int] = []
 
     def plan(self, batch: Batch) -> Plan:
         """Decide the strategy: vectorised if, with every mask open, it reproduces the model."""
@@ -98,7 +109,8 @@ class PassRunner:
         if self._masks == "shared":
             self._shared = row_layout(self._function, self._observed, batch)
         try:
-            opened = self.vectorised(batch, Span(count=2), opened=True)
+            with FlopCounter() as counter:
+                opened = self.vectorised(batch, Span(count=2), opened=True, flops=counter)
         except CANNOT_BATCH as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             reason = f"the model cannot be batched over passes: {lines[0]}"
@@ -106,7 +118,9 @@ class PassRunner:
             difference = _difference(opened, plain)
             if difference is None:
                 reason = "with every mask open it reproduces model(x)"
-                return Plan("vectorised", reason, self.sites, plain)
+                before = self._work_before[0] if self._work_before else 0
+                after = (counter.total - before) // 2
+                return self._planned("vectorised", reason, plain, before, after)
             reason = f"batched over passes, with every mask open, the output is off by {difference}"
         try:
             self.one(batch, opened=True)
@@ -114,22 +128,52 @@ class PassRunner:
             # The model drops out its inputs in place and reads them again.
             self._copies_inputs = True
             self.one(batch, opened=True)
-        return Plan("sequential", reason, self.sites, plain)
+        return self._planned("sequential", reason, plain)
 
-    def vectorised(self, batch: Batch, span: Span, *, opened: bool = False) -> Tensor:
+    def adopt(self, plan: Plan) -> None:
+        """Take over what an earlier look at the same model and inputs found out."""
+        self._shared, self._copies_inputs = plan.rows, plan.copies_inputs
+
+    def _planned(
+        self, strategy: Strategy, reason: str, plain: Tensor, before: int = 0, after: int = 0
+    ) -> Plan:
+        return Plan(
+            strategy,
+            reason,
+            self.sites,
+            plain.numel(),
+            plain.dtype,
+            before,
+            after,
+            self._shared,
+            self._copies_inputs,
+        )
+
+    def vectorised(
+        self,
+        batch: Batch,
+        span: Span,
+        *,
+        opened: bool = False,
+        flops: FlopCounter | None = None,
+    ) -> Tensor:
         """Run passes in one call; what comes before the first dropout is computed once.
 
         Args:
             batch: The rows.
             span: The passes.
             opened: Keep every unit.
+            flops: Counts the work, if given.
 
         Returns:
             Outputs, (span.count, n, ...).
         """
 
         def one(index: Tensor) -> Tensor:
-            return self._chosen(self._live(batch, self._pass(batch, span, opened, index)))
+            current = self._pass(batch, span, opened, index)
+            if flops is not None:
+                current.flops = lambda: flops.total
+            return self._chosen(self._live(batch, current))
 
         index = torch.arange(span.count, device=batch.tensors()[0].device)
         outputs: Tensor = torch.func.vmap(one, randomness="error")(index)
@@ -199,6 +243,7 @@ class PassRunner:
         if current.overwritten:
             current.check_not_read(output)
         self.sites = tuple(current.sites)
+        self._work_before = current.flops_before
         return output
 
     def _chosen(self, output: Any) -> Tensor:

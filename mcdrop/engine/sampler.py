@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -18,7 +17,7 @@ from mcdrop.engine.outputs import Select
 from mcdrop.engine.passes import CANNOT_BATCH, PassRunner, Plan
 from mcdrop.engine.progress import ProgressBar, progress_bar
 from mcdrop.engine.run import Masks, Run, Strategy
-from mcdrop.engine.splitting import CHUNK_ELEMENTS, rows_that_fit
+from mcdrop.engine.splitting import passes_that_fit, rows_that_fit
 from mcdrop.errors import NoDropoutError, RangeError, ShapeError
 from mcdrop.stochastic.masks import MaskSource, Span
 from mcdrop.stochastic.sites import DropoutSite
@@ -57,6 +56,7 @@ class Sampler:
         dtype: Floating point type to run in; None for the model's.
         progress: Whether to show a progress bar on standard error.
         strategy: Force a strategy; None chooses.
+        memory: What earlier predictions of the same wrapper found out about model and inputs.
     """
 
     function: str
@@ -72,12 +72,21 @@ class Sampler:
     dtype: torch.dtype | None = None
     progress: bool = False
     strategy: Strategy | None = None
+    memory: dict[Any, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for argument, least in (("batch_size", 1), ("sample_chunk", 1), ("seed", 0)):
             value = getattr(self, argument)
             if value is not None:
                 check_count(self.function, argument, value, least)
+
+    def signature(self) -> Hashable:
+        """Return what a plan depends on besides the inputs: the model's structure and options."""
+        modules = tuple((path, id(type(m))) for path, m in self.model.named_modules())
+        select = getattr(self.select, "__code__", self.select)
+        rates = tuple(sorted(self.rates.items()))
+        place = (str(self._place()), self.dtype, torch.is_autocast_enabled())
+        return modules, select, rates, self.stochastic, self.masks, place
 
     def run(
         self,
@@ -176,6 +185,7 @@ class _Work:
         self._runner = runner
         self._n_samples = n_samples
         self._plan: Plan | None = None
+        self._sites: tuple[DropoutSite, ...] = ()
         self._strategy: Strategy = "sequential"
         self._reason = ""
         self._chunk = 1
@@ -185,7 +195,10 @@ class _Work:
         """Yield the batches, in parts where one is too large and rows may be split."""
         for batch in batches:
             if self._plan is None and self._settings.batch_size is None:
-                self._rows = rows_that_fit(self._runner, batch)
+                key = ("rows", batch.signature(), self._settings.signature())
+                if key not in self._settings.memory:
+                    self._settings.memory[key] = rows_that_fit(self._runner, batch)
+                self._rows = self._settings.memory[key]
             if self._rows is None or batch.n_rows is None or batch.n_rows <= self._rows:
                 yield batch
                 continue
@@ -207,6 +220,8 @@ class _Work:
         for first in range(0, self._n_samples, self._chunk):
             count = min(self._chunk, self._n_samples - first)
             chunk = self._passes(batch, Span(number, first, count))
+            if first == 0 and number == 0:
+                self._check_sites(self._runner.sites)
             if first == 0:
                 self._check_rows(batch, chunk, number)
             accumulator.update(chunk)
@@ -223,34 +238,40 @@ class _Work:
             n_samples=self._n_samples,
             seed=seed,
             masks=self._settings.masks,
-            sites=self._plan.sites,
+            sites=self._sites,
             batch_size=self._settings.batch_size or self._rows,
             sample_chunk=self._chunk,
             device=str(device),
-            dtype=str(self._plan.output.dtype).removeprefix("torch."),
+            dtype=str(self._plan.dtype).removeprefix("torch."),
             seconds=seconds,
         )
 
     def _decide(self, batch: Batch) -> Plan:
         """Look at the model once: are there live sites, which strategy, how many passes at once."""
         settings = self._settings
-        plan = self._runner.plan(batch)
-        settings.check_rate_names(plan.sites)
-        require_live(settings.function, settings.model, plan.sites)
+        key = ("plan", batch.signature(), settings.signature())
+        plan = settings.memory.get(key)
+        if plan is None:
+            plan = self._runner.plan(batch)
+            self._check_sites(plan.sites)
+            settings.memory[key] = plan
+        else:
+            self._runner.adopt(plan)
+        device = batch.tensors()[0].device
         self._strategy, self._reason = plan.strategy, plan.reason
-        budget = CHUNK_ELEMENTS.get(plan.output.device.type, 2**20)
-        widest = max([plan.output.numel(), *(math.prod(site.shape) for site in plan.sites)])
-        chunk = settings.sample_chunk or max(1, budget // max(1, widest))
-        if settings.sample_chunk is None:
-            # Masks are drawn in blocks of up to 16 passes, a power of two.
-            chunk = chunk - chunk % 16 if chunk > 16 else 2 ** (chunk.bit_length() - 1)
-        self._chunk = min(chunk, self._n_samples)
+        self._chunk = min(settings.sample_chunk or passes_that_fit(plan, device), self._n_samples)
         if settings.strategy is not None and settings.strategy != plan.strategy:
             self._strategy, self._reason = settings.strategy, "asked for"
         elif settings.strategy is None and self._chunk == 1 and plan.strategy == "vectorised":
             self._strategy = "sequential"
             self._reason = "one pass over this batch already fills the memory set aside for it"
         return plan
+
+    def _check_sites(self, sites: tuple[DropoutSite, ...]) -> None:
+        """Refuse unknown names of sites, and a model in which nothing is random."""
+        self._settings.check_rate_names(sites)
+        require_live(self._settings.function, self._settings.model, sites)
+        self._sites = sites
 
     def _passes(self, batch: Batch, span: Span) -> Tensor:
         """Run one chunk; what cannot be batched after all runs one pass at a time."""

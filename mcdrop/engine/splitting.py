@@ -1,4 +1,4 @@
-"""When inputs are too large for one call: how many rows at a time, if rows may be split at all."""
+"""How much runs in one call: how many passes, and how many rows where one pass is too large."""
 
 from __future__ import annotations
 
@@ -7,18 +7,36 @@ import math
 import torch
 
 from mcdrop.engine.inputs import Batch
-from mcdrop.engine.passes import CANNOT_BATCH, PassRunner
+from mcdrop.engine.passes import CANNOT_BATCH, PassRunner, Plan
 
-__all__ = ["CHUNK_ELEMENTS", "rows_that_fit"]
+__all__ = ["passes_that_fit", "rows_that_fit"]
 
 # Elements of the widest tensor that one chunk of passes may hold: 4 MiB of float32 stays in cache.
-CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
+_CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
+
+# How much larger a chunk may be to save work before the first dropout.
+_PREFIX_FACTOR = 16
 
 # Below this many input elements, splitting cannot save memory worth mentioning.
 _LEAST_INPUT = 2**16
 _PROBE_ROWS = 16
 # Passes that should still fit beside each other, so that calls are not many and small.
 _PASSES = 8
+
+
+def passes_that_fit(plan: Plan, device: torch.device) -> int:
+    """Return the passes per vectorised call.
+
+    They fill the cache, or more memory where much work comes before the first dropout: every call
+    repeats that work, and it should stay below a tenth of the rest.
+    """
+    widest = max([1, plan.output_numel, *(math.prod(site.shape) for site in plan.sites)])
+    budget = _CHUNK_ELEMENTS.get(device.type, 2**20)
+    chunk = max(1, budget // widest)
+    wanted = 10 * plan.shared_work // max(1, plan.work_per_pass)
+    chunk = max(chunk, min(wanted, _PREFIX_FACTOR * budget // widest))
+    # Masks are drawn in blocks of up to 16 passes, a power of two.
+    return int(chunk - chunk % 16 if chunk > 16 else 2 ** (chunk.bit_length() - 1))
 
 
 def rows_that_fit(runner: PassRunner, batch: Batch) -> int | None:
@@ -44,7 +62,7 @@ def rows_that_fit(runner: PassRunner, batch: Batch) -> int | None:
         return None
     sizes = [together.numel(), *(math.prod(site.shape) for site in runner.sites)]
     per_row = max(sizes) / _PROBE_ROWS
-    budget = CHUNK_ELEMENTS.get(tensors[0].device.type, 2**20)
+    budget = _CHUNK_ELEMENTS.get(tensors[0].device.type, 2**20)
     if per_row * n_rows <= budget:
         return None
     if together.shape[0] != _PROBE_ROWS or apart.shape[0] != half:

@@ -11,7 +11,7 @@ import torch
 from mcdrop.errors import RangeError
 from mcdrop.metrics._checks import require_count
 from mcdrop.prediction import RegressionPrediction
-from mcdrop.recalibration._level_map import Curve, fitted_curve, model_levels, moments
+from mcdrop.recalibration._level_map import EDGE, Curve, Floats, fitted_curve, model_levels, moments
 from mcdrop.recalibration._matched import (
     require_density,
     require_fitted,
@@ -22,6 +22,9 @@ from mcdrop.recalibration._matched import (
 from mcdrop.recalibration.quantile_prediction import QuantileRecalibratedPrediction
 
 __all__ = ["QuantileRecalibration"]
+
+# The share of outlying targets that still leaves the usual levels, 0.05 to 0.95, reachable.
+_MOST_BEYOND = 0.05
 
 
 class QuantileRecalibration:
@@ -72,7 +75,8 @@ class QuantileRecalibration:
             OutputError: If the mixture has no samples.
             ShapeError: If `y` does not match the prediction.
             NonFiniteError: If a value is NaN or infinite.
-            RangeError: If the distribution has no density, or `n_knots` exceeds the rows.
+            RangeError: If the distribution has no density, `n_knots` exceeds the rows, or many
+                targets lie beyond every level that float64 can tell apart.
         """
         function = "QuantileRecalibration.fit"
         require_regression(function, prediction)
@@ -89,6 +93,7 @@ class QuantileRecalibration:
                 "Calibrate on more rows, or lower n_knots",
             )
         levels = model_levels(prediction, target)
+        _require_levels(function, levels)
         self._curves = [fitted_curve(column, n_knots) for column in levels.T]
         self._row = prediction.mean.shape[1:]
         return self
@@ -127,4 +132,17 @@ class QuantileRecalibration:
             stretch=stretch,
             knots=tuple(tuple(u.tolist()) for u, _ in curves),
             shares=tuple(tuple(share.tolist()) for _, share in curves),
+        )
+
+
+def _require_levels(function: str, levels: Floats) -> None:
+    """Refuse targets mostly beyond 8 std: mapped levels could not reach them."""
+    beyond = float(((levels <= EDGE) | (levels >= 1 - EDGE)).mean(axis=0).max())
+    if beyond > _MOST_BEYOND:
+        raise RangeError.of(
+            function,
+            "y",
+            "lie where the predictive distribution has some mass",
+            f"{beyond:.0%} of an output about 8 std or more away",
+            "Scale the std first: StdScaling().fit(prediction, y)(prediction)",
         )

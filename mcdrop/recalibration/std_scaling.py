@@ -42,7 +42,7 @@ class StdScaling:
     may be applied to either family.
 
     Source:
-        Laves et al. (2020), "Well-calibrated regression uncertainty", eq. 8; Levi et al. (2022).
+        Laves et al. (2020), "Well-calibrated regression uncertainty"; Levi et al. (2022).
 
     Example:
         >>> import torch

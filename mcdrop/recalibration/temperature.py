@@ -35,8 +35,8 @@ class TemperatureScaling:
 
     ``"passes"``: p'_s = softmax(log p_s / temperature) in every pass, then averaged. Needs the
     samples; every field, the samples too, is computed anew from the scaled passes. The average
-    may change its label. The two temperatures differ: averaging already softens, so the one for
-    passes is lower.
+    may change its label. The two temperatures differ, because averaging softens once more what
+    the passes were scaled to.
 
     Args:
         apply_to: "mean" or "passes".

@@ -187,8 +187,9 @@ def test_large_inputs_are_split_by_rows_where_rows_are_independent() -> None:
     prediction = mcdrop.wrap(model).predict_with_uncertainty(x, n_samples=32, seed=0)
     run = prediction.run
     assert run is not None
-    # 2^20 elements hold 8 passes of 2048 rows of 64.
-    assert (run.batch_size, run.sample_chunk, run.strategy) == (2048, 8, "vectorised")
+    # 2^20 elements hold 8 passes of 2048 rows of 64; most work comes before the dropout, so more
+    # passes share it.
+    assert (run.batch_size, run.sample_chunk, run.strategy) == (2048, 32, "vectorised")
     exact = model.eval()(x).detach()
     inside = ((prediction.mean - exact).abs() < 4 * prediction.mcse).double().mean().item()
     assert inside > 0.99
@@ -201,3 +202,36 @@ def test_large_inputs_whose_rows_depend_on_each_other_stay_whole() -> None:
     run = mc.predict_with_uncertainty(x, n_samples=2, seed=0, select=0).run
     assert run is not None
     assert run.batch_size is None
+
+
+def test_a_second_prediction_remembers_what_the_first_found_out() -> None:
+    calls = itertools.count()
+    model = nn.Sequential(CountsCalls(calls), nn.Dropout(0.5), nn.Linear(4, 1))
+    mc = mcdrop.wrap(model)
+    first = mc.predict_with_uncertainty(X, seed=0)
+    n_first = next(calls)
+    second = mc.predict_with_uncertainty(X, seed=0)
+    assert next(calls) - n_first - 1 == 1
+    assert torch.equal(first.mean, second.mean)
+    assert first.run is not None
+    assert second.run is not None
+    assert first.run.reason == second.run.reason
+
+
+def test_what_is_remembered_does_not_hide_a_changed_model() -> None:
+    drop = nn.Dropout(0.5)
+    model = nn.Sequential(drop, nn.Linear(4, 1))
+    mc = mcdrop.wrap(model)
+    mc.predict_with_uncertainty(X)
+    drop.p = 0.25
+    run = mc.predict_with_uncertainty(X).run
+    assert run is not None
+    assert run.sites[0].p == 0.25
+    drop.p = 0.0
+    with pytest.raises(mcdrop.NoDropoutError):
+        mc.predict_with_uncertainty(X)
+    drop.p = 0.5
+    model[1] = Branch()
+    run = mc.predict_with_uncertainty(X).run
+    assert run is not None
+    assert run.strategy == "sequential"

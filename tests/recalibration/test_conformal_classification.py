@@ -120,13 +120,14 @@ def test_random_part_is_one_uniform_per_row_of_its_own_stream() -> None:
 def test_seed_decides_the_random_part_alone() -> None:
     p, y = bad_forecast(np.random.default_rng(3), 40)
     torch.manual_seed(0)
-    np.random.seed(0)  # noqa: NPY002
-    before = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002
+    np.random.seed(0)
+    before, legacy = torch.get_rng_state(), np.random.rand(3)
+    np.random.seed(0)
     scores = [ConformalClassifier("aps", seed=s).fit(p, y)(p).class_scores for s in (1, 1, 2)]
     assert torch.equal(scores[0], scores[1])
     assert not torch.equal(scores[0], scores[2])
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(np.random.rand(3), legacy)
 
 
 @given(st.integers(0, 10**6), st.sampled_from(METHODS))

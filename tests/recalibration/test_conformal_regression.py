@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -123,7 +124,7 @@ def test_intervals_are_nested(seed: int, method: Method) -> None:
     p, y = bad_forecast(np.random.default_rng(seed), 20)
     c = ConformalRegressor(method, 0.7).fit(p, y)(p)
     ends = [c.interval(level) for level in (0.2, 0.5, 0.7, 0.95)]
-    for inner, outer in zip(ends[:-1], ends[1:], strict=True):
+    for inner, outer in pairwise(ends):
         assert bool((outer[0] <= inner[0]).all())
         assert bool((inner[1] <= outer[1]).all())
 

@@ -113,12 +113,11 @@ def test_pixels_count_like_rows() -> None:
     y = drawn_labels(probs.numpy(), RNG)
     flat = averaged(probs)
     image = mcdrop.ClassificationPrediction(
-        **{
-            name: value.reshape(4, 6, *value.shape[1:]).movedim(-1, 1)
-            if value.ndim == 2
-            else value.reshape(4, 6)
-            for name, value in flat._tensors().items()
-        },
+        probs=flat.probs.reshape(4, 6, 3).movedim(2, 1),
+        probs_std=torch.zeros(4, 3, 6),
+        expected_entropy=flat.expected_entropy.reshape(4, 6),
+        variation_ratio=torch.zeros(4, 6),
+        mcse=torch.zeros(4, 3, 6),
         n_samples=0,
     )
     found = IsotonicRecalibration().fit(image, y.reshape(4, 6))(image)

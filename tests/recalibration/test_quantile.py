@@ -147,14 +147,27 @@ def test_each_output_has_its_own_map() -> None:
         torch.testing.assert_close(both.std[:, d], alone.std)
 
 
-def test_targets_beyond_any_level_and_ties_are_safe() -> None:
-    y = [-1e6, -1e6, 0.0, 0.0, 0.0, 1e6]
-    q = QuantileRecalibration(6).fit(normal(np.zeros(6), 1.0), y)(normal([0.0], 1.0))
+def test_outliers_and_ties_are_safe() -> None:
+    y = np.array([-1e6, *RNG.normal(size=17), 0.0, 0.0, 0.0])
+    q = QuantileRecalibration(21).fit(normal(np.zeros(21), 1.0), y)(normal([0.0], 1.0))
     levels = q.quantile(np.linspace(0.01, 0.99, 50).tolist())
     assert bool(torch.isfinite(levels).all())
     assert bool((levels.diff(dim=0) >= 0).all())
     assert bool(torch.isfinite(q.log_prob([0.1])).all())
-    assert q.quantile(4 / 7).item() == pytest.approx(0, abs=1e-6)  # the mean rank of the ties
+    # Ties share their mean rank, that of the middle one of three.
+    rank = (y < 0).sum() + 2
+    assert q.quantile(float(rank / 22)).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_targets_beyond_every_level_are_not_mapped_in_silence() -> None:
+    with pytest.raises(mcdrop.RangeError, match="100% of an output about 8 std .*Scale the std"):
+        QuantileRecalibration().fit(normal(np.zeros(9), 0.1), np.full(9, 3.0))
+    p = normal(np.zeros(9), 0.1)
+    y = RNG.normal(3, 1, 9)
+    scaled = StdScaling().fit(p, y)(p)
+    assert isinstance(
+        QuantileRecalibration().fit(scaled, y)(scaled), QuantileRecalibratedPrediction
+    )
 
 
 def test_one_row_splits_the_mass_in_halves() -> None:

@@ -129,12 +129,14 @@ def test_every_field_follows_from_the_scaled_passes() -> None:
     assert scaled.n_samples == p.n_samples
 
 
-def test_averaging_already_softens_so_passes_need_the_lower_temperature() -> None:
+def test_averaging_softens_so_sharpening_passes_takes_a_lower_temperature() -> None:
     rng = np.random.default_rng(4)
-    samples = softmax(rng.normal(size=(1, 3000, 3)) + 2 * rng.normal(size=(10, 3000, 3)))
-    p, y = from_passes(samples), drawn_labels(softmax(samples.mean(axis=0)), rng)
-    on_passes = TemperatureScaling("passes").fit(p, y).temperature
-    assert on_passes != pytest.approx(TemperatureScaling().fit(p, y).temperature, rel=0.05)
+    samples = softmax(rng.normal(size=(1, 3000, 3)) + rng.normal(size=(10, 3000, 3)))
+    p = from_passes(samples)
+    y = drawn_labels(softmax(np.log(samples.mean(axis=0)) * 1.5), rng)
+    on_mean = TemperatureScaling().fit(p, y).temperature
+    assert on_mean == pytest.approx(1 / 1.5, rel=0.1)
+    assert TemperatureScaling("passes").fit(p, y).temperature < 0.9 * on_mean
 
 
 @pytest.mark.parametrize("kind", ["mean", "passes"])
@@ -214,7 +216,7 @@ def test_errors_say_what_to_do() -> None:
     ):
         TemperatureScaling().fit(normal([0.0], 1), [0])  # type: ignore[arg-type]
     with pytest.raises(mcdrop.UnsupportedError, match="but got ndarray. Pass what predict_with_u"):
-        TemperatureScaling().fit(PASSES, y)  # type: ignore[arg-type]
+        TemperatureScaling().fit(PASSES, y)
     with pytest.raises(mcdrop.ShapeError, match=r"shape \(40,\) to match .* but got \(39,\)"):
         TemperatureScaling().fit(p, y[1:])
     with pytest.raises(mcdrop.ShapeError, match="with at least one row"):
