@@ -11,8 +11,8 @@ from mcdrop.engine.passes import CANNOT_BATCH, PassRunner, Plan
 
 __all__ = ["passes_that_fit", "rows_that_fit"]
 
-# Elements of the widest tensor that one chunk of passes may hold: 4 MiB of float32 stays in cache.
-_CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
+# Elements of the widest tensor that one chunk of passes may hold: 8 MiB of float32 on a CPU.
+_CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**26}
 
 # How much larger a chunk may be to save work before the first dropout.
 _PREFIX_FACTOR = 16
@@ -35,8 +35,8 @@ def passes_that_fit(plan: Plan, device: torch.device) -> int:
     chunk = max(1, budget // widest)
     wanted = 10 * plan.shared_work // max(1, plan.work_per_pass)
     chunk = max(chunk, min(wanted, _PREFIX_FACTOR * budget // widest))
-    # Masks are drawn in blocks of up to 16 passes, a power of two.
-    return int(chunk - chunk % 16 if chunk > 16 else 2 ** (chunk.bit_length() - 1))
+    # Masks are drawn in blocks of up to 64 passes, a power of two.
+    return int(chunk - chunk % 64 if chunk > 64 else 2 ** (chunk.bit_length() - 1))
 
 
 def rows_that_fit(runner: PassRunner, batch: Batch) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-_GRID = 49
+_GRID = 33
 
 
 def positive_minimum(loss: Callable[[float], float], low: float, high: float) -> tuple[float, bool]:

@@ -85,7 +85,8 @@ class TemperatureScaling:
         require_classification(function, prediction)
         labels = labels_of(function, prediction, y).unsqueeze(1)
         log_probs = self._log_probs(function, prediction)
-        missed = (self._average(log_probs, 1.0).gather(1, labels) == -torch.inf).squeeze(1)
+        given = log_probs.gather(2, labels.expand(len(log_probs), *labels.shape)).squeeze(2)
+        missed = (given == -torch.inf).all(dim=0)
         if bool(missed.any()):
             raise RangeError.of(
                 function,
@@ -94,8 +95,7 @@ class TemperatureScaling:
                 f"probability 0 in {rows_text(missed)}",
                 "No temperature changes a 0: look at these rows, or predict in float64",
             )
-        loss = self._loss(log_probs, labels)
-        temperature, inside = positive_minimum(loss, _LOWEST, _HIGHEST)
+        temperature, inside = positive_minimum(_loss(log_probs, given), _LOWEST, _HIGHEST)
         if not inside:
             end = "sharper" if temperature < 1 else "softer"
             raise RangeError.of(
@@ -125,7 +125,7 @@ class TemperatureScaling:
         require_classification(function, prediction)
         log_probs = self._log_probs(function, prediction)
         if self.apply_to == "mean":
-            return with_mean_probs(prediction, self._average(log_probs, temperature).exp())
+            return with_mean_probs(prediction, (log_probs[0] / temperature).softmax(dim=1))
         scaled = (log_probs / temperature).softmax(dim=2).to(prediction.probs.dtype)
         passes = ClassificationAccumulator(function, 0, keep_samples=True, outputs="probs")
         passes.update(scaled)
@@ -147,12 +147,13 @@ class TemperatureScaling:
             )
         return prediction.samples.double().log()
 
-    @staticmethod
-    def _average(log_probs: Tensor, temperature: float) -> Tensor:
-        """Scale every pass and return the log of their average, (N, C, ...)."""
-        scaled = (log_probs / temperature).log_softmax(dim=2)
-        return scaled.logsumexp(dim=0) - math.log(len(log_probs))
 
-    def _loss(self, log_probs: Tensor, labels: Tensor) -> Callable[[float], float]:
-        """Return the mean negative log-likelihood as a function of the temperature."""
-        return lambda t: -self._average(log_probs, t).gather(1, labels).mean().item()
+def _loss(log_probs: Tensor, given: Tensor) -> Callable[[float], float]:
+    """Return the mean negative log-likelihood of labels, `given` that log-probability by pass."""
+
+    def loss(temperature: float) -> float:
+        totals = (log_probs / temperature).logsumexp(dim=2)
+        scores = (given / temperature - totals).logsumexp(dim=0) - math.log(len(given))
+        return -scores.mean().item()
+
+    return loss

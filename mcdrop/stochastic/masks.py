@@ -19,7 +19,7 @@ from mcdrop.stochastic.kernels import Workspace, compare
 
 __all__ = ["MaskSource", "Span", "effective_rate"]
 
-_BLOCK_PASSES = 16
+_BLOCK_PASSES = 64
 _BLOCK_ELEMENTS = 2**18
 
 
@@ -165,6 +165,6 @@ class MaskSource:
 
 
 def _block_size(numel: int) -> int:
-    """Passes drawn together: a power of two, at most 16, at most 256 Ki elements."""
+    """Passes drawn together: a power of two, at most 64, at most 256 Ki elements."""
     fitting = max(1, _BLOCK_ELEMENTS // max(1, numel))
     return int(min(_BLOCK_PASSES, 2 ** (fitting.bit_length() - 1)))

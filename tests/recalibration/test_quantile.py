@@ -68,8 +68,8 @@ def test_new_targets_fall_below_each_knot_as_often_as_said() -> None:
     levels = [0.1, 0.3, 0.5, 0.9]
     for _ in range(repetitions):
         y = rng.gamma(1.0, size=n + 1)
-        fit = QuantileRecalibration(n_knots=n).fit(normal(np.zeros(n), 1.0), y[:n])
-        q = fit(normal([0.0], 1.0))
+        fit = QuantileRecalibration(n_knots=n).fit(normal(np.zeros(n), 4.0), y[:n])
+        q = fit(normal([0.0], 4.0))
         inside += y[n] <= q.quantile(levels)[:, 0].numpy()
     error = np.sqrt(np.array(levels) * (1 - np.array(levels)) / repetitions)
     assert (np.abs(inside / repetitions - levels) < 4 * error).all()
