@@ -13,6 +13,7 @@ import typer
 
 from mcdrop.errors import McdropError, UnsupportedError
 from mcdrop.prediction import load_prediction
+from mcdrop.recalibration import ConformalRegressor  # noqa: F401 - its types can be read
 from mcdrop.report import calibration_report
 from mcdrop.wrapper import MCDropout, wrap
 

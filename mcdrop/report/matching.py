@@ -52,8 +52,10 @@ def require_comparable(prediction: object, baselines: Mapping[str, object], name
 
 def _require_like(prediction: Prediction, other: object, argument: str) -> None:
     """Refuse a baseline that does not predict the same rows and values."""
-    kind = type(prediction).__name__
-    if type(other) is not type(prediction) or not isinstance(other, Prediction):
+    regression = isinstance(prediction, RegressionPrediction)
+    base = RegressionPrediction if regression else ClassificationPrediction
+    kind = base.__name__
+    if not isinstance(other, base):
         raise UnsupportedError.of(
             _FUNCTION,
             argument,

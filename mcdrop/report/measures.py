@@ -269,7 +269,8 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             "nats",
             "neither",
             "The part of the entropy that comes from disagreement between passes: epistemic "
-            "uncertainty, which more data could remove.",
+            "uncertainty, which more data could remove. Plug-in estimate, a little low at few "
+            "passes.",
         ),
     }
 )

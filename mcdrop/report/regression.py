@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mcdrop.errors import RangeError
 from mcdrop.metrics import (
     coverage,
     crps_ensemble,
@@ -78,8 +79,16 @@ class Regression:
         return p.aleatoric_variance.sqrt().expand(p.n_samples, -1, -1)
 
     @property
+    def has_own_intervals(self) -> bool:
+        """Whether intervals are not those of the moments: conformal or recalibrated ones."""
+        kind, base = type(self.prediction), RegressionPrediction
+        return kind.interval is not base.interval or kind.quantile is not base.quantile
+
+    @property
     def shape_note(self) -> str:
         """Which distribution intervals and densities are taken from."""
+        if self.has_own_intervals:
+            return "recalibrated"
         if self.passes is not None and self.has_noise:
             return f"mixture over {self.prediction.n_samples} passes"
         if self.passes is not None:
@@ -92,23 +101,30 @@ class Regression:
     def pit(self) -> Array | None:
         """PIT of every target under the distribution it was given; None if that is no density."""
         p = self.prediction
+        if self.has_own_intervals:
+            return None
         if self.passes is not None:
             return pit_mixture(self.passes, self.pass_stds, self.y) if self.has_noise else None
         return pit_normal(p.mean, p.std, self.y) if bool((p.std > 0).all()) else None
 
     def interval(self, level: float) -> tuple[Tensor, Tensor]:
         """Central interval, from the mixture if there is one, else from the normal."""
-        p = self.prediction if self.passes is not None else self.prediction.as_normal()
-        return p.interval(level)
+        p = self.prediction
+        if self.has_own_intervals or self.passes is not None:
+            return p.interval(level)
+        return p.as_normal().interval(level)
 
-    def coverage(self, level: float) -> Score:
+    def coverage(self, level: float) -> Score | Missing:
         """Score the share of targets inside the central interval.
 
         A target is inside exactly if its PIT lies between the interval's two levels, which saves
         solving for the quantiles of a mixture, row by row.
         """
         if self.pit is None:
-            return Score(coverage, (*self.interval(level), self.y), self.shape_note)
+            try:
+                return Score(coverage, (*self.interval(level), self.y), self.shape_note)
+            except RangeError:
+                return Missing("too few calibration rows for this level")
         tail = torch.full_like(self.y, (1 - level) / 2)
         return Score(coverage, (tail, 1 - tail, self.pit), self.shape_note)
 
@@ -139,6 +155,8 @@ def _nll(r: Regression) -> Score | Missing:
         return Missing(_NO_NOISE)
     if not bool((p.variance > 0).all()):
         return Missing(_NO_SPREAD if not r.has_spread else "some rows state no uncertainty")
+    if type(p).log_prob is not RegressionPrediction.log_prob:
+        return Score(as_scored, (-p.log_prob(r.y),), r.shape_note)
     if r.passes is None:
         return Score(as_scored, (nll_normal(p.mean, p.std, r.y),), r.shape_note)
     return Score(as_scored, (nll_mixture(r.passes, r.pass_stds, r.y),), r.shape_note)
@@ -178,11 +196,12 @@ def regression_curves(
 
 def _coverage_curve(name: str, r: Regression, level: float) -> Curve:
     """Observed share inside the central interval against its stated level."""
-    scores = [r.coverage(nominal) for nominal in _CURVE_LEVELS]
-    observed = [score.metric(*score.arrays) for score in scores]
+    scores = {nominal: r.coverage(nominal) for nominal in _CURVE_LEVELS}
+    shares = {q: s.metric(*s.arrays) for q, s in scores.items() if isinstance(s, Score)}
+    observed = tuple(shares.values())
     # Outputs of one row are not independent: the interval counts rows only.
     low, high = zip(*(wilson_interval(share, len(r.y), level) for share in observed), strict=True)
-    return Curve(name, _CURVE_LEVELS, tuple(observed), low, high)
+    return Curve(name, tuple(shares), observed, low, high)
 
 
 def _error_by_std(name: str, r: Regression, resampling: Resampling) -> Curve:
@@ -221,4 +240,6 @@ def _pit_histogram(name: str, pit_values: Array, level: float) -> Curve:
 
 def _pit(r: Regression) -> Array | None:
     """Return the PIT of every target; among passes without noise, its randomised rank."""
+    if r.has_own_intervals:
+        return None
     return pit(r.passes, r.y) if r.pit is None and r.passes is not None else r.pit
