@@ -41,8 +41,8 @@ def test_interval_score_is_the_mean_over_their_levels() -> None:
     theirs = toolbox_scores.interval_score(MEAN, STD, Y)
     ours = []
     for level in np.linspace(0.01, 0.99, 99):
-        lower, upper = (stats.norm.ppf(q, MEAN, STD) for q in (0.5 - level / 2, 0.5 + level / 2))
-        ours.append(metrics.interval_score(lower, upper, Y, level=level).mean())
+        reach = float(stats.norm.ppf(0.5 + level / 2)) * STD
+        ours.append(metrics.interval_score(MEAN - reach, MEAN + reach, Y, level=level).mean())
     assert np.mean(ours) == pytest.approx(theirs, rel=1e-9)
 
 

@@ -34,7 +34,9 @@ def test_coverage_is_that_of_the_recalibrated_intervals():
     ):
         if isinstance(recalibrator, QuantileRecalibration):
             better = StdScaling().fit(held_out, y_held_out)
-            fitted = recalibrator.fit(better(held_out), y_held_out)(better(plain))
+            fitted: RegressionPrediction = recalibrator.fit(better(held_out), y_held_out)(
+                better(plain)
+            )
         else:
             fitted = recalibrator.fit(held_out, y_held_out)(plain)
         report = calibration_report(fitted, y, baselines={"plain": plain}, n_resamples=50)
