@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import os
 import re
 import runpy
@@ -62,3 +63,10 @@ def test_readme_session_is_short() -> None:
     assert len(words) <= 80
     session = next(block for block in BLOCK.findall(text) if block.startswith(">>>"))
     assert len(session.strip().splitlines()) <= 12
+
+
+def test_mask_costs_on_the_page_are_those_of_the_record() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text()
+    record = json.loads((ROOT / "docs" / "data" / "mask_costs.json").read_text())
+    for step, cost in record["nanoseconds_per_unit"].items():
+        assert f"| {step} | {cost:.2f} |" in page

@@ -156,6 +156,15 @@ def attention(*, weights: bool = True, drop: float = 0.0, **options: Any) -> nn.
     return Body(forward, attention=layer, drop=nn.Dropout(drop))
 
 
+def grouped(x: torch.Tensor, p: float, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Four query heads over two key heads."""
+    query = x.unflatten(-1, (4, 2)).transpose(1, 2)
+    key = x[..., :4].unflatten(-1, (2, 2)).transpose(1, 2)
+    return F.scaled_dot_product_attention(
+        query, key, key, attn_mask=mask, dropout_p=p, enable_gqa=True
+    )
+
+
 def encoder(n_layers: int = 2) -> nn.Module:
     layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.2, batch_first=True)
     return nn.TransformerEncoder(layer, n_layers)
@@ -447,6 +456,28 @@ ATTENTION = [
         ),
         _EXPLICIT,
         without=lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True),
+    ),
+]
+
+ATTENTION += [
+    Entry(
+        "grouped-query attention with a mask",
+        "Attention",
+        of(
+            lambda: Body(lambda body, x: grouped(x, 0.3, torch.ones(7, 7, dtype=torch.bool).tril()))
+        ),
+        _EXPLICIT,
+        without=lambda x: grouped(x, 0.0, torch.ones(7, 7, dtype=torch.bool).tril()),
+    ),
+    Entry(
+        "attention without dropout of its own, after dropout",
+        "Attention",
+        of(
+            lambda: Body(
+                lambda body, x: grouped(body.drop(x), 0.0, torch.zeros(7, 7)), drop=nn.Dropout(0.3)
+            )
+        ),
+        "the fused kernel runs once, passes folded into the rows",
     ),
 ]
 

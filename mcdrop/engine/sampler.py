@@ -85,7 +85,8 @@ class Sampler:
         modules = tuple((path, id(type(m))) for path, m in self.model.named_modules())
         select = getattr(self.select, "__code__", self.select)
         rates = tuple(sorted(self.rates.items()))
-        place = (str(self._place()), self.dtype, torch.is_autocast_enabled())
+        device = self._place()
+        place = (str(device), self.dtype, torch.is_autocast_enabled(device.type))
         return modules, select, rates, self.stochastic, self.masks, place
 
     def run(
