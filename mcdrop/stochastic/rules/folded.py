@@ -1,4 +1,4 @@
-"""Functions without a batching rule of their own in torch, which would run pass by pass.
+"""Functions that torch batches pass by pass, or in more kernels than needed.
 
 They treat rows alike, so the passes become further rows.
 """
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mcdrop.stochastic.live import Function, Pass, Rule, over_passes
@@ -19,9 +20,35 @@ __all__ = ["folded_rules"]
 _WITH_ROWS: dict[Function, int] = {torch.adaptive_avg_pool1d: 3}
 
 
+# Fewer elements than this are multiplied before a rule has been called.
+_LEAST_LINEAR = 2**14
+
+
 def folded_rules() -> dict[Function, Rule]:
     """Return the rules by function."""
-    return dict.fromkeys(_WITH_ROWS, _folded)
+    return {**dict.fromkeys(_WITH_ROWS, _folded), F.linear: _linear}
+
+
+def _linear(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """Multiply all passes and add the bias in one kernel; torch would use two."""
+    x, weight, *rest = args if len(args) > 1 else (args[0], kwargs["weight"])
+    bias = rest[0] if rest else kwargs.get("bias")
+    batched = torch._C._functorch.is_batchedtensor
+    differs = current.index is not None and batched(x) and not batched(weight)
+    if not differs or (bias is not None and batched(bias)):
+        return func(*args, **kwargs)
+    if x.ndim < 2 or x.numel() * current.span.count < _LEAST_LINEAR:
+        return func(*args, **kwargs)
+
+    def together(_: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        passes = tensors[0]
+        return (func(passes.flatten(0, -2), weight, bias).unflatten(0, passes.shape[:-1]),)
+
+    def alone(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return (func(tensors[0], weight, bias),)
+
+    (result,) = over_passes(current, together, alone, (x,))
+    return result
 
 
 def _folded(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
