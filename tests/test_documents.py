@@ -70,3 +70,14 @@ def test_mask_costs_on_the_page_are_those_of_the_record() -> None:
     record = json.loads((ROOT / "docs" / "data" / "mask_costs.json").read_text())
     for step, cost in record["nanoseconds_per_unit"].items():
         assert f"| {step} | {cost:.2f} |" in page
+
+
+def test_speeds_on_the_page_are_those_of_the_record() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text()
+    record = json.loads((ROOT / "docs" / "data" / "speed_cpu.json").read_text())
+    for workload in record["workloads"]:
+        kinds = (workload["independent"], workload["shared"])
+        ratios = " | ".join(f"{k['ratio']:.2f}x | {k['target']:g}x" for k in kinds)
+        limit = f"{workload['loop_ms']:.0f} | {workload['limit']['ratio']:.2f}x"
+        assert f"| {workload['text']} | {limit} | {ratios} |" in page
+        assert all(kind["agreement"]["holds"] for kind in kinds)
