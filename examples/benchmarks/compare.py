@@ -81,13 +81,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--workload", action="append", metavar="NAME", help="may be repeated")
+    parser.add_argument("--contestant", action="append", choices=list(CONTESTANTS))
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     works = chosen(options.workload, options.device, smoke=options.smoke)
     pythons = interpreters(options.env)
     reports: dict[str, dict[str, Any]] = {}
-    for name in CONTESTANTS:
+    for name in options.contestant or CONTESTANTS:
         if name in pythons:
             reports[name] = raced(name, pythons[name], options)
         else:
