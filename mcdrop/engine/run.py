@@ -24,6 +24,7 @@ class Run:
         n_samples: Stochastic passes per row, S.
         seed: Seed of the masks; passing it again gives the same numbers.
         masks: "independent" or "shared".
+        stratified: Whether every 16 passes shared the drops of a unit out evenly.
         sites: The dropout calls of one pass, in order.
         batch_size: Rows per forward call; None if the inputs were passed on whole.
         sample_chunk: Passes computed together.
@@ -37,6 +38,7 @@ class Run:
     n_samples: int
     seed: int
     masks: Masks
+    stratified: bool
     sites: tuple[DropoutSite, ...]
     batch_size: int | None
     sample_chunk: int

@@ -48,6 +48,7 @@ class Sampler:
         rates: Dropout rates by site name; the key "" overrides all.
         stochastic: Module types and names whose own `training` flag gates their randomness.
         masks: "independent" (each row its own) or "shared" (all rows of all batches the same).
+        stratified: Whether every 16 passes share the drops of a unit out evenly.
         select: Which tensor of the output is the prediction.
         seed: Seed of the masks; None draws one from the operating system.
         batch_size: Rows per forward call, or None.
@@ -64,6 +65,7 @@ class Sampler:
     rates: Mapping[str, float]
     stochastic: tuple[type[nn.Module] | str, ...] = ()
     masks: Masks = "independent"
+    stratified: bool = True
     select: Select = None
     seed: int | None = None
     batch_size: int | None = None
@@ -167,7 +169,7 @@ class Sampler:
         return PassRunner(
             self.function,
             structural_copy(self.model, device=device, dtype=self.dtype),
-            MaskSource(seed, device),
+            MaskSource(seed, device, stratified=self.stratified),
             select=self.select,
             rates=self.rates,
             stochastic=self.stochastic,
@@ -239,6 +241,7 @@ class _Work:
             n_samples=self._n_samples,
             seed=seed,
             masks=self._settings.masks,
+            stratified=self._settings.stratified,
             sites=self._sites,
             batch_size=self._settings.batch_size or self._rows,
             sample_chunk=self._chunk,

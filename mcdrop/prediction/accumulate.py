@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from mcdrop.engine.moments import Moments, accumulation_dtype
+from mcdrop.engine.moments import Moments, PassGroups, accumulation_dtype, jackknife
 from mcdrop.engine.outputs import check_rows_finite
 from mcdrop.errors import ShapeError
 from mcdrop.prediction.base import Prediction
@@ -52,6 +52,7 @@ class RegressionAccumulator:
         function: str,
         first_row: int,
         keep_samples: bool,
+        groups: PassGroups,
         *,
         noise_std: Tensor | None = None,
         spread: Outputs | None = None,
@@ -60,10 +61,10 @@ class RegressionAccumulator:
         self._first_row = first_row
         self._noise_std = noise_std
         self._spread = spread
-        self._noise = Moments()
+        self._noise = Moments(groups)
         self._samples: list[Tensor] | None = [] if keep_samples else None
         self._variances: list[Tensor] = []
-        self._moments = Moments()
+        self._moments = Moments(groups)
         self._dtype = torch.float32
 
     def update(self, chunk: Tensor) -> None:
@@ -94,11 +95,22 @@ class RegressionAccumulator:
             mean=mean.to(self._dtype),
             epistemic_variance=variance.to(self._dtype),
             aleatoric_variance=noise.to(self._dtype),
-            mcse=(variance / self._moments.count).sqrt().to(self._dtype),
+            mcse=self._moments.mean_error.to(self._dtype),
+            std_mcse=self._std_error(noise).to(self._dtype),
             n_samples=self._moments.count,
             samples=None if self._samples is None else torch.cat(self._samples),
             sample_variances=torch.cat(self._variances) if self._variances else None,
         )
+
+    def _std_error(self, noise: Tensor) -> Tensor:
+        """Return the Monte Carlo standard error of the predictive standard deviation."""
+        counts, _, variances = self._moments.without_each()
+        if self._spread is not None:
+            _, noise, _ = self._noise.without_each()
+        without_each = (variances + noise).sqrt()
+        # Only differences count, so the plain average stands for the value from all passes.
+        whole = without_each.mean(dim=0)
+        return jackknife(whole, without_each, counts, self._moments.count)
 
 
 class ClassificationAccumulator:
@@ -109,6 +121,7 @@ class ClassificationAccumulator:
         function: str,
         first_row: int,
         keep_samples: bool,
+        groups: PassGroups,
         *,
         outputs: Outputs,
         binary: bool = False,
@@ -120,8 +133,8 @@ class ClassificationAccumulator:
         self._binary = binary or multilabel
         self._multilabel = multilabel
         self._samples: list[Tensor] | None = [] if keep_samples else None
-        self._moments = Moments()
-        self._entropies = Moments()
+        self._moments = Moments(groups)
+        self._entropies = Moments(groups)
         self._votes: Tensor | None = None
         self._dtype = torch.float32
 
@@ -151,13 +164,28 @@ class ClassificationAccumulator:
             raise RuntimeError("ClassificationAccumulator.result: no passes have been added")
         probs, variance, count = self._moments.mean, self._moments.variance, self._moments.count
         # Jensen's inequality holds exactly for exact numbers; rounding must not break it.
-        expected = torch.minimum(self._entropies.mean, entropy(probs))
+        total = entropy(probs)
+        expected = torch.minimum(self._entropies.mean, total)
+        counts, probs_without, variances_without = self._moments.without_each()
+        total_without = entropy(probs_without, dim=2)
+        _, expected_without, _ = self._entropies.without_each()
+
+        def error(whole: Tensor, without_each: Tensor) -> Tensor:
+            return jackknife(whole, without_each, counts, count).to(self._dtype)
+
+        stds_without = variances_without.sqrt()
+        # Second-order term of the entropy of a mean.
+        bias = self._moments.variance_of_mean / probs.clamp_min(torch.finfo(probs.dtype).tiny)
         return ClassificationPrediction(
             probs=probs.to(self._dtype),
             probs_std=variance.sqrt().to(self._dtype),
             expected_entropy=expected.to(self._dtype),
             variation_ratio=(1 - self._votes.amax(dim=-1) / count).to(self._dtype),
-            mcse=(variance / count).sqrt().to(self._dtype),
+            mcse=self._moments.mean_error.to(self._dtype),
+            probs_std_mcse=error(stds_without.mean(dim=0), stds_without),
+            predictive_entropy_mcse=error(total, total_without),
+            mutual_information_mcse=error(total - expected, total_without - expected_without),
+            mutual_information_bias=-(bias.sum(dim=1) / 2).to(self._dtype),
             n_samples=count,
             samples=None if self._samples is None else torch.cat(self._samples),
         )

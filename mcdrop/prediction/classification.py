@@ -32,7 +32,14 @@ class ClassificationPrediction(Prediction):
         probs_std: Standard deviation over passes (S - 1), (N, C, ...).
         expected_entropy: Mean over passes of the entropy of each pass (aleatoric), (N, ...).
         variation_ratio: Share of passes that do not vote for the most voted class, (N, ...).
-        mcse: Monte Carlo standard error of `probs`, (N, C, ...).
+        mcse: Monte Carlo standard error of `probs`, (N, C, ...): what more passes would still
+            change. The mean over infinitely many lies within 1.96 of it in 95 % of predictions.
+        probs_std_mcse: The same for `probs_std`; this and the next three are None for predictions
+            not made by passes.
+        predictive_entropy_mcse: The same for `predictive_entropy`, (N, ...), nats.
+        mutual_information_mcse: The same for `mutual_information`, (N, ...), nats.
+        mutual_information_bias: By how much `mutual_information` is expected to be off because
+            there are S passes, (N, ...), nats; never positive.
         n_samples: Passes per row, S; 0 for a closed-form prediction.
         samples: Probabilities of each pass, (S, N, C, ...), or None if not kept.
         run: How the passes ran; None for predictions not made by passes.
@@ -52,6 +59,10 @@ class ClassificationPrediction(Prediction):
     variation_ratio: Tensor
     mcse: Tensor
     n_samples: int
+    probs_std_mcse: Tensor | None = None
+    predictive_entropy_mcse: Tensor | None = None
+    mutual_information_mcse: Tensor | None = None
+    mutual_information_bias: Tensor | None = None
     samples: Tensor | None = None
 
     @property
@@ -75,7 +86,8 @@ class ClassificationPrediction(Prediction):
 
         This is the plug-in estimate over the S passes. Entropy is concave, so the entropy of the
         mean over S passes is too small on average, and so is this: by about
-        ``sum_c Var(p_c) / (2 S p_c)``. See `mutual_information_corrected`.
+        ``sum_c Var(mean p_c) / (2 p_c)``, where the variance is that of the mean over passes. See
+        `mutual_information_corrected`.
 
         Source: Houlsby et al. (2011); Gal (2016), section 3.3.
         """
@@ -85,13 +97,12 @@ class ClassificationPrediction(Prediction):
     def mutual_information_corrected(self) -> Tensor:
         """Mutual information with its bias at small S removed to first order, (N, ...), nats.
 
-        Adds ``sum_c Var(p_c) / (2 S p_c)`` to the plug-in estimate, the second-order term of the
-        entropy of a mean (delta method). Equal to the plug-in where there are no passes.
+        Subtracts `mutual_information_bias`, the second-order term of the entropy of a mean (delta
+        method). Equal to the plug-in where there are no passes.
         """
-        if self.n_samples == 0:
+        if self.mutual_information_bias is None:
             return self.mutual_information
-        share = self.probs_std.square() / self.probs.clamp_min(torch.finfo(self.probs.dtype).tiny)
-        return self.mutual_information + share.sum(dim=1) / (2 * self.n_samples)
+        return self.mutual_information - self.mutual_information_bias
 
     def log_prob(self, y: Any) -> Tensor:
         """Log predictive probability of each label.

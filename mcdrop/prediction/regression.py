@@ -29,7 +29,9 @@ class RegressionPrediction(Prediction):
         epistemic_variance: Variance over passes, unbiased (divided by S - 1).
         aleatoric_variance: Variance of the observation noise, averaged over passes; zeros if no
             noise was given, in which case every spread speaks of the mean function, not of y.
-        mcse: Monte Carlo standard error of `mean`: what more passes would still change.
+        mcse: Monte Carlo standard error of `mean`: what more passes would still change. The mean
+            over infinitely many lies within 1.96 of it in 95 % of predictions.
+        std_mcse: The same for `std`; None for predictions not made by passes.
         n_samples: Passes per row, S; 0 for a closed-form prediction.
         samples: Predictive mean of each pass, (S, N, ...), or None if not kept.
         sample_variances: Noise variance of each pass, (S, N, ...), where it varies by pass.
@@ -45,6 +47,7 @@ class RegressionPrediction(Prediction):
     aleatoric_variance: Tensor
     mcse: Tensor
     n_samples: int
+    std_mcse: Tensor | None = None
     samples: Tensor | None = None
     sample_variances: Tensor | None = None
     family: Literal["mixture", "normal"] = "mixture"

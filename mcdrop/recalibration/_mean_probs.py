@@ -26,14 +26,26 @@ def with_mean_probs(
     # Passes that all say 0 or 1 share one opinion: nothing is epistemic.
     share = torch.where(total > 0, _quotient(prediction.expected_entropy.double(), total), 1.0)
     dtype = prediction.probs.dtype
-    return replace(
+    entropy_ratio = _quotient(new_total, total)
+
+    def scaled(values: Tensor, factor: Tensor) -> Tensor:
+        return (values.double() * factor).to(dtype)
+
+    errors = {
+        "probs_std_mcse": ratio,
+        "predictive_entropy_mcse": entropy_ratio,
+        "mutual_information_mcse": entropy_ratio,
+        "mutual_information_bias": entropy_ratio,
+    }
+    changed = replace(
         prediction,
         probs=new.to(dtype),
-        probs_std=(prediction.probs_std.double() * ratio).to(dtype),
+        probs_std=scaled(prediction.probs_std, ratio),
         expected_entropy=(share.clamp_max(1) * new_total).to(dtype),
-        mcse=(prediction.mcse.double() * ratio).to(dtype),
+        mcse=scaled(prediction.mcse, ratio),
         samples=None,
     )
+    return changed._map(lambda name, v: scaled(v, errors[name]) if name in errors else v)
 
 
 def _quotient(above: Tensor, below: Tensor) -> Tensor:

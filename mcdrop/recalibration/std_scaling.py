@@ -120,6 +120,7 @@ class StdScaling:
             prediction,
             epistemic_variance=prediction.epistemic_variance * factor.square(),
             aleatoric_variance=prediction.aleatoric_variance * factor.square(),
+            std_mcse=None if prediction.std_mcse is None else prediction.std_mcse * factor,
             samples=samples,
             sample_variances=variances,
         )

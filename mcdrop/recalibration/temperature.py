@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mcdrop.engine.moments import PassGroups
 from mcdrop.errors import OutputError, RangeError
 from mcdrop.metrics._arrays import rows_text
 from mcdrop.metrics._checks import require_choice
@@ -127,7 +128,11 @@ class TemperatureScaling:
         if self.apply_to == "mean":
             return with_mean_probs(prediction, (log_probs[0] / temperature).softmax(dim=1))
         scaled = (log_probs / temperature).softmax(dim=2).to(prediction.probs.dtype)
-        passes = ClassificationAccumulator(function, 0, keep_samples=True, outputs="probs")
+        stratified = prediction.run is not None and prediction.run.stratified
+        groups = PassGroups(len(scaled), stratified=stratified)
+        passes = ClassificationAccumulator(
+            function, 0, keep_samples=True, groups=groups, outputs="probs"
+        )
         passes.update(scaled)
         # A temperature leaves the vote of every pass as it was.
         votes = prediction.variation_ratio

@@ -118,6 +118,7 @@ def _as_matrix(prediction: RegressionPrediction, name: str) -> RegressionPredict
         epistemic_variance=by_row(prediction.epistemic_variance),
         aleatoric_variance=by_row(prediction.aleatoric_variance),
         mcse=by_row(prediction.mcse),
+        std_mcse=None if prediction.std_mcse is None else by_row(prediction.std_mcse),
         samples=by_pass(prediction.samples),
         sample_variances=by_pass(prediction.sample_variances),
     )
@@ -160,15 +161,7 @@ def matched_classification(
 
 def _widened(prediction: ClassificationPrediction) -> ClassificationPrediction:
     """Return the prediction as float64 on the CPU, without its samples, which nothing needs."""
-    return replace(
-        prediction,
-        probs=prediction.probs.cpu().double(),
-        probs_std=prediction.probs_std.cpu().double(),
-        expected_entropy=prediction.expected_entropy.cpu().double(),
-        variation_ratio=prediction.variation_ratio.cpu().double(),
-        mcse=prediction.mcse.cpu().double(),
-        samples=None,
-    )
+    return replace(prediction, samples=None)._map(lambda _, values: values.cpu().double())
 
 
 def _target(y: Any) -> Tensor:

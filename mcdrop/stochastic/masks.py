@@ -7,25 +7,32 @@ starting a stream costs about as much as a few hundred elements.
 
 from __future__ import annotations
 
-import hashlib
-import struct
+import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mcdrop.stochastic.kernels import Workspace, compare
+from mcdrop.stochastic.stratified import drop_patterns, kept_passes, passes_per_stream
+from mcdrop.stochastic.streams import Key, Streams
 
 __all__ = ["MaskSource", "Span", "effective_rate"]
 
 _BLOCK_PASSES = 64
 _BLOCK_ELEMENTS = 2**18
+# Patterns kept from one chunk of passes to the next, bytes in all.
+_KEPT_PATTERNS = 64 * 2**20
 
 
 def _lane_bits(p: float) -> int:
     """Bits per unit: 16 resolve a rate to 2^-16; rates near 0 or 1 need more to stay accurate."""
     return 16 if 2**-6 <= p <= 1 - 2**-6 else 32
+
+
+def _numerator(p: float, bits: int) -> int:
+    """Return the rate in units of 2^-bits, neither 0 nor 1."""
+    return min(max(round(p * 2**bits), 1), 2**bits - 1)
 
 
 def effective_rate(p: float) -> float:
@@ -34,8 +41,8 @@ def effective_rate(p: float) -> float:
     The survivors are rescaled by this rate rather than the nominal one, so that the expectation
     of a dropped-out unit is exact.
     """
-    levels = 2 ** _lane_bits(p)
-    return float(min(max(round(p * levels), 1), levels - 1) / levels)
+    bits = _lane_bits(p)
+    return _numerator(p, bits) / 2.0**bits
 
 
 @dataclass(frozen=True)
@@ -60,19 +67,21 @@ class MaskSource:
 
     Args:
         seed: Any integer; the same seed gives the same masks on the same kind of device.
-        device: Where masks are drawn; bits come from NumPy's SFC64 on the CPU and from the
-            device's own generator elsewhere.
+        device: Where masks are drawn.
+        stratified: Whether every 16 passes share the drops of a unit out evenly; otherwise passes
+            are independent.
 
     Attributes:
+        stratified: As given.
         workspace: Buffers for masks, and for what is done with them.
     """
 
-    def __init__(self, seed: int, device: torch.device) -> None:
-        self.seed = seed
-        self.device = device
-        self._generator = np.random.SFC64(0) if device.type == "cpu" else torch.Generator(device)
+    def __init__(self, seed: int, device: torch.device, *, stratified: bool = False) -> None:
+        self.stratified = stratified
         self.workspace = Workspace()
-        self._last: dict[int, tuple[tuple[object, ...], Tensor]] = {}
+        self._streams = Streams(seed, device)
+        self._blocks: dict[int, tuple[tuple[object, ...], Tensor]] = {}
+        self._patterns: dict[int, tuple[tuple[object, ...], Tensor]] = {}
 
     def keep(self, p: float, shape: tuple[int, ...], site: int, span: Span) -> Tensor:
         """Draw which units survive in some passes.
@@ -86,31 +95,9 @@ class MaskSource:
         Returns:
             Boolean tensor, (span.count, *shape), True where a unit is kept.
         """
-        batch, first, count = span.batch, span.first, span.count
-        numel = int(np.prod(shape, dtype=np.int64))
-        block = _block_size(numel)
-        if count == 1 and block > 1:
-            number = first // block
-            key = (p, shape, batch, site, number)
-            cached = self._last.get(site)
-            if cached is None or cached[0] != key:
-                passes = torch.empty((block, numel), dtype=torch.bool, device=self.device)
-                self._block(p, (batch, site, number), passes)
-                self._last[site] = cached = (key, passes)
-            return cached[1][first % block].view(1, *shape)
-        keep = self._empty(("keep", site), (count, numel))
-        for number in range(first // block, (first + count - 1) // block + 1):
-            begin, end = max(number * block, first), min((number + 1) * block, first + count)
-            # A device generator gives other numbers for a shorter draw; NumPy's gives a prefix.
-            drawn = end - number * block if self.device.type == "cpu" else block
-            into = keep[begin - first : end - first]
-            if drawn == end - begin:
-                self._block(p, (batch, site, number), into)
-                continue
-            passes = torch.empty((drawn, numel), dtype=torch.bool, device=self.device)
-            self._block(p, (batch, site, number), passes)
-            into.copy_(passes[begin - number * block : end - number * block])
-        return keep.view(count, *shape)
+        numel = math.prod(shape)
+        draw = self._stratified if self.stratified else self._independent
+        return draw(p, numel, site, span).view(span.count, *shape)
 
     def generator(self, call: int, span: Span, device: torch.device) -> torch.Generator:
         """Return a generator for random numbers that the model draws itself.
@@ -121,47 +108,82 @@ class MaskSource:
             device: Where the numbers are drawn.
         """
         # Sites count upwards from 0, so negative numbers are streams of another kind.
-        digest = self._digest((span.batch, -1 - call, span.first))
-        return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        return self._streams.generator((span.batch, -1 - call, span.first), device)
+
+    def _stratified(self, p: float, numel: int, site: int, span: Span) -> Tensor:
+        """Draw masks from patterns that each serve several passes."""
+        keep = self._empty(("keep", site), (span.count, numel))
+        length = passes_per_stream(numel)
+        for number, begin, end in _parts(span, length):
+            patterns = self._pattern(p, numel, (span.batch, site, number))
+            into = keep[begin - span.first : end - span.first]
+            kept_passes(patterns, begin - number * length, into)
+        return keep
+
+    def _pattern(self, p: float, numel: int, key: Key) -> Tensor:
+        """Return the patterns of one stream; the latest of every site is kept for the next call."""
+        batch, site, number = key
+        named = (p, numel, batch, number)
+        cached = self._patterns.get(site)
+        if cached is not None and cached[0] == named:
+            return cached[1]
+        bits = _lane_bits(p)
+        patterns = drop_patterns(self._streams, _numerator(p, bits), bits, numel, key)
+        held = sum(old.nbytes for other, (_, old) in self._patterns.items() if other != site)
+        if held + patterns.nbytes <= _KEPT_PATTERNS:
+            self._patterns[site] = (named, patterns)
+        return patterns
+
+    def _independent(self, p: float, numel: int, site: int, span: Span) -> Tensor:
+        """Draw masks whose passes know nothing of each other."""
+        block = _block_size(numel)
+        if span.count == 1 and block > 1:
+            number = span.first // block
+            named = (p, numel, span.batch, number)
+            cached = self._blocks.get(site)
+            if cached is None or cached[0] != named:
+                passes = self._new((block, numel))
+                self._block(p, (span.batch, site, number), passes)
+                self._blocks[site] = cached = (named, passes)
+            return cached[1][span.first % block]
+        keep = self._empty(("keep", site), (span.count, numel))
+        for number, begin, end in _parts(span, block):
+            # A device generator gives other numbers for a shorter draw; NumPy's gives a prefix.
+            drawn = end - number * block if self._streams.on_cpu else block
+            into = keep[begin - span.first : end - span.first]
+            if drawn == end - begin:
+                self._block(p, (span.batch, site, number), into)
+                continue
+            passes = self._new((drawn, numel))
+            self._block(p, (span.batch, site, number), passes)
+            into.copy_(passes[begin - number * block : end - number * block])
+        return keep
+
+    def _new(self, shape: tuple[int, int]) -> Tensor:
+        """Return fresh memory for masks."""
+        return torch.empty(shape, dtype=torch.bool, device=self._streams.device)
 
     def _empty(self, key: object, shape: tuple[int, int]) -> Tensor:
-        """Return memory for a mask, used again on the CPU."""
-        if self.device.type == "cpu":
+        """Return memory for masks, used again on the CPU."""
+        if self._streams.on_cpu:
             return self.workspace.empty(key, shape, torch.bool)
-        return torch.empty(shape, dtype=torch.bool, device=self.device)
+        return self._new(shape)
 
-    def _block(self, p: float, key: tuple[int, int, int], out: Tensor) -> None:
+    def _block(self, p: float, key: Key, out: Tensor) -> None:
         """Draw the first passes of one block into `out`, (passes, numel)."""
         bits = _lane_bits(p)
-        levels = 2**bits
-        # Lanes are signed, so the lowest `dropped` of them start at -levels / 2.
-        threshold = round(effective_rate(p) * levels) - levels // 2
-        compare(self._lanes(out.numel(), bits, key).view(out.shape), threshold, out)
+        # Lanes are signed, so the lowest of them start at -2^(bits - 1).
+        threshold = _numerator(p, bits) - 2 ** (bits - 1)
+        compare(self._streams.lanes(out.numel(), bits, key).view(out.shape), threshold, out)
 
-    def _digest(self, key: tuple[int, int, int]) -> bytes:
-        """Hash seed and key to the 24 bytes that start a stream."""
-        return hashlib.blake2b(struct.pack("<4q", self.seed, *key), digest_size=24).digest()
 
-    def _lanes(self, n: int, bits: int, key: tuple[int, int, int]) -> Tensor:
-        """Draw `n` uniform signed integers of `bits` bits from the stream of `key`."""
-        digest = self._digest(key)
-        n_words = -(-n * bits // 64)
-        if isinstance(self._generator, torch.Generator):
-            self._generator.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-            words = torch.empty(n_words, dtype=torch.int64, device=self.device)
-            # Without bounds, the sign bit would stay 0 and bias the top lane.
-            words.random_(-(2**63), None, generator=self._generator)
-            return words.view(torch.int16 if bits == 16 else torch.int32)[:n]
-        self._generator.state = {
-            "bit_generator": "SFC64",
-            "state": {"state": np.frombuffer(digest + struct.pack("<q", 1), dtype=np.uint64)},
-            "has_uint32": 0,
-            "uinteger": 0,
-        }
-        # The generator's author discards 12 rounds after seeding.
-        self._generator.random_raw(12, output=False)
-        raw = np.asarray(self._generator.random_raw(n_words))
-        return torch.from_numpy(raw.view(np.int16 if bits == 16 else np.int32))[:n]
+def _parts(span: Span, length: int) -> list[tuple[int, int, int]]:
+    """Cut a span where blocks of some length begin: (number of the block, first pass, end)."""
+    last = span.first + span.count
+    return [
+        (number, max(number * length, span.first), min((number + 1) * length, last))
+        for number in range(span.first // length, (last - 1) // length + 1)
+    ]
 
 
 def _block_size(numel: int) -> int:

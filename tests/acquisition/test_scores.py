@@ -40,7 +40,8 @@ def test_bald_seeks_disagreement_and_entropy_any_doubt() -> None:
 def test_max_variance_is_the_epistemic_part_averaged_over_outputs() -> None:
     x = torch.randn(7, 4)
     net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 2))
-    p = mcdrop.predict_with_uncertainty(net, x, noise_std=3.0, seed=0, keep_samples=True)
+    mc = mcdrop.wrap(net, stratified=False)
+    p = mc.predict_with_uncertainty(x, noise_std=3.0, seed=0, keep_samples=True)
     assert p.samples is not None
     expected = p.samples.double().var(dim=0).mean(dim=1)
     torch.testing.assert_close(max_variance(p).double(), expected, rtol=1e-4, atol=0)

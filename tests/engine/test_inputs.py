@@ -77,7 +77,8 @@ def test_data_loader_batches_are_joined_in_order() -> None:
     with torch.no_grad():
         exact = NET.eval()(X)
     assert prediction.mean.shape == (10, 2)
-    assert bool(((prediction.mean - exact).abs() < 5 * prediction.mcse).all())
+    # With p = 0.5, stratified passes of a linear network average to its output exactly.
+    assert bool(((prediction.mean - exact).abs() < 5 * prediction.mcse + 1e-6).all())
 
 
 def test_tuples_are_positional_and_dicts_are_keywords() -> None:

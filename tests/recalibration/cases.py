@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
 from mcdrop import ClassificationPrediction, RegressionPrediction
@@ -34,12 +35,16 @@ def from_passes(samples: Any, keep: bool = True) -> ClassificationPrediction:
     x = np.asarray(samples, dtype=float)
     n_passes, n_classes = x.shape[0], x.shape[2]
     votes = np.stack([np.bincount(row, minlength=n_classes) for row in x.argmax(axis=2).T])
+    # Student's t over the normal, so that 1.96 standard errors cover 95 %.
+    widening = stats.t.ppf(0.975, n_passes - 1) / stats.norm.ppf(0.975)
+    bias = (x.var(axis=0, ddof=1) / n_passes / x.mean(axis=0)).sum(axis=1) / 2
     return ClassificationPrediction(
         probs=torch.from_numpy(x.mean(axis=0)),
         probs_std=torch.from_numpy(x.std(axis=0, ddof=1)),
         expected_entropy=torch.from_numpy(entropies(x).mean(axis=0)),
         variation_ratio=torch.from_numpy(1 - votes.max(axis=1) / n_passes),
-        mcse=torch.from_numpy(x.std(axis=0, ddof=1) / n_passes**0.5),
+        mcse=torch.from_numpy(x.std(axis=0, ddof=1) / n_passes**0.5 * widening),
+        mutual_information_bias=torch.from_numpy(-bias),
         n_samples=n_passes,
         samples=torch.from_numpy(x) if keep else None,
     )

@@ -28,6 +28,7 @@ def _run(n_samples):
         n_samples=n_samples,
         seed=7,
         masks="independent",
+        stratified=False,
         sites=(site,),
         batch_size=None,
         sample_chunk=n_samples,

@@ -1,0 +1,155 @@
+"""Stratified masks: in every 16 passes a unit is dropped as often as its rate says.
+
+Passes that share the drops out evenly average to the predictive mean with a much smaller error
+than independent ones (a Latin hypercube over passes; McKay, Beckman & Conover 1979), and need
+fewer random bits: one draw picks which of 16 passes drop a unit.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mcdrop.stochastic.streams import Key, Streams
+
+__all__ = ["STRATUM", "drop_patterns", "kept_passes", "passes_per_stream"]
+
+STRATUM = 16
+"""Passes that are balanced among each other."""
+
+# Where 16 p is not whole, a unit is dropped once more in some strata than in others; which ones is
+# spread evenly over this many passes, and afresh for the next.
+_CYCLE = 64
+
+_LONGEST = 1024
+_ELEMENTS = 2**18
+_TABLE = 2**16
+# Passes of this many units are unpacked one by one, smaller ones together.
+_LARGE_PASS = 2**13
+_TILE = 2**16
+
+
+def passes_per_stream(numel: int) -> int:
+    """Return how many passes one stream of bits serves: a power of two, at least a stratum."""
+    fitting = max(STRATUM, min(_LONGEST, _ELEMENTS // max(1, numel)))
+    return int(2 ** (fitting.bit_length() - 1))
+
+
+def drop_patterns(streams: Streams, numerator: int, bits: int, numel: int, key: Key) -> Tensor:
+    """Draw in which passes of a stream each unit is dropped.
+
+    Args:
+        streams: Where bits come from.
+        numerator: The rate times 2^bits, in [1, 2^bits).
+        bits: Resolution of the rate, 16 or 32.
+        numel: Units in one pass.
+        key: Batch, site and number of the stream.
+
+    Returns:
+        int16 tensor (passes / 16, numel); bit s of entry [b, i] is set where pass 16 b + s drops
+        unit i.
+    """
+    batch, site, number = key
+    n_passes = passes_per_stream(numel)
+    n_strata = n_passes // STRATUM
+    fewest, extra = divmod(STRATUM * numerator, 2**bits)
+    picks = streams.lanes(n_strata * numel, 16, key).view(n_strata, numel)
+    tables = _tables(fewest, streams.device)
+    # Signed lanes start at -2^15.
+    indices = picks.to(torch.int64).add_(_TABLE // 2)
+    if extra:
+        first = number * n_strata
+        cycle_strata = _CYCLE // STRATUM
+        n_cycles = max(1, n_strata // cycle_strata)
+        # Site numbers count upwards, third entries of other keys too: negatives are free.
+        cycle = (batch, site, -1 - first // (cycle_strata * n_cycles))
+        offsets = streams.lanes(n_cycles * numel, bits, cycle).view(n_cycles, 1, numel)
+        # A point that jumps on by `extra` on a circle of 2^bits lands in a window of that
+        # length exactly as often as the running total of drops passes a whole number.
+        jumps = torch.arange(first, first + n_strata, device=streams.device) + 1
+        steps = (jumps * extra).remainder(2**bits)
+        steps = torch.where(steps >= 2 ** (bits - 1), steps - 2**bits, steps).to(offsets.dtype)
+        landed = offsets + steps.view(n_cycles, -1, 1)
+        once_more = landed < extra - 2 ** (bits - 1)
+        indices += _TABLE * once_more.view(n_strata, numel)
+    return _looked_up(tables, indices)
+
+
+def kept_passes(patterns: Tensor, first: int, out: Tensor) -> None:
+    """Unpack patterns to masks.
+
+    Args:
+        patterns: From `drop_patterns`.
+        first: Number of the first pass within the stream.
+        out: Boolean tensor (passes, numel), which becomes True where a unit is kept.
+    """
+    numbers = range(first, first + len(out))
+    if out.device.type != "cpu":
+        bits = torch.tensor([number % STRATUM for number in numbers], device=out.device)
+        strata = torch.tensor([number // STRATUM for number in numbers], device=out.device)
+        chosen = patterns[strata].to(torch.int32) >> bits.unsqueeze(1)
+        torch.eq(chosen & 1, 0, out=out)
+        return
+    packed, kept = patterns.numpy(), out.numpy()
+    if out.shape[1] < _LARGE_PASS:
+        bits_of = _BITS[[number % STRATUM for number in numbers], None]
+        np.equal(packed[[number // STRATUM for number in numbers]] & bits_of, 0, out=kept)
+        return
+    for begin in range(0, kept.shape[1], _TILE):
+        tile = slice(begin, begin + _TILE)
+        chosen_bits = np.empty_like(packed[0, tile])
+        for row, number in enumerate(numbers):
+            np.bitwise_and(packed[number // STRATUM, tile], _BITS[number % STRATUM], chosen_bits)
+            np.equal(chosen_bits, 0, out=kept[row, tile])
+
+
+_BITS: npt.NDArray[np.int16] = (1 << np.arange(STRATUM)).astype(np.int16)
+
+
+def _looked_up(tables: Tensor, indices: Tensor) -> Tensor:
+    """Return ``tables[indices]``."""
+    if indices.device.type == "cpu":
+        # Every index is valid; "wrap" spares NumPy a buffer.
+        return torch.from_numpy(np.take(tables.numpy(), indices.numpy(), mode="wrap"))
+    return tables[indices]
+
+
+@cache
+def _tables(fewest: int, device: torch.device) -> Tensor:
+    """Return what 16 bits pick: patterns of `fewest` drops, then patterns of one more."""
+    both = (_table(count) for count in (fewest, fewest + 1))
+    return torch.from_numpy(np.concatenate(list(both))).to(device)
+
+
+@cache
+def _table(count: int) -> npt.NDArray[np.int16]:
+    """Return 2^16 patterns of `count` set bits, each pattern as often as any other, or once more.
+
+    The patterns that appear once more form whole orbits under rotation, so that every bit is set
+    exactly equally often.
+    """
+    patterns = [sum(1 << bit for bit in chosen) for chosen in combinations(range(STRATUM), count)]
+    often, left = divmod(_TABLE, len(patterns))
+    orbits = sorted({frozenset(_rotations(pattern)) for pattern in patterns}, key=min)
+    # Full orbits first, in an order that scatters them; then the few short ones.
+    order = np.random.default_rng(count).permutation(len(orbits))
+    orbits = sorted((orbits[i] for i in order), key=len, reverse=True)
+    more: list[int] = []
+    for orbit in orbits:
+        if len(more) + len(orbit) <= left:
+            more += sorted(orbit)
+    table = np.array(patterns * often + more, dtype=np.uint16)
+    if len(table) != _TABLE:
+        raise RuntimeError(f"patterns of {count} bits do not fill the table")
+    return table.view(np.int16)
+
+
+def _rotations(pattern: int) -> list[int]:
+    """Return the pattern turned by 0 to 15 places."""
+    doubled = pattern | pattern << STRATUM
+    return [(doubled >> turn) % 2**STRATUM for turn in range(STRATUM)]

@@ -1,0 +1,78 @@
+"""Random bits from a key instead of a running state: any pass can be drawn without the others."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Key", "Streams"]
+
+Key = tuple[int, int, int]
+"""Batch, site and block; negative entries name streams of other kinds."""
+
+
+class Streams:
+    """Independent streams of random bits, one for each (seed, key).
+
+    Args:
+        seed: Any integer; the same seed gives the same bits on the same kind of device.
+        device: Where bits are drawn: with NumPy's SFC64 on the CPU, which is the fastest there,
+            and with the device's own generator elsewhere.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.seed = seed
+        self.device = device
+        self._generator = np.random.SFC64(0) if device.type == "cpu" else torch.Generator(device)
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether bits are drawn on the CPU."""
+        return self.device.type == "cpu"
+
+    def lanes(self, n: int, bits: int, key: Key) -> Tensor:
+        """Draw uniform signed integers.
+
+        On the CPU fewer integers are a prefix of more; a device's generator promises no such thing.
+
+        Args:
+            n: How many.
+            bits: 16 or 32.
+            key: Names the stream.
+        """
+        digest = self._digest(key)
+        n_words = -(-n * bits // 64)
+        dtype = torch.int16 if bits == 16 else torch.int32
+        if isinstance(self._generator, torch.Generator):
+            self._generator.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+            words = torch.empty(n_words, dtype=torch.int64, device=self.device)
+            # Without bounds, the sign bit would stay 0 and bias the top lane.
+            words.random_(-(2**63), None, generator=self._generator)
+            return words.view(dtype)[:n]
+        self._generator.state = {
+            "bit_generator": "SFC64",
+            "state": {"state": np.frombuffer(digest + struct.pack("<q", 1), dtype=np.uint64)},
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
+        # The generator's author discards 12 rounds after seeding.
+        self._generator.random_raw(12, output=False)
+        return torch.from_numpy(np.asarray(self._generator.random_raw(n_words))).view(dtype)[:n]
+
+    def generator(self, key: Key, device: torch.device) -> torch.Generator:
+        """Return a generator that has just been started for a key.
+
+        Args:
+            key: Names the stream.
+            device: Where its numbers are drawn.
+        """
+        seed = int.from_bytes(self._digest(key)[:8], "little") >> 1
+        return torch.Generator(device).manual_seed(seed)
+
+    def _digest(self, key: Key) -> bytes:
+        """Hash seed and key to the 24 bytes that start a stream."""
+        return hashlib.blake2b(struct.pack("<4q", self.seed, *key), digest_size=24).digest()
