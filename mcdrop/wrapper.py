@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Any, TypedDict, overload
+from typing import Any, Literal, TypedDict, overload
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from mcdrop.engine.checks import (
     check_choice,
     check_count,
     checked_model,
+    checked_passes,
     checked_rates,
 )
 from mcdrop.engine.inputs import Batch
@@ -21,11 +21,12 @@ from mcdrop.engine.moments import PassGroups
 from mcdrop.engine.outputs import Select
 from mcdrop.engine.run import Masks
 from mcdrop.engine.sampler import Sampler
-from mcdrop.prediction.accumulate import SampleAccumulator, joined
+from mcdrop.prediction.accumulate import SampleAccumulator
 from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.likelihoods import Outputs
 from mcdrop.prediction.regression import RegressionPrediction
 from mcdrop.prediction.tasks import ClassificationTask, RegressionTask, Task, TaskSettings
+from mcdrop.prediction.tolerance import Tolerated
 from mcdrop.stochastic.sites import DropoutSite
 
 __all__ = ["MCDropout", "predict_with_uncertainty", "wrap"]
@@ -34,7 +35,7 @@ __all__ = ["MCDropout", "predict_with_uncertainty", "wrap"]
 class Options(TypedDict, total=False):
     """The options of `MCDropout.predict_with_uncertainty` besides `task`; see there."""
 
-    n_samples: int
+    n_samples: int | Literal["auto"]
     outputs: Outputs
     select: Select
     noise_std: float | Tensor | None
@@ -45,6 +46,7 @@ class Options(TypedDict, total=False):
     device: str | torch.device | None
     dtype: torch.dtype | None
     progress: bool
+    tolerance: Tolerated
 
 
 def wrap(
@@ -224,7 +226,7 @@ class MCDropout(nn.Module):
         self,
         inputs: Any,
         *,
-        n_samples: int = 100,
+        n_samples: int | Literal["auto"] = 100,
         task: Task = "regression",
         outputs: Outputs = "logits",
         select: Select = None,
@@ -236,6 +238,7 @@ class MCDropout(nn.Module):
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         progress: bool = False,
+        tolerance: Tolerated = None,
     ) -> RegressionPrediction | ClassificationPrediction:
         """Predict with Monte Carlo dropout: the mean over passes and how far passes differ.
 
@@ -243,7 +246,8 @@ class MCDropout(nn.Module):
             inputs: Tensor, ndarray or DataFrame (one argument of the model), tuple (positional
                 arguments), dict (keyword arguments), Dataset or DataLoader (of inputs, or of
                 (inputs, targets) pairs, whose targets are left out).
-            n_samples: Number of stochastic passes, S >= 2.
+            n_samples: Number of stochastic passes, S >= 2; or "auto": as many as each row needs for
+                `tolerance`, at least 64 and at most 10,000, with a warning if that is too few.
             task: "regression" (real outputs), "heteroscedastic" (a pair: the mean and the variance
                 of the noise, or its logarithm), "classification" (one score per class along
                 dimension 1), "binary" (one score per row for class 1) or "multilabel" (one such
@@ -263,6 +267,11 @@ class MCDropout(nn.Module):
             device: Where to run; None for where the model is.
             dtype: Floating point type to run in; None for the model's.
             progress: Show a progress bar on standard error.
+            tolerance: For n_samples="auto": the largest Monte Carlo standard error of every
+                quantity. A number is relative to the predictive standard deviation of each value
+                for regression ("mean" and "std"; 0.05 if left out), and absolute for
+                classification ("probs", "probs_std", "predictive_entropy", "mutual_information";
+                0.01). A mapping from these names to absolute errors asks for some of them.
 
         Returns:
             A `RegressionPrediction` or a `ClassificationPrediction`, rows in input order, on the
@@ -279,8 +288,8 @@ class MCDropout(nn.Module):
             Gal & Ghahramani (2016); Gal (2016), chapter 3.
         """
         name = "predict_with_uncertainty"
-        check_count(name, "n_samples", n_samples, 2)
-        groups = PassGroups(n_samples, stratified=self.stratified)
+        passes = checked_passes(name, n_samples, tolerance=tolerance, keep_samples=keep_samples)
+        groups = PassGroups(passes, stratified=self.stratified)
         settings = TaskSettings(name, task, outputs, noise_std, keep_samples, groups)
         sampler = self._sampler(
             name,
@@ -292,11 +301,7 @@ class MCDropout(nn.Module):
             dtype=dtype,
             progress=progress,
         )
-        if settings.is_regression:
-            regressions, run = sampler.run(inputs, n_samples, settings.regression())
-            return replace(joined(regressions), run=run)
-        classifications, run = sampler.run(inputs, n_samples, settings.classification())
-        return replace(joined(classifications), run=run)
+        return settings.predict(sampler, inputs, passes, tolerance)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was learned about the model: it is keyed by identities."""

@@ -56,6 +56,14 @@ def test_race_reports_the_absent_as_absent(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads /proc")
+def test_fewer_passes_are_weighed_on_every_network(tmp_path: Path) -> None:
+    text, content = run("fewer_passes.py", tmp_path)
+    names = [each["network"] for each in content["results"] if each["n_samples"] == 16]
+    assert names == ["MLP", "LSTM", "CNN, logits", "CNN, probabilities"]
+    assert all(each["error_ratio"] > 1 for each in content["results"])
+    assert "| LSTM" in text
+
+
 def test_memory_is_measured_over_its_baseline(tmp_path: Path) -> None:
     text, content = run("memory.py", tmp_path)
     assert [result["n_samples"] for result in content["results"]] == [10, 20]

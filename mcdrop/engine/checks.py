@@ -10,15 +10,60 @@ from torch import Tensor, nn
 
 from mcdrop.errors import RangeError, UnsupportedError
 
-__all__ = ["check_choice", "check_count", "checked_model", "checked_noise", "checked_rates"]
+__all__ = [
+    "check_choice",
+    "check_count",
+    "checked_model",
+    "checked_noise",
+    "checked_passes",
+    "checked_rates",
+]
 
 
 def check_count(function: str, argument: str, value: object, least: int) -> None:
     """Refuse what is not an integer of at least `least`."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+    if not _is_count(value, least):
         raise RangeError.of(
             function, argument, f"be an integer of at least {least}", repr(value), "Pass a number"
         )
+
+
+def _is_count(value: object, least: int) -> bool:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and value >= least  # type: ignore[operator]
+
+
+def checked_passes(
+    function: str, n_samples: object, *, tolerance: object, keep_samples: bool
+) -> int | None:
+    """Return the number of passes; None if the tolerance decides."""
+    if n_samples == "auto":
+        if keep_samples:
+            raise RangeError.of(
+                function,
+                "keep_samples",
+                "be False for n_samples='auto', where rows take different numbers of passes",
+                keep_samples,
+                "Pass a number as n_samples",
+            )
+        return None
+    if not _is_count(n_samples, 2):
+        raise RangeError.of(
+            function,
+            "n_samples",
+            "be an integer of at least 2, or 'auto'",
+            repr(n_samples),
+            "Pass a number",
+        )
+    if tolerance is not None:
+        raise RangeError.of(
+            function,
+            "tolerance",
+            "be None for a given number of passes",
+            tolerance,
+            "Pass n_samples='auto' to run as many passes as it asks for",
+        )
+    return int(n_samples)  # type: ignore[call-overload]
 
 
 def checked_model(model: object) -> nn.Module:

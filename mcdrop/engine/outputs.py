@@ -73,18 +73,19 @@ def select_output(output: Any, select: Select) -> Any:
         return None
 
 
-def check_rows_finite(function: str, per_pass: Tensor, first_row: int) -> None:
+def check_rows_finite(function: str, per_pass: Tensor, first_row: int | Tensor) -> None:
     """Refuse NaN and infinity, naming the rows.
 
     Args:
         function: Public function to name in errors.
         per_pass: A statistic that any bad pass makes non-finite, (n, ...).
-        first_row: Number of its first row among all inputs.
+        first_row: Number of its first row among all inputs, or the numbers of all its rows.
     """
     finite = per_pass.isfinite()
     if bool(finite.all()):
         return
-    bad = (~finite).reshape(per_pass.shape[0], -1).any(dim=1).nonzero().flatten() + first_row
+    bad = (~finite).reshape(per_pass.shape[0], -1).any(dim=1).nonzero().flatten()
+    bad = first_row[bad] if isinstance(first_row, Tensor) else first_row + bad
     shown = ", ".join(str(row) for row in bad[:10].tolist()) + (", ..." if len(bad) > 10 else "")
     raise NonFiniteError.of(
         function,

@@ -21,7 +21,7 @@ class Run:
         strategy: "vectorised" (all passes of a chunk in one call, the part of the network before
             the first dropout computed once) or "sequential" (one pass at a time).
         reason: Why that strategy ran, in one sentence.
-        n_samples: Stochastic passes per row, S.
+        n_samples: Stochastic passes per row, S; the most any row took, where they differ.
         seed: Seed of the masks; passing it again gives the same numbers.
         masks: "independent" or "shared".
         stratified: Whether every 16 passes shared the drops of a unit out evenly.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from itertools import pairwise
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,28 +15,38 @@ from torch import Tensor, nn
 from mcdrop.engine.checks import check_count
 from mcdrop.engine.inputs import Batch, InputReader
 from mcdrop.engine.outputs import Select
-from mcdrop.engine.passes import CANNOT_BATCH, PassRunner, Plan
-from mcdrop.engine.progress import ProgressBar, progress_bar
+from mcdrop.engine.passes import PassRunner
+from mcdrop.engine.progress import progress_bar
 from mcdrop.engine.run import Masks, Run, Strategy
-from mcdrop.engine.splitting import passes_that_fit, rows_that_fit
-from mcdrop.errors import NoDropoutError, RangeError, ShapeError
+from mcdrop.engine.work import Accumulator, Work, require_live
+from mcdrop.errors import RangeError
 from mcdrop.stochastic.masks import MaskSource, Span
 from mcdrop.stochastic.sites import DropoutSite
 from mcdrop.stochastic.twin import structural_copy
 
-__all__ = ["Accumulator", "Sampler"]
+__all__ = ["ROUNDS", "Rows", "Sampler"]
 
 Result_co = TypeVar("Result_co", covariant=True)
 
+ROUNDS = (64, 96, 144, 208, 320, 480, 720, 1072, 1616, 2416, 3632, 5440, 8160, 10_000)
+"""Numbers of passes after which it is asked which rows need more; whole strata of 16."""
 
-class Accumulator(Protocol[Result_co]):
-    """Receives the passes of one batch, chunk by chunk."""
 
-    def update(self, chunk: Tensor) -> None:
-        """Add outputs of shape (s, n, ...)."""
+@dataclass(frozen=True)
+class Rows(Generic[Result_co]):
+    """The result for rows that ran equally many passes.
 
-    def result(self) -> Result_co:
-        """Return what they amount to."""
+    Attributes:
+        numbers: Which rows, (n,).
+        result: What their passes amount to.
+        n_samples: Passes per row.
+        settled: Whether they needed no more.
+    """
+
+    numbers: Tensor
+    result: Result_co
+    n_samples: int
+    settled: bool
 
 
 @dataclass(frozen=True)
@@ -107,23 +118,77 @@ class Sampler:
         Returns:
             One result per batch, in order, and the record of the run.
         """
+        results: list[Result_co] = []
+
+        def each(work: Work, number: int, batch: Batch, first_row: int) -> int:
+            accumulator = make(first_row)
+            n_rows = work.passes(number, batch, accumulator, 0, n_samples)
+            results.append(accumulator.result())
+            return n_rows
+
+        return results, self._each_batch(inputs, n_samples, each)
+
+    def run_until(
+        self,
+        inputs: Any,
+        make: Callable[[int], Accumulator[Result_co]],
+        settled: Callable[[Result_co], Tensor],
+    ) -> tuple[list[Rows[Result_co]], Run]:
+        """Run passes until every row is settled; rows that are leave the batch.
+
+        Args:
+            inputs: Whatever `InputReader` takes.
+            make: Makes the accumulator of a batch, given the number of its first row.
+            settled: Tells which rows of a result need no further passes, (n,).
+
+        Returns:
+            Results for sets of rows, in no particular order, and the record of the run.
+        """
+        results: list[Rows[Result_co]] = []
+
+        def each(work: Work, number: int, batch: Batch, first_row: int) -> int:
+            accumulator = make(first_row)
+            n_rows = work.passes(number, batch, accumulator, 0, ROUNDS[0])
+            active = torch.arange(n_rows, device=self._place())
+            alone = work.rows_may_leave(batch)
+            for first, end in pairwise(ROUNDS):
+                result = accumulator.result()
+                done = settled(result)
+                if bool(done.all()):
+                    break
+                if alone and bool(done.any()):
+                    left = accumulator.rows(done.nonzero().flatten())
+                    results.append(Rows(first_row + active[done], left.result(), first, True))
+                    rest = (~done).nonzero().flatten()
+                    accumulator, active = accumulator.rows(rest), active[rest]
+                    batch = batch.take(rest.tolist())
+                work.passes(number, batch, accumulator, first, end, n_rows // len(active))
+            else:
+                first = ROUNDS[-1]
+                done = settled(accumulator.result())
+            all_done = bool(done.all())
+            results.append(Rows(first_row + active, accumulator.result(), first, all_done))
+            return n_rows
+
+        return results, self._each_batch(inputs, ROUNDS[-1], each)
+
+    def _each_batch(
+        self, inputs: Any, most: int, each: Callable[[Work, int, Batch, int], int]
+    ) -> Run:
+        """Call ``each(work, number, batch, first_row)``, which returns the number of rows."""
         began = time.perf_counter()
         device = self._place()
         seed = secrets.randbits(62) if self.seed is None else self.seed
         runner = self._runner(seed, device)
         reader = self._reader(device)
-        results: list[Result_co] = []
-        work = _Work(self, runner, n_samples)
-        first_row = 0
         n_batches = reader.count(inputs) if self.progress else None
-        total = None if n_batches is None else n_batches * n_samples
+        total = None if n_batches is None else n_batches * most
+        first_row = 0
         with torch.no_grad(), progress_bar("stochastic passes", total, show=self.progress) as bar:
-            for number, batch in enumerate(work.parts(reader.batches(inputs), bar)):
-                accumulator = make(first_row)
-                n_rows = work.batch(number, batch, accumulator, bar)
-                results.append(accumulator.result())
-                first_row += n_rows
-        return results, work.record(seed, device, time.perf_counter() - began)
+            work = Work(self, runner, most, bar)
+            for number, batch in enumerate(work.parts(reader.batches(inputs))):
+                first_row += each(work, number, batch, first_row)
+        return work.record(seed, device, time.perf_counter() - began)
 
     def one_pass(self, batch: Batch) -> Any:
         """Run one pass and return the model's output as it is."""
@@ -178,150 +243,3 @@ class Sampler:
 
     def _reader(self, device: torch.device) -> InputReader:
         return InputReader(self.function, self.model, device, self.dtype, self.batch_size)
-
-
-class _Work:
-    """The passes of one prediction, batch after batch, with what was decided on the first."""
-
-    def __init__(self, settings: Sampler, runner: PassRunner, n_samples: int) -> None:
-        self._settings = settings
-        self._runner = runner
-        self._n_samples = n_samples
-        self._plan: Plan | None = None
-        self._sites: tuple[DropoutSite, ...] = ()
-        self._strategy: Strategy = "sequential"
-        self._reason = ""
-        self._chunk = 1
-        self._rows: int | None = None
-
-    def parts(self, batches: Iterator[Batch], bar: ProgressBar) -> Iterator[Batch]:
-        """Yield the batches, in parts where one is too large and rows may be split."""
-        for batch in batches:
-            if self._plan is None and self._settings.batch_size is None:
-                key = ("rows", batch.signature(), self._settings.signature())
-                if key not in self._settings.memory:
-                    self._settings.memory[key] = rows_that_fit(self._runner, batch)
-                self._rows = self._settings.memory[key]
-            if self._rows is None or batch.n_rows is None or batch.n_rows <= self._rows:
-                yield batch
-                continue
-            starts = range(0, batch.n_rows, self._rows)
-            bar.expect_more((len(starts) - 1) * self._n_samples)
-            for start in starts:
-                yield batch.rows(start, start + self._rows)
-
-    def batch(
-        self,
-        number: int,
-        batch: Batch,
-        accumulator: Accumulator[Any],
-        bar: ProgressBar,
-    ) -> int:
-        """Run all passes of one batch and return its number of rows."""
-        if self._plan is None:
-            self._plan = self._decide(batch)
-        for first in range(0, self._n_samples, self._chunk):
-            count = min(self._chunk, self._n_samples - first)
-            chunk = self._passes(batch, Span(number, first, count))
-            if first == 0 and number == 0:
-                self._check_sites(self._runner.sites)
-            if first == 0:
-                self._check_rows(batch, chunk, number)
-            accumulator.update(chunk)
-            bar.advance(count)
-        return int(chunk.shape[1])
-
-    def record(self, seed: int, device: torch.device, seconds: float) -> Run:
-        """Return the record of the whole prediction."""
-        if self._plan is None:
-            raise RuntimeError("record: no batch has run")
-        return Run(
-            strategy=self._strategy,
-            reason=self._reason,
-            n_samples=self._n_samples,
-            seed=seed,
-            masks=self._settings.masks,
-            stratified=self._settings.stratified,
-            sites=self._sites,
-            batch_size=self._settings.batch_size or self._rows,
-            sample_chunk=self._chunk,
-            device=str(device),
-            dtype=str(self._plan.dtype).removeprefix("torch."),
-            seconds=seconds,
-        )
-
-    def _decide(self, batch: Batch) -> Plan:
-        """Look at the model once: are there live sites, which strategy, how many passes at once."""
-        settings = self._settings
-        key = ("plan", batch.signature(), settings.signature())
-        plan = settings.memory.get(key)
-        if plan is None:
-            plan = self._runner.plan(batch)
-            self._check_sites(plan.sites)
-            settings.memory[key] = plan
-        else:
-            self._runner.adopt(plan)
-        device = batch.tensors()[0].device
-        self._strategy, self._reason = plan.strategy, plan.reason
-        self._chunk = min(settings.sample_chunk or passes_that_fit(plan, device), self._n_samples)
-        if settings.strategy is not None and settings.strategy != plan.strategy:
-            self._strategy, self._reason = settings.strategy, "asked for"
-        elif settings.strategy is None and self._chunk == 1 and plan.strategy == "vectorised":
-            self._strategy = "sequential"
-            self._reason = "one pass over this batch already fills the memory set aside for it"
-        return plan
-
-    def _check_sites(self, sites: tuple[DropoutSite, ...]) -> None:
-        """Refuse unknown names of sites, and a model in which nothing is random."""
-        self._settings.check_rate_names(sites)
-        require_live(self._settings.function, self._settings.model, sites)
-        self._sites = sites
-
-    def _passes(self, batch: Batch, span: Span) -> Tensor:
-        """Run one chunk; what cannot be batched after all runs one pass at a time."""
-        if self._strategy == "vectorised":
-            try:
-                return self._runner.vectorised(batch, span)
-            except CANNOT_BATCH as error:
-                if self._settings.strategy == "vectorised":
-                    raise
-                self._strategy = "sequential"
-                self._reason = f"batch {span.batch} could not be batched over passes: {error}"
-        return self._runner.sequential(batch, span)
-
-    def _check_rows(self, batch: Batch, chunk: Tensor, number: int) -> None:
-        """Refuse an output that does not have one row per input row where rows were split."""
-        split = self._rows is not None or self._settings.batch_size is not None or number > 0
-        if split and batch.n_rows is not None and chunk.shape[1] != batch.n_rows:
-            raise ShapeError.of(
-                self._settings.function,
-                "model",
-                f"return {batch.n_rows} rows for {batch.n_rows} input rows",
-                f"shape {tuple(chunk.shape[1:])}",
-                "Put rows first in inputs and outputs, or leave batch_size out",
-            )
-
-
-def require_live(function: str, model: nn.Module, sites: Sequence[DropoutSite]) -> None:
-    """Refuse a model in which nothing became random."""
-    if any(site.fired for site in sites):
-        return
-    kind = type(model).__name__
-    if sites:
-        found = ", ".join(f"{site.name} (p={site.p:g})" for site in sites[:10])
-        raise NoDropoutError.of(
-            function,
-            "model",
-            "have a dropout with 0 < p < 1",
-            f"{kind} with {found}",
-            "Override the rate: mcdrop.wrap(model, p=0.1)",
-        )
-    modules = [name for name, m in model.named_modules() if "drop" in type(m).__name__.lower()]
-    unused = f" (has {', '.join(modules[:10])}, but never called it)" if modules else ""
-    raise NoDropoutError.of(
-        function,
-        "model",
-        "call dropout in its forward pass",
-        f"{kind} without any{unused}",
-        "Pass a model that was trained with dropout",
-    )

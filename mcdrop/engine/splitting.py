@@ -9,7 +9,7 @@ import torch
 from mcdrop.engine.inputs import Batch
 from mcdrop.engine.passes import CANNOT_BATCH, PassRunner, Plan
 
-__all__ = ["passes_that_fit", "rows_that_fit"]
+__all__ = ["passes_that_fit", "rows_that_fit", "treats_rows_alone"]
 
 # Elements of the widest tensor that one chunk of passes may hold: 8 MiB of float32 on a CPU.
 _CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**26}
@@ -53,21 +53,37 @@ def rows_that_fit(runner: PassRunner, batch: Batch) -> int | None:
     n_rows = batch.n_rows
     if n_rows is None or n_rows <= _PROBE_ROWS or sum(x.numel() for x in tensors) < _LEAST_INPUT:
         return None
-    half = _PROBE_ROWS // 2
+    few = batch.rows(0, _PROBE_ROWS)
     try:
-        together = runner.plain(batch.rows(0, _PROBE_ROWS))
-        apart = runner.plain(batch.rows(half, _PROBE_ROWS))
-        runner.one(batch.rows(0, _PROBE_ROWS), opened=True)
+        output = runner.plain(few)
+        runner.one(few, opened=True)
     except CANNOT_BATCH:
         return None
-    sizes = [together.numel(), *(math.prod(site.shape) for site in runner.sites)]
+    sizes = [output.numel(), *(math.prod(site.shape) for site in runner.sites)]
     per_row = max(sizes) / _PROBE_ROWS
     budget = _CHUNK_ELEMENTS.get(tensors[0].device.type, 2**20)
-    if per_row * n_rows <= budget:
-        return None
-    if together.shape[0] != _PROBE_ROWS or apart.shape[0] != half:
-        return None
-    tolerance = 1e-3 * float(together.abs().amax())
-    if not torch.allclose(together[half:], apart, rtol=0, atol=tolerance, equal_nan=True):
+    if per_row * n_rows <= budget or not treats_rows_alone(runner, batch):
         return None
     return max(1, int(budget / (_PASSES * per_row)))
+
+
+def treats_rows_alone(runner: PassRunner, batch: Batch) -> bool:
+    """Tell whether the output of some rows stays the same when the others are left out.
+
+    Args:
+        runner: Runs the model.
+        batch: The inputs, on the device; the first few rows are tried.
+    """
+    if batch.n_rows is None or batch.n_rows < 2:
+        return False
+    n_rows = min(batch.n_rows, _PROBE_ROWS)
+    half = n_rows // 2
+    try:
+        together = runner.plain(batch.rows(0, n_rows))
+        apart = runner.plain(batch.rows(half, n_rows))
+    except CANNOT_BATCH:
+        return False
+    if together.shape[:1] != (n_rows,) or apart.shape[:1] != (n_rows - half,):
+        return False
+    tolerance = 1e-3 * float(together.abs().amax())
+    return torch.allclose(together[half:], apart, rtol=0, atol=tolerance, equal_nan=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import TypeVar
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from mcdrop.engine.moments import Moments, PassGroups, accumulation_dtype, jackknife
 from mcdrop.engine.outputs import check_rows_finite
@@ -31,13 +33,20 @@ class SampleAccumulator:
 
     def __init__(self, function: str, first_row: int) -> None:
         self._function = function
-        self._first_row = first_row
+        self._first_row: int | Tensor = first_row
         self._chunks: list[Tensor] = []
 
     def update(self, chunk: Tensor) -> None:
         """Add passes, (s, n, ...)."""
         check_rows_finite(self._function, chunk.sum(dim=0), self._first_row)
         self._chunks.append(chunk)
+
+    def rows(self, rows: Tensor) -> Self:
+        """Return an accumulator that has seen the same passes of some rows."""
+        part = copy(self)
+        part._first_row = _numbered(self._first_row, rows)
+        part._chunks = [chunk[:, rows] for chunk in self._chunks]
+        return part
 
     def result(self) -> Tensor:
         """Return all passes, (S, n, ...)."""
@@ -58,7 +67,7 @@ class RegressionAccumulator:
         spread: Outputs | None = None,
     ) -> None:
         self._function = function
-        self._first_row = first_row
+        self._first_row: int | Tensor = first_row
         self._noise_std = noise_std
         self._spread = spread
         self._noise = Moments(groups)
@@ -80,6 +89,17 @@ class RegressionAccumulator:
         self._moments.update(chunk)
         if self._samples is not None:
             self._samples.append(chunk.to(self._dtype))
+
+    def rows(self, rows: Tensor) -> Self:
+        """Return an accumulator that has seen the same passes of some rows."""
+        part = copy(self)
+        part._first_row = _numbered(self._first_row, rows)
+        part._moments = self._moments.rows(rows)
+        part._noise = self._noise.rows(rows) if self._spread is not None else self._noise
+        if self._samples is not None:
+            part._samples = [chunk[:, rows] for chunk in self._samples]
+            part._variances = [chunk[:, rows] for chunk in self._variances]
+        return part
 
     def result(self) -> RegressionPrediction:
         """Return the prediction for the batch."""
@@ -128,7 +148,7 @@ class ClassificationAccumulator:
         multilabel: bool = False,
     ) -> None:
         self._function = function
-        self._first_row = first_row
+        self._first_row: int | Tensor = first_row
         self._outputs = outputs
         self._binary = binary or multilabel
         self._multilabel = multilabel
@@ -157,6 +177,17 @@ class ClassificationAccumulator:
         self._votes = votes if self._votes is None else self._votes + votes
         if self._samples is not None:
             self._samples.append(probs.to(self._dtype))
+
+    def rows(self, rows: Tensor) -> Self:
+        """Return an accumulator that has seen the same passes of some rows."""
+        part = copy(self)
+        part._first_row = _numbered(self._first_row, rows)
+        part._moments = self._moments.rows(rows)
+        part._entropies = self._entropies.rows(rows)
+        part._votes = None if self._votes is None else self._votes[rows]
+        if self._samples is not None:
+            part._samples = [chunk[:, rows] for chunk in self._samples]
+        return part
 
     def result(self) -> ClassificationPrediction:
         """Return the prediction for the batch."""
@@ -202,6 +233,11 @@ def joined(parts: Sequence[AnyPrediction]) -> AnyPrediction:
         return torch.cat([getattr(part, name) for part in parts], dim=dim)
 
     return first._map(all_rows)
+
+
+def _numbered(first_row: int | Tensor, rows: Tensor) -> Tensor:
+    """Return the numbers of some rows of a batch among all inputs."""
+    return first_row[rows] if isinstance(first_row, Tensor) else first_row + rows
 
 
 def _noise_variance(function: str, noise_std: Tensor | None, mean: Tensor) -> Tensor:

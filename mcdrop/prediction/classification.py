@@ -40,7 +40,9 @@ class ClassificationPrediction(Prediction):
         mutual_information_mcse: The same for `mutual_information`, (N, ...), nats.
         mutual_information_bias: By how much `mutual_information` is expected to be off because
             there are S passes, (N, ...), nats; never positive.
-        n_samples: Passes per row, S; 0 for a closed-form prediction.
+        n_samples: Passes per row, S; 0 for a closed-form prediction, the most any row took where
+            rows differ.
+        passes_per_row: Passes that each row took, (N,), if that was left to the tolerance.
         samples: Probabilities of each pass, (S, N, C, ...), or None if not kept.
         run: How the passes ran; None for predictions not made by passes.
     """
@@ -63,6 +65,7 @@ class ClassificationPrediction(Prediction):
     predictive_entropy_mcse: Tensor | None = None
     mutual_information_mcse: Tensor | None = None
     mutual_information_bias: Tensor | None = None
+    passes_per_row: Tensor | None = None
     samples: Tensor | None = None
 
     @property

@@ -32,7 +32,9 @@ class RegressionPrediction(Prediction):
         mcse: Monte Carlo standard error of `mean`: what more passes would still change. The mean
             over infinitely many lies within 1.96 of it in 95 % of predictions.
         std_mcse: The same for `std`; None for predictions not made by passes.
-        n_samples: Passes per row, S; 0 for a closed-form prediction.
+        n_samples: Passes per row, S; 0 for a closed-form prediction, the most any row took where
+            rows differ.
+        passes_per_row: Passes that each row took, (N,), if that was left to the tolerance.
         samples: Predictive mean of each pass, (S, N, ...), or None if not kept.
         sample_variances: Noise variance of each pass, (S, N, ...), where it varies by pass.
         family: "mixture" (equal-weight mixture over passes, the Monte Carlo predictive) or
@@ -48,6 +50,7 @@ class RegressionPrediction(Prediction):
     mcse: Tensor
     n_samples: int
     std_mcse: Tensor | None = None
+    passes_per_row: Tensor | None = None
     samples: Tensor | None = None
     sample_variances: Tensor | None = None
     family: Literal["mixture", "normal"] = "mixture"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from torch import Tensor
@@ -11,9 +11,18 @@ from torch import Tensor
 from mcdrop.engine.checks import check_choice, checked_noise
 from mcdrop.engine.moments import PassGroups
 from mcdrop.engine.outputs import Select, select_output
+from mcdrop.engine.sampler import Sampler
+from mcdrop.engine.work import Accumulator
 from mcdrop.errors import RangeError
-from mcdrop.prediction.accumulate import ClassificationAccumulator, RegressionAccumulator
+from mcdrop.prediction.accumulate import (
+    ClassificationAccumulator,
+    RegressionAccumulator,
+    joined,
+)
+from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.likelihoods import Outputs, paired
+from mcdrop.prediction.regression import RegressionPrediction
+from mcdrop.prediction.tolerance import AnyPrediction, Tolerance, Tolerated, in_row_order
 
 __all__ = ["ClassificationTask", "RegressionTask", "Task", "TaskSettings"]
 
@@ -73,6 +82,21 @@ class TaskSettings:
 
         return side_by_side
 
+    def predict(
+        self, sampler: Sampler, inputs: Any, passes: int | None, tolerance: Tolerated
+    ) -> RegressionPrediction | ClassificationPrediction:
+        """Run the passes and return the prediction.
+
+        Args:
+            sampler: Runs them.
+            inputs: Whatever `InputReader` takes.
+            passes: Passes per row; None for as many as the tolerance asks for.
+            tolerance: The largest standard errors.
+        """
+        if self.is_regression:
+            return _run(sampler, inputs, passes, self.regression(), tolerance, True)
+        return _run(sampler, inputs, passes, self.classification(), tolerance, False)
+
     def regression(self) -> Callable[[int], RegressionAccumulator]:
         """Return what makes an accumulator, given the number of its first row."""
         noise = checked_noise(self.function, self.noise_std)
@@ -92,3 +116,20 @@ class TaskSettings:
             binary=self.task == "binary",
             multilabel=self.task == "multilabel",
         )
+
+
+def _run(
+    sampler: Sampler,
+    inputs: Any,
+    passes: int | None,
+    make: Callable[[int], Accumulator[AnyPrediction]],
+    tolerance: Tolerated,
+    is_regression: bool,
+) -> AnyPrediction:
+    """Run a number of passes, or as many as the tolerance asks for."""
+    if passes is not None:
+        parts, run = sampler.run(inputs, passes, make)
+        return replace(joined(parts), run=run)
+    stop: Tolerance[AnyPrediction] = Tolerance(sampler.function, tolerance, is_regression)
+    rows, run = sampler.run_until(inputs, make, stop.settled)
+    return replace(in_row_order(sampler.function, rows), run=run)
