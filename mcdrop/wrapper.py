@@ -47,6 +47,7 @@ class Options(TypedDict, total=False):
     dtype: torch.dtype | None
     progress: bool
     tolerance: Tolerated
+    exact_last: bool
 
 
 def wrap(
@@ -239,6 +240,7 @@ class MCDropout(nn.Module):
         dtype: torch.dtype | None = None,
         progress: bool = False,
         tolerance: Tolerated = None,
+        exact_last: bool = False,
     ) -> RegressionPrediction | ClassificationPrediction:
         """Predict with Monte Carlo dropout: the mean over passes and how far passes differ.
 
@@ -272,6 +274,8 @@ class MCDropout(nn.Module):
                 for regression ("mean" and "std"; 0.05 if left out), and absolute for
                 classification ("probs", "probs_std", "predictive_entropy", "mutual_information";
                 0.01). A mapping from these names to absolute errors asks for some of them.
+            exact_last: For regression: integrate the last dropout in closed form given the others,
+                which is exact if there are no others. It has to feed the output layer alone.
 
         Returns:
             A `RegressionPrediction` or a `ClassificationPrediction`, rows in input order, on the
@@ -283,6 +287,7 @@ class MCDropout(nn.Module):
             OutputError: If the output is not what `select` and `outputs` say.
             ShapeError: If the inputs have no rows, or the output does not fit the task.
             RangeError: If an option lies outside its range.
+            UnsupportedError: If the last dropout cannot be integrated as asked.
 
         Source:
             Gal & Ghahramani (2016); Gal (2016), chapter 3.
@@ -290,10 +295,11 @@ class MCDropout(nn.Module):
         name = "predict_with_uncertainty"
         passes = checked_passes(name, n_samples, tolerance=tolerance, keep_samples=keep_samples)
         groups = PassGroups(passes, stratified=self.stratified)
-        settings = TaskSettings(name, task, outputs, noise_std, keep_samples, groups)
+        settings = TaskSettings(name, task, outputs, noise_std, keep_samples, groups, exact_last)
         sampler = self._sampler(
             name,
             select=settings.select(select),
+            exact_last=exact_last,
             seed=seed,
             batch_size=batch_size,
             sample_chunk=sample_chunk,

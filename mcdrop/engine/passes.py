@@ -17,6 +17,8 @@ from mcdrop.engine.inputs import Batch
 from mcdrop.engine.outputs import Select, select_tensor
 from mcdrop.engine.row_probe import row_layout
 from mcdrop.engine.run import Masks, Strategy
+from mcdrop.errors import UnsupportedError
+from mcdrop.stochastic.last_layer import LastLayer
 from mcdrop.stochastic.live import InPlaceError, LiveDropout, Pass
 from mcdrop.stochastic.masks import MaskSource, Span
 from mcdrop.stochastic.rows import RowLayout
@@ -48,6 +50,7 @@ class Plan:
         work_per_pass: Operations after it, for each pass.
         rows: The row dimensions, where all rows share one mask.
         copies_inputs: Whether the model drops out its inputs in place and reads them again.
+        last_site: The dropout call that is integrated in closed form, or None.
     """
 
     strategy: Strategy
@@ -59,6 +62,7 @@ class Plan:
     work_per_pass: int = 0
     rows: RowLayout | None = None
     copies_inputs: bool = False
+    last_site: int | None = None
 
 
 class PassRunner:
@@ -72,6 +76,8 @@ class PassRunner:
         rates: Dropout rates that override the model's.
         stochastic: Module types and names whose own `training` flag gates their randomness.
         masks: "independent" or "shared".
+        exact_last: Integrate the last dropout in closed form. Passes then return mean and
+            variance of the output side by side, (..., 2).
 
     Attributes:
         sites: The dropout calls of the latest pass.
@@ -87,6 +93,7 @@ class PassRunner:
         rates: Mapping[str, float],
         stochastic: Iterable[type[nn.Module] | str],
         masks: Masks,
+        exact_last: bool = False,
     ) -> None:
         self._function = function
         self._twin = twin
@@ -96,6 +103,8 @@ class PassRunner:
         self._masks = masks
         self._shared: RowLayout | None = None
         self._copies_inputs = False
+        self._exact_last = exact_last
+        self._last_site: int | None = None
         self._protected = frozenset(
             tensor.untyped_storage().data_ptr() for tensor in (*twin.parameters(), *twin.buffers())
         )
@@ -133,6 +142,7 @@ class PassRunner:
     def adopt(self, plan: Plan) -> None:
         """Take over what an earlier look at the same model and inputs found out."""
         self._shared, self._copies_inputs = plan.rows, plan.copies_inputs
+        self._last_site = plan.last_site
 
     def _planned(
         self, strategy: Strategy, reason: str, plain: Tensor, before: int = 0, after: int = 0
@@ -148,6 +158,33 @@ class PassRunner:
             self._shared,
             self._copies_inputs,
         )
+
+    def integrate_last(self, batch: Batch) -> int:
+        """Find the dropout call to integrate in closed form; refuse if there is none.
+
+        Args:
+            batch: The inputs.
+
+        Raises:
+            UnsupportedError: If the last dropout does not feed the output layer alone.
+        """
+        live = [site for site in self.sites if site.fired]
+        current = self._pass(batch, Span(), False)
+        current.last = LastLayer(live[-1].order, probing=True)
+        output = self._chosen(self._live(batch, current))
+        problem = current.last.problem
+        if not problem and not current.last.came_through(output):
+            problem = "the output is not that of a linear layer after it"
+        if problem:
+            raise UnsupportedError.of(
+                self._function,
+                "exact_last",
+                "be True only where the last dropout feeds the output layer alone",
+                f"{live[-1].name}: {problem}",
+                "Leave exact_last out",
+            )
+        self._last_site = live[-1].order
+        return self._last_site
 
     def vectorised(
         self,
@@ -173,7 +210,7 @@ class PassRunner:
             current = self._pass(batch, span, opened, index)
             if flops is not None:
                 current.flops = lambda: flops.total
-            return self._chosen(self._live(batch, current))
+            return self._outcome(batch, current)
 
         index = torch.arange(span.count, device=batch.tensors()[0].device)
         outputs: Tensor = torch.func.vmap(one, randomness="error")(index)
@@ -183,7 +220,8 @@ class PassRunner:
         """Run passes one after the other; arguments and result as for `vectorised`."""
         numbers = range(span.first, span.first + span.count)
         spans = (Span(span.batch, number) for number in numbers)
-        return torch.stack([self._kept(self._chosen(self.one(batch, each))) for each in spans])
+        passes = (self._outcome(batch, self._pass(batch, each, False)) for each in spans)
+        return torch.stack([self._kept(output) for output in passes])
 
     def one(self, batch: Batch, span: Span = _FIRST, *, opened: bool = False) -> Any:
         """Run one pass and return the model's output as it is."""
@@ -207,6 +245,7 @@ class PassRunner:
 
     def _pass(self, batch: Batch, span: Span, opened: bool, index: Tensor | None = None) -> Pass:
         """Make the pass; with shared masks it is the same for every batch."""
+        last = None if opened or self._last_site is None else LastLayer(self._last_site)
         own = frozenset(tensor.untyped_storage().data_ptr() for tensor in batch.tensors())
         return Pass(
             LIVE,
@@ -215,6 +254,7 @@ class PassRunner:
             self._rates,
             Span(0, span.first, span.count) if self._masks == "shared" else span,
             index,
+            last=last,
             shared=self._shared,
             protected=self._protected if self._copies_inputs else self._protected | own,
         )
@@ -245,6 +285,11 @@ class PassRunner:
         self.sites = tuple(current.sites)
         self._work_before = current.flops_before
         return output
+
+    def _outcome(self, batch: Batch, current: Pass) -> Tensor:
+        """Run the model and return its prediction, with its variance if that is integrated."""
+        output = self._chosen(self._live(batch, current))
+        return output if current.last is None else current.last.paired(output)
 
     def _chosen(self, output: Any) -> Tensor:
         return select_tensor(self._function, output, self._select)

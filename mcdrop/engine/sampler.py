@@ -68,6 +68,7 @@ class Sampler:
         dtype: Floating point type to run in; None for the model's.
         progress: Whether to show a progress bar on standard error.
         strategy: Force a strategy; None chooses.
+        exact_last: Integrate the last dropout in closed form; chunks are then (s, n, ..., 2).
         memory: What earlier predictions of the same wrapper found out about model and inputs.
     """
 
@@ -85,6 +86,7 @@ class Sampler:
     dtype: torch.dtype | None = None
     progress: bool = False
     strategy: Strategy | None = None
+    exact_last: bool = False
     memory: dict[Any, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -100,7 +102,7 @@ class Sampler:
         rates = tuple(sorted(self.rates.items()))
         device = self._place()
         place = (str(device), self.dtype, torch.is_autocast_enabled(device.type))
-        return modules, select, rates, self.stochastic, self.masks, place
+        return modules, select, rates, self.stochastic, self.masks, self.exact_last, place
 
     def run(
         self,
@@ -239,6 +241,7 @@ class Sampler:
             rates=self.rates,
             stochastic=self.stochastic,
             masks=self.masks,
+            exact_last=self.exact_last,
         )
 
     def _reader(self, device: torch.device) -> InputReader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from torch import Tensor, nn
@@ -142,6 +143,8 @@ class Work:
         if plan is None:
             plan = self._runner.plan(batch)
             self._check_sites(plan.sites)
+            if settings.exact_last:
+                plan = replace(plan, last_site=self._runner.integrate_last(batch))
             settings.memory[key] = plan
         else:
             self._runner.adopt(plan)

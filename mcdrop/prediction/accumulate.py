@@ -65,20 +65,30 @@ class RegressionAccumulator:
         *,
         noise_std: Tensor | None = None,
         spread: Outputs | None = None,
+        exact_last: bool = False,
     ) -> None:
         self._function = function
         self._first_row: int | Tensor = first_row
         self._noise_std = noise_std
         self._spread = spread
         self._noise = Moments(groups)
+        self._exact_last = exact_last
+        self._last = Moments(groups)
         self._samples: list[Tensor] | None = [] if keep_samples else None
         self._variances: list[Tensor] = []
         self._moments = Moments(groups)
         self._dtype = torch.float32
 
     def update(self, chunk: Tensor) -> None:
-        """Add passes, (s, n, ...), or (s, n, ..., 2) where the model predicts its noise."""
+        """Add passes, (s, n, ...).
+
+        Where the model predicts its noise, or the last dropout is integrated, (s, n, ..., 2): the
+        second is the noise, or the variance that the last dropout contributes.
+        """
         self._dtype = _result_dtype(chunk)
+        if self._exact_last:
+            chunk, from_last = chunk.unbind(dim=-1)
+            self._last.update(from_last)
         if self._spread is not None:
             check_rows_finite(self._function, chunk.sum(dim=0), self._first_row)
             wide = chunk.to(accumulation_dtype(chunk.device))
@@ -96,6 +106,7 @@ class RegressionAccumulator:
         part._first_row = _numbered(self._first_row, rows)
         part._moments = self._moments.rows(rows)
         part._noise = self._noise.rows(rows) if self._spread is not None else self._noise
+        part._last = self._last.rows(rows) if self._exact_last else self._last
         if self._samples is not None:
             part._samples = [chunk[:, rows] for chunk in self._samples]
             part._variances = [chunk[:, rows] for chunk in self._variances]
@@ -104,6 +115,9 @@ class RegressionAccumulator:
     def result(self) -> RegressionPrediction:
         """Return the prediction for the batch."""
         mean, variance = self._moments.mean, self._moments.variance
+        if self._exact_last:
+            # The law of total variance, over the masks of the last dropout and all others.
+            variance = variance + self._last.mean
         check_rows_finite(self._function, mean + variance, self._first_row)
         if self._spread is not None:
             # The law of total variance: E[noise variance] + Var[mean].
@@ -127,6 +141,8 @@ class RegressionAccumulator:
         counts, _, variances = self._moments.without_each()
         if self._spread is not None:
             _, noise, _ = self._noise.without_each()
+        if self._exact_last:
+            variances = variances + self._last.without_each()[1]
         without_each = (variances + noise).sqrt()
         # Only differences count, so the plain average stands for the value from all passes.
         whole = without_each.mean(dim=0)

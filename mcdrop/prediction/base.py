@@ -22,6 +22,9 @@ __all__ = ["Prediction", "saved_type"]
 
 Self = TypeVar("Self", bound="Prediction")
 
+# What no distribution of single rows can answer.
+_NEEDS_PASSES = ("joint_samples", "covariance", "fit_noise_std")
+
 _FORMAT = "mcdrop/1/"
 
 
@@ -92,6 +95,35 @@ class Prediction:
             else:
                 columns.update({f"{name}_{i}": flat[:, i] for i in range(flat.shape[1])})
         return pd.DataFrame(columns)
+
+    def joint_samples(self) -> Tensor:
+        """Return passes that are each one function of all rows, (S, N, ...).
+
+        Statements about several rows at once (the sum over rows, the best of them, whether two
+        exceed a limit together) are read off each pass and then averaged. That needs masks that
+        all rows share within a pass; with independent masks rows would seem uncorrelated.
+
+        Raises:
+            OutputError: If masks were independent, or the samples were not kept.
+
+        Example:
+            >>> import mcdrop
+            >>> net = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(3, 1))
+            >>> mc = mcdrop.wrap(net, masks="shared")
+            >>> p = mc.predict_with_uncertainty(torch.ones(5, 3), keep_samples=True)
+            >>> p.joint_samples().sum(dim=1).shape  # the sum over rows, pass by pass
+            torch.Size([100, 1])
+        """
+        masks = "none" if self.run is None else self.run.masks
+        if masks != "shared":
+            raise OutputError.of(
+                f"{type(self).__name__}.joint_samples",
+                "run.masks",
+                "be 'shared', so that each pass is one function of all rows",
+                repr(masks),
+                'Predict with mcdrop.wrap(model, masks="shared")',
+            )
+        return self._require_samples("joint_samples")
 
     def save(self, path: str | Path) -> None:
         """Write the prediction to one file that `load` reads back without unpickling code.
@@ -169,7 +201,9 @@ class Prediction:
                 "samples",
                 "be kept, because the predictive distribution is the mixture over passes",
                 "None",
-                "Predict with keep_samples=True, or ask for the moment-matched normal with"
+                "Predict with keep_samples=True"
+                if method in _NEEDS_PASSES
+                else "Predict with keep_samples=True, or ask for the moment-matched normal with"
                 f" prediction.as_normal().{method}(...)",
             )
         return samples

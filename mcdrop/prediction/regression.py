@@ -79,6 +79,29 @@ class RegressionPrediction(Prediction):
         """Return the same prediction with the moment-matched normal as its distribution."""
         return replace(self, family="normal")
 
+    def covariance(self) -> Tensor:
+        """Predictive covariance between rows, for each output on its own.
+
+        Its diagonal is `variance`: rows share the uncertainty about the function, while their
+        observation noise is independent.
+
+        Returns:
+            Shape (..., N, N), the dimensions of one row first; units of y squared.
+
+        Raises:
+            OutputError: If masks were independent, or the samples were not kept.
+        """
+        samples = self.joint_samples().double()
+        centred = (samples - samples.mean(dim=0)).movedim(1, -1)
+        products = torch.einsum("s...n,s...m->...nm", centred, centred)
+        # Scaled to the unbiased variances, which know about stratified passes.
+        raw = products.diagonal(dim1=-2, dim2=-1)
+        target = self.epistemic_variance.double().movedim(0, -1)
+        scale = torch.where(raw > 0, target / raw, 0.0).sqrt()
+        shared = products * scale.unsqueeze(-1) * scale.unsqueeze(-2)
+        noise = self.aleatoric_variance.double().movedim(0, -1).diag_embed()
+        return (shared + noise).to(self.mean.dtype)
+
     def log_prob(self, y: Any) -> Tensor:
         """Log predictive density of each target on its own.
 

@@ -43,6 +43,7 @@ class TaskSettings:
         noise_std: Standard deviation of the observation noise, or None.
         keep_samples: Whether all passes are kept.
         groups: Which passes are set against one another.
+        exact_last: Whether the last dropout is integrated in closed form.
     """
 
     function: str
@@ -51,6 +52,7 @@ class TaskSettings:
     noise_std: float | Tensor | None
     keep_samples: bool
     groups: PassGroups
+    exact_last: bool = False
 
     def __post_init__(self) -> None:
         check_choice(self.function, "task", self.task, _TASKS)
@@ -65,6 +67,15 @@ class TaskSettings:
                 f"be None for task={self.task!r}",
                 self.noise_std,
                 "Leave it out",
+            )
+
+        if self.exact_last and (self.task != "regression" or self.keep_samples):
+            raise RangeError.of(
+                self.function,
+                "exact_last",
+                "be False unless task='regression', without keep_samples",
+                self.exact_last,
+                "Leave it out: passes with their last mask drawn are needed here",
             )
 
     @property
@@ -102,7 +113,13 @@ class TaskSettings:
         noise = checked_noise(self.function, self.noise_std)
         spread = self.outputs if self.task == "heteroscedastic" else None
         return lambda row: RegressionAccumulator(
-            self.function, row, self.keep_samples, self.groups, noise_std=noise, spread=spread
+            self.function,
+            row,
+            self.keep_samples,
+            self.groups,
+            noise_std=noise,
+            spread=spread,
+            exact_last=self.exact_last,
         )
 
     def classification(self) -> Callable[[int], ClassificationAccumulator]:

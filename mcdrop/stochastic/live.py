@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mcdrop.errors import UnsupportedError
+from mcdrop.stochastic.last_layer import LastLayer
 from mcdrop.stochastic.masks import MaskSource, Span, effective_rate
 from mcdrop.stochastic.rows import RowLayout, expand_rows, shared_shape
 from mcdrop.stochastic.sites import DropoutSite
@@ -42,6 +43,7 @@ class Pass:
         rates: Rates by site name that override the model's own; the key "" overrides all.
         span: The passes that run in this call.
         index: The dummy index that vmap batches over the passes of a chunk, or None.
+        last: Integrates the last dropout in closed form, or None.
         shared: The row dimensions, where all rows share one mask; None for independent masks.
         observed: If a list, receives what every site was given.
         flops: Counts the floating point operations so far, or None.
@@ -60,6 +62,7 @@ class Pass:
     rates: Mapping[str, float]
     span: Span
     index: Tensor | None = None
+    last: LastLayer | None = None
     shared: RowLayout | None = None
     observed: list[Tensor] | None = None
     flops: Callable[[], int] | None = None
@@ -149,6 +152,9 @@ class Pass:
             self.observed.append(x)
         if not site.fired:
             return x if site.p == 0 else apply(self, x, x.new_zeros((), dtype=torch.bool), 1.0)
+        if self.last is not None and site.order == self.last.site:
+            by_element = kind == "dropout" and mask_shape == tuple(x.shape)
+            return self.last.hold(x, effective_rate(site.p), by_element=by_element)
 
         def masked(values: Tensor) -> Tensor:
             """Apply the chunk's masks to `values`, passes first where there are several."""
@@ -276,6 +282,8 @@ class LiveDropout(TorchFunctionMode):
         """Run `func`, through its rule if it has one; torch disables the mode meanwhile."""
         if self._current.overwritten:
             self._current.check_not_read((args, kwargs))
+        if self._current.last is not None:
+            self._current.last.watch(func, args, kwargs or {})
         rule = self._current.rules.get(func)
         if rule is None:
             return func(*args, **(kwargs or {}))

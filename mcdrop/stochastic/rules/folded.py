@@ -33,6 +33,8 @@ def _linear(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[s
     """Multiply all passes and add the bias in one kernel; torch would use two."""
     x, weight, *rest = args if len(args) > 1 else (args[0], kwargs["weight"])
     bias = rest[0] if rest else kwargs.get("bias")
+    if current.last is not None and current.last.takes(x):
+        return current.last.linear(x, weight, bias)
     batched = torch._C._functorch.is_batchedtensor
     differs = current.index is not None and batched(x) and not batched(weight)
     if not differs or (bias is not None and batched(bias)):

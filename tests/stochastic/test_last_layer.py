@@ -1,0 +1,128 @@
+"""The last dropout in closed form: exact where it is alone, refused where it is not linear."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import mcdrop
+from mcdrop.layers import DropConnectLinear
+from tests.oracles import TinyNet, exact_mean_and_variance
+
+X = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("p", [0.01, 0.1, 0.37, 0.9])
+@pytest.mark.parametrize("masks", ["independent", "shared"])
+def test_a_single_dropout_is_integrated_exactly(
+    p: float, masks: Literal["independent", "shared"]
+) -> None:
+    net = TinyNet(3, 10, 2, p, seed=1)
+    mean, variance = exact_mean_and_variance(net, X)
+    found = mcdrop.wrap(net, masks=masks).predict_with_uncertainty(
+        X, n_samples=2, seed=0, exact_last=True, dtype=torch.float64
+    )
+    np.testing.assert_allclose(found.mean, mean, rtol=1e-9, atol=1e-12)
+    # Masks realise the rate to 2^-17.
+    np.testing.assert_allclose(found.epistemic_variance, variance, rtol=2e-3)
+    np.testing.assert_allclose(found.mcse, 0, atol=1e-12)
+
+
+class Deep(nn.Module):
+    """Two dropouts; the second feeds the output layer, whose result is reshaped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(4)
+        self.layers = nn.Sequential(
+            nn.Linear(3, 5), nn.Tanh(), nn.Dropout(0.3), nn.Linear(5, 6), nn.ReLU(), nn.Dropout(0.4)
+        )
+        self.head = nn.Linear(6, 1)
+        for parameter in self.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(self.layers(x)).squeeze(-1)
+        return out
+
+
+def exact_deep(net: Deep) -> tuple[np.ndarray, np.ndarray]:
+    """Enumerate the masks of both layers, 2^11 in all."""
+    first, last, head = net.layers[0], net.layers[3], net.head
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
+    hidden = torch.tanh(F.linear(X, first.weight, first.bias)).double()
+    masks = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 11)
+    a, b = masks[:, :5], masks[:, 5:]
+    weight = (torch.where(a > 0, 0.7, 0.3).prod(1) * torch.where(b > 0, 0.6, 0.4).prod(1))[:, None]
+    outputs = []
+    for row in hidden:
+        inner = F.linear(row * a / 0.7, last.weight.double(), last.bias.double()).relu() * b / 0.6
+        outputs.append(F.linear(inner, head.weight.double(), head.bias.double()).squeeze(-1))
+    out = torch.stack(outputs, dim=1)
+    mean = (weight * out).sum(dim=0)
+    return mean.detach().numpy(), (weight * (out - mean).square()).sum(dim=0).detach().numpy()
+
+
+@pytest.mark.parametrize("options", [{}, {"sample_chunk": 1}, {"n_samples": "auto"}])
+def test_with_other_dropouts_it_is_unbiased_and_more_precise(options: dict[str, Any]) -> None:
+    net = Deep()
+    mean, variance = exact_deep(net)
+    mc = mcdrop.wrap(net, stratified=False)
+    plain, exact = [], []
+    for seed in range(40):
+        kept = {"n_samples": 100, **options}
+        exact.append(mc.predict_with_uncertainty(X, seed=seed, exact_last=True, **kept))
+        plain.append(mc.predict_with_uncertainty(X, seed=seed, **kept))
+    for name, true in (("mean", mean), ("epistemic_variance", variance)):
+        found = np.stack([getattr(p, name).detach().numpy() for p in exact])
+        z = (found.mean(axis=0) - true) / (found.std(axis=0) / 40**0.5)
+        assert np.abs(z).max() < 4.5, name
+        drawn = np.stack([getattr(p, name).detach().numpy() for p in plain])
+        if "n_samples" not in options:
+            error = ((found - true) ** 2).mean(axis=0)
+            assert (error < 0.8 * ((drawn - true) ** 2).mean(axis=0)).mean() > 0.8, name
+    assert all(p.mean.shape == (6,) for p in exact)
+    covered = [np.abs(p.mean.numpy() - mean) < 1.96 * p.mcse.numpy() for p in exact]
+    assert np.mean(covered) > 0.88
+
+
+class Residual(TinyNet):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.drop(torch.relu(self.first(x)))
+        out: torch.Tensor = self.last(hidden) + hidden.sum(dim=-1, keepdim=True)
+        return out
+
+
+class TwoHeads(TinyNet):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.drop(torch.relu(self.first(x)))
+        return torch.cat([self.last(hidden), self.last(hidden)], dim=-1)
+
+
+@pytest.mark.parametrize(
+    ("net", "text"),
+    [
+        (nn.Sequential(TinyNet(3, 4, 1, 0.5), nn.Tanh()), "the output is not that of a linear"),
+        (nn.Sequential(TinyNet(3, 4, 1, 0.5), nn.Hardtanh(-9, 9)), "the output is not that of"),
+        (nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Tanh(), nn.Linear(4, 1)), "tanh"),
+        (nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5)), "the output is not that of a linear"),
+        (DropConnectLinear(3, 1, p=0.5), "not to a linear layer"),
+        (Residual(3, 4, 1, 0.5), "its output goes to sum"),
+        (TwoHeads(3, 4, 1, 0.5), "its output goes to two linear layers"),
+    ],
+)
+def test_what_is_not_linear_in_the_last_mask_is_refused(net: nn.Module, text: str) -> None:
+    with pytest.raises(mcdrop.UnsupportedError, match=text):
+        mcdrop.wrap(net).predict_with_uncertainty(X, exact_last=True)
+
+
+@pytest.mark.parametrize("options", [{"keep_samples": True}, {"task": "classification"}])
+def test_it_is_for_the_moments_of_regressions(options: dict[str, Any]) -> None:
+    with pytest.raises(mcdrop.RangeError, match="`exact_last` to be False unless"):
+        mcdrop.wrap(TinyNet(3, 4, 2, 0.5)).predict_with_uncertainty(X, exact_last=True, **options)
