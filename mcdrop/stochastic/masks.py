@@ -128,7 +128,8 @@ class MaskSource:
         if cached is not None and cached[0] == named:
             return cached[1]
         bits = _lane_bits(p)
-        patterns = drop_patterns(self._streams, _numerator(p, bits), bits, numel, key)
+        rate = (_numerator(p, bits), bits)
+        patterns = drop_patterns(self._streams, rate, numel, key)
         held = sum(old.nbytes for other, (_, old) in self._patterns.items() if other != site)
         if held + patterns.nbytes <= _KEPT_PATTERNS:
             self._patterns[site] = (named, patterns)

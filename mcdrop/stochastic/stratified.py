@@ -8,13 +8,14 @@ fewer random bits: one draw picks which of 16 passes drop a unit.
 from __future__ import annotations
 
 from functools import cache
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mcdrop.stochastic.kernels import tiles
 from mcdrop.stochastic.streams import Key, Streams
 
 __all__ = ["STRATUM", "drop_patterns", "kept_passes", "passes_per_stream"]
@@ -27,11 +28,12 @@ STRATUM = 16
 _CYCLE = 64
 
 _LONGEST = 1024
-_ELEMENTS = 2**18
+_ELEMENTS = 2**20
 _TABLE = 2**16
 # Passes of this many units are unpacked one by one, smaller ones together.
 _LARGE_PASS = 2**13
-_TILE = 2**16
+# A pattern takes as long as so many multiplications.
+_SLOW_STEPS = 4
 
 
 def passes_per_stream(numel: int) -> int:
@@ -40,13 +42,12 @@ def passes_per_stream(numel: int) -> int:
     return int(2 ** (fitting.bit_length() - 1))
 
 
-def drop_patterns(streams: Streams, numerator: int, bits: int, numel: int, key: Key) -> Tensor:
+def drop_patterns(streams: Streams, rate: tuple[int, int], numel: int, key: Key) -> Tensor:
     """Draw in which passes of a stream each unit is dropped.
 
     Args:
         streams: Where bits come from.
-        numerator: The rate times 2^bits, in [1, 2^bits).
-        bits: Resolution of the rate, 16 or 32.
+        rate: The rate times 2^bits, in [1, 2^bits), and bits, 16 or 32.
         numel: Units in one pass.
         key: Batch, site and number of the stream.
 
@@ -54,30 +55,49 @@ def drop_patterns(streams: Streams, numerator: int, bits: int, numel: int, key: 
         int16 tensor (passes / 16, numel); bit s of entry [b, i] is set where pass 16 b + s drops
         unit i.
     """
+    numerator, bits = rate
     batch, site, number = key
-    n_passes = passes_per_stream(numel)
-    n_strata = n_passes // STRATUM
+    n_strata = passes_per_stream(numel) // STRATUM
     fewest, extra = divmod(STRATUM * numerator, 2**bits)
     picks = streams.lanes(n_strata * numel, 16, key).view(n_strata, numel)
     tables = _tables(fewest, streams.device)
-    # Signed lanes start at -2^15.
-    indices = picks.to(torch.int64).add_(_TABLE // 2)
+    offsets, steps = picks[:0], [0] * n_strata
+    first = number * n_strata
+    per_cycle = min(n_strata, _CYCLE // STRATUM)
     if extra:
-        first = number * n_strata
-        cycle_strata = _CYCLE // STRATUM
-        n_cycles = max(1, n_strata // cycle_strata)
-        # Site numbers count upwards, third entries of other keys too: negatives are free.
-        cycle = (batch, site, -1 - first // (cycle_strata * n_cycles))
-        offsets = streams.lanes(n_cycles * numel, bits, cycle).view(n_cycles, 1, numel)
-        # A point that jumps on by `extra` on a circle of 2^bits lands in a window of that
-        # length exactly as often as the running total of drops passes a whole number.
-        jumps = torch.arange(first, first + n_strata, device=streams.device) + 1
-        steps = (jumps * extra).remainder(2**bits)
-        steps = torch.where(steps >= 2 ** (bits - 1), steps - 2**bits, steps).to(offsets.dtype)
-        landed = offsets + steps.view(n_cycles, -1, 1)
-        once_more = landed < extra - 2 ** (bits - 1)
-        indices += _TABLE * once_more.view(n_strata, numel)
-    return _looked_up(tables, indices)
+        n_cycles = n_strata // per_cycle
+        # The third entries of other keys count upwards from 0, so negatives are free.
+        cycle = (batch, site, -1 - first // max(_CYCLE // STRATUM, n_strata))
+        offsets = streams.lanes(n_cycles * numel, bits, cycle).view(n_cycles, numel)
+        steps = [_signed((first + stratum + 1) * extra, bits) for stratum in range(n_strata)]
+    window = extra - 2 ** (bits - 1)
+    out = torch.empty_like(picks)
+    if streams.on_cpu:
+        table, chosen, lanes = tables.numpy(), out.numpy(), picks.numpy().view(np.uint16)
+        starts = offsets.numpy()
+        for units, stratum in product(tiles(numel, _SLOW_STEPS), range(n_strata)):
+            index = lanes[stratum, units].astype(np.int32)
+            if extra:
+                start = starts[stratum // per_cycle, units]
+                once_more = start + start.dtype.type(steps[stratum]) < window
+                index |= once_more.astype(np.int32) << 16
+            # Every index is valid; "wrap" spares NumPy a buffer.
+            np.take(table, index, mode="wrap", out=chosen[stratum, units])
+        return out
+    for stratum in range(n_strata):
+        index = picks[stratum].to(torch.int64) & (_TABLE - 1)
+        if extra:
+            # A point that jumps on by `extra` on a circle of 2^bits lands in a window of that
+            # length exactly as often as the running total of drops passes a whole number.
+            once_more = offsets[stratum // per_cycle] + steps[stratum] < window
+            index = index + _TABLE * once_more
+        out[stratum] = tables[index]
+    return out
+
+
+def _signed(value: int, bits: int) -> int:
+    """Return the signed integer of so many bits that is congruent to `value`."""
+    return (value + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
 
 
 def kept_passes(patterns: Tensor, first: int, out: Tensor) -> None:
@@ -100,23 +120,14 @@ def kept_passes(patterns: Tensor, first: int, out: Tensor) -> None:
         bits_of = _BITS[[number % STRATUM for number in numbers], None]
         np.equal(packed[[number // STRATUM for number in numbers]] & bits_of, 0, out=kept)
         return
-    for begin in range(0, kept.shape[1], _TILE):
-        tile = slice(begin, begin + _TILE)
-        chosen_bits = np.empty_like(packed[0, tile])
+    for units in tiles(out.shape[1], 1):
+        bit = np.empty_like(packed[0, units])
         for row, number in enumerate(numbers):
-            np.bitwise_and(packed[number // STRATUM, tile], _BITS[number % STRATUM], chosen_bits)
-            np.equal(chosen_bits, 0, out=kept[row, tile])
+            np.bitwise_and(packed[number // STRATUM, units], _BITS[number % STRATUM], out=bit)
+            np.equal(bit, 0, out=kept[row, units])
 
 
 _BITS: npt.NDArray[np.int16] = (1 << np.arange(STRATUM)).astype(np.int16)
-
-
-def _looked_up(tables: Tensor, indices: Tensor) -> Tensor:
-    """Return ``tables[indices]``."""
-    if indices.device.type == "cpu":
-        # Every index is valid; "wrap" spares NumPy a buffer.
-        return torch.from_numpy(np.take(tables.numpy(), indices.numpy(), mode="wrap"))
-    return tables[indices]
 
 
 @cache
