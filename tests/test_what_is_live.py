@@ -140,7 +140,7 @@ def test_mean_and_variance_are_those_of_torchs_own_train_mode(entry: Entry) -> N
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
-    n_native = 250
+    n_native = 600
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(3)
         native = torch.stack([chosen(entry, call(model, inputs)) for _ in range(n_native)])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mcdrop.errors import UnsupportedError
+from mcdrop.stochastic.batching import below_vmap
 from mcdrop.stochastic.last_layer import LastLayer
 from mcdrop.stochastic.masks import MaskSource, Span, effective_rate
 from mcdrop.stochastic.rows import RowLayout, expand_rows, shared_shape
@@ -224,45 +225,7 @@ def over_passes(
     """
     if current.index is None:
         return alone(tensors)
-    results: tuple[Tensor, ...] = _OverPasses.apply(  # type: ignore[no-untyped-call]
-        current.index, together, alone, *tensors
-    )
-    return results
-
-
-class _OverPasses(torch.autograd.Function):
-    """The public way to see the tensors of all passes under vmap: a Function's own vmap rule.
-
-    Only that rule ever runs, because the index is always batched.
-    """
-
-    @staticmethod
-    def forward(index: Tensor, together: Any, alone: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
-        return alone(tensors)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Keep nothing: vectorised passes run without gradients."""
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        index: Tensor,
-        together: Any,
-        alone: Any,
-        *xs: Tensor,
-    ) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
-        dims = in_dims[3:]
-        aligned = [
-            x.unsqueeze(0) if dim is None else x.movedim(dim, 0)
-            for x, dim in zip(xs, dims, strict=True)
-        ]
-        results = together([dim is not None for dim in dims], aligned)
-        if results is not None:
-            return results, (0,) * len(results)
-        results = alone(xs)
-        return results, (None,) * len(results)
+    return below_vmap(current.index, together, alone, tensors)
 
 
 class LiveDropout(TorchFunctionMode):

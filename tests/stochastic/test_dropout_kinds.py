@@ -13,6 +13,7 @@ import mcdrop
 from mcdrop.engine.run import Run, Strategy
 from mcdrop.engine.sampler import Sampler
 from mcdrop.prediction.accumulate import SampleAccumulator
+from mcdrop.stochastic import batching
 
 Call = Callable[..., torch.Tensor]
 
@@ -191,3 +192,11 @@ def _mask_size(one_pass: torch.Tensor) -> int:
     first = one_pass.reshape(*one_pass.shape[:2], -1)
     whole = bool((first == first[..., :1]).all()) and first.shape[2] > 1
     return one_pass.shape[0] * one_pass.shape[1] if whole else one_pass.numel()
+
+
+def test_the_public_way_below_vmap_gives_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = nn.Sequential(nn.Linear(4, 300), nn.ReLU(), nn.Dropout(0.3), nn.Linear(300, 2))
+    x = torch.randn(9, 4)
+    direct = mcdrop.wrap(net).sample(x, 40, seed=0)
+    monkeypatch.setattr(batching, "_DIRECT", False)
+    assert torch.equal(mcdrop.wrap(net).sample(x, 40, seed=0), direct)
