@@ -8,7 +8,7 @@ fewer random bits: one draw picks which of 16 passes drop a unit.
 from __future__ import annotations
 
 from functools import cache
-from itertools import combinations, product
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -58,41 +58,42 @@ def drop_patterns(streams: Streams, rate: tuple[int, int], numel: int, key: Key)
     numerator, bits = rate
     batch, site, number = key
     n_strata = passes_per_stream(numel) // STRATUM
-    fewest, extra = divmod(STRATUM * numerator, 2**bits)
-    picks = streams.lanes(n_strata * numel, 16, key).view(n_strata, numel)
-    tables = _tables(fewest, streams.device)
-    offsets, steps = picks[:0], [0] * n_strata
-    first = number * n_strata
     per_cycle = min(n_strata, _CYCLE // STRATUM)
+    n_cycles = n_strata // per_cycle
+    fewest, extra = divmod(STRATUM * numerator, 2**bits)
+    shape = (n_cycles, per_cycle, numel)
+    picks = streams.lanes(n_strata * numel, 16, key).view(shape)
+    tables = _tables(fewest, streams.device)
+    first = number * n_strata
+    starts = picks[:, :1]
+    steps = torch.zeros(n_strata, dtype=torch.int16)
     if extra:
-        n_cycles = n_strata // per_cycle
         # The third entries of other keys count upwards from 0, so negatives are free.
         cycle = (batch, site, -1 - first // max(_CYCLE // STRATUM, n_strata))
-        offsets = streams.lanes(n_cycles * numel, bits, cycle).view(n_cycles, numel)
-        steps = [_signed((first + stratum + 1) * extra, bits) for stratum in range(n_strata)]
+        starts = streams.lanes(n_cycles * numel, bits, cycle).view(n_cycles, 1, numel)
+        jumps = [_signed((first + stratum + 1) * extra, bits) for stratum in range(n_strata)]
+        steps = torch.tensor(jumps, dtype=starts.dtype)
+    steps = steps.view(n_cycles, per_cycle, 1)
+    # A point that jumps on by `extra` on a circle of 2^bits lands in a window of that length
+    # exactly as often as the running total of drops passes a whole number.
     window = extra - 2 ** (bits - 1)
-    out = torch.empty_like(picks)
-    if streams.on_cpu:
-        table, chosen, lanes = tables.numpy(), out.numpy(), picks.numpy().view(np.uint16)
-        starts = offsets.numpy()
-        for units, stratum in product(tiles(numel, _SLOW_STEPS), range(n_strata)):
-            index = lanes[stratum, units].astype(np.int32)
-            if extra:
-                start = starts[stratum // per_cycle, units]
-                once_more = start + start.dtype.type(steps[stratum]) < window
-                index |= once_more.astype(np.int32) << 16
-            # Every index is valid; "wrap" spares NumPy a buffer.
-            np.take(table, index, mode="wrap", out=chosen[stratum, units])
-        return out
-    for stratum in range(n_strata):
-        index = picks[stratum].to(torch.int64) & (_TABLE - 1)
+    if not streams.on_cpu:
+        index = picks.to(torch.int64) & (_TABLE - 1)
         if extra:
-            # A point that jumps on by `extra` on a circle of 2^bits lands in a window of that
-            # length exactly as often as the running total of drops passes a whole number.
-            once_more = offsets[stratum // per_cycle] + steps[stratum] < window
-            index = index + _TABLE * once_more
-        out[stratum] = tables[index]
-    return out
+            index += _TABLE * (starts + steps.to(starts.device) < window)
+        return tables[index].view(n_strata, numel)
+    out = torch.empty(shape, dtype=torch.int16)
+    table, chosen, lanes = tables.numpy(), out.numpy(), picks.numpy().view(np.uint16)
+    begun, jumped = starts.numpy(), steps.numpy()
+    for cycles in tiles(n_cycles, _SLOW_STEPS * per_cycle * numel):
+        for units in tiles(numel, _SLOW_STEPS * per_cycle * len(lanes[cycles])):
+            where = lanes[cycles, :, units].astype(np.int32)
+            if extra:
+                once_more = begun[cycles, :, units] + jumped[cycles] < window
+                where |= np.left_shift(once_more, 16, dtype=np.int32)
+            # Every index is valid; "wrap" spares NumPy a buffer.
+            chosen[cycles, :, units] = np.take(table, where, mode="wrap")
+    return out.view(n_strata, numel)
 
 
 def _signed(value: int, bits: int) -> int:
@@ -116,15 +117,21 @@ def kept_passes(patterns: Tensor, first: int, out: Tensor) -> None:
         torch.eq(chosen & 1, 0, out=out)
         return
     packed, kept = patterns.numpy(), out.numpy()
-    if out.shape[1] < _LARGE_PASS:
+    if out.shape[1] >= _LARGE_PASS:
+        for units in tiles(out.shape[1], 1):
+            bit = np.empty_like(packed[0, units])
+            for row, number in enumerate(numbers):
+                np.bitwise_and(packed[number // STRATUM, units], _BITS[number % STRATUM], out=bit)
+                np.equal(bit, 0, out=kept[row, units])
+        return
+    if first % STRATUM or len(out) % STRATUM:
         bits_of = _BITS[[number % STRATUM for number in numbers], None]
         np.equal(packed[[number // STRATUM for number in numbers]] & bits_of, 0, out=kept)
         return
-    for units in tiles(out.shape[1], 1):
-        bit = np.empty_like(packed[0, units])
-        for row, number in enumerate(numbers):
-            np.bitwise_and(packed[number // STRATUM, units], _BITS[number % STRATUM], out=bit)
-            np.equal(bit, 0, out=kept[row, units])
+    whole = packed[first // STRATUM : (first + len(out)) // STRATUM, None]
+    unpacked = kept.reshape(len(whole), STRATUM, -1)
+    for some in tiles(len(whole), STRATUM * whole.shape[2]):
+        np.equal(whole[some] & _BITS[:, None], 0, out=unpacked[some])
 
 
 _BITS: npt.NDArray[np.int16] = (1 << np.arange(STRATUM)).astype(np.int16)
