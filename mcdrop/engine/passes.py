@@ -223,6 +223,10 @@ class PassRunner:
         passes = (self._outcome(batch, self._pass(batch, each, False)) for each in spans)
         return torch.stack([self._kept(output) for output in passes])
 
+    def release(self) -> None:
+        """Free the memory set aside for passes; hooks on the copy keep this object alive."""
+        self._source.release()
+
     def one(self, batch: Batch, span: Span = _FIRST, *, opened: bool = False) -> Any:
         """Run one pass and return the model's output as it is."""
         return self._live(batch, self._pass(batch, span, opened))

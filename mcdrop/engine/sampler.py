@@ -188,8 +188,11 @@ class Sampler:
         first_row = 0
         with torch.no_grad(), progress_bar("stochastic passes", total, show=self.progress) as bar:
             work = Work(self, runner, most, bar)
-            for number, batch in enumerate(work.parts(reader.batches(inputs))):
-                first_row += each(work, number, batch, first_row)
+            try:
+                for number, batch in enumerate(work.parts(reader.batches(inputs))):
+                    first_row += each(work, number, batch, first_row)
+            finally:
+                runner.release()
         return work.record(seed, device, time.perf_counter() - began)
 
     def one_pass(self, batch: Batch) -> Any:

@@ -99,6 +99,12 @@ class MaskSource:
         draw = self._stratified if self.stratified else self._independent
         return draw(p, numel, site, span).view(span.count, *shape)
 
+    def release(self) -> None:
+        """Free all buffers now, rather than when the garbage collector comes by."""
+        self.workspace = Workspace()
+        self._blocks.clear()
+        self._patterns.clear()
+
     def generator(self, call: int, span: Span, device: torch.device) -> torch.Generator:
         """Return a generator for random numbers that the model draws itself.
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from torch import nn
 
 import mcdrop
 from mcdrop.engine.moments import Moments
+from mcdrop.stochastic.kernels import Workspace
 
 X = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
 
@@ -235,3 +239,24 @@ def test_what_is_remembered_does_not_hide_a_changed_model() -> None:
     run = mc.predict_with_uncertainty(X).run
     assert run is not None
     assert run.strategy == "sequential"
+
+
+def test_buffers_are_freed_without_the_garbage_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[weakref.ref[torch.Tensor]] = []
+    original = Workspace.empty
+
+    def empty(self: Workspace, *args: Any) -> torch.Tensor:
+        out = original(self, *args)
+        held.extend(weakref.ref(buffer) for buffer in self._buffers.values())
+        return out
+
+    monkeypatch.setattr(Workspace, "empty", empty)
+    net = nn.Sequential(nn.Linear(4, 256), nn.Dropout(0.5), nn.Linear(256, 1))
+    gc.collect()
+    gc.disable()
+    try:
+        mcdrop.wrap(net).predict_with_uncertainty(X, n_samples=64, seed=0)
+        assert held
+        assert not any(buffer() is not None for buffer in held)
+    finally:
+        gc.enable()
