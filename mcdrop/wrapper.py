@@ -21,7 +21,7 @@ from mcdrop.engine.moments import PassGroups
 from mcdrop.engine.outputs import Select
 from mcdrop.engine.run import Masks
 from mcdrop.engine.sampler import Sampler
-from mcdrop.prediction.accumulate import SampleAccumulator
+from mcdrop.prediction.accumulate import SampleAccumulator, joined_samples
 from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.likelihoods import Outputs
 from mcdrop.prediction.regression import RegressionPrediction
@@ -206,8 +206,10 @@ class MCDropout(nn.Module):
             dtype=dtype,
             progress=progress,
         )
-        parts, _ = sampler.run(inputs, n_samples, lambda row: SampleAccumulator("sample", row))
-        return torch.cat(parts, dim=1)
+        passes, _ = sampler.run(
+            inputs, n_samples, lambda row: SampleAccumulator("sample", row), joined_samples
+        )
+        return passes
 
     @overload
     def predict_with_uncertainty(

@@ -13,7 +13,7 @@ from torch import nn
 import mcdrop
 from mcdrop.engine.run import Strategy
 from mcdrop.engine.sampler import Sampler
-from mcdrop.prediction.accumulate import SampleAccumulator
+from mcdrop.prediction.accumulate import SampleAccumulator, joined_samples
 from tests.oracles import TinyNet, exact_classification, exact_mean_and_variance
 
 N_PASSES = 20_000
@@ -229,6 +229,6 @@ def passes(
     seed: int = 0,
 ) -> torch.Tensor:
     sampler = Sampler("sample", model, {}, seed=seed, sample_chunk=chunk, strategy=strategy)
-    parts, run = sampler.run(x, n, lambda row: SampleAccumulator("sample", row))
+    found, run = sampler.run(x, n, lambda row: SampleAccumulator("sample", row), joined_samples)
     assert run.strategy == strategy
-    return torch.cat(parts, dim=1)
+    return found

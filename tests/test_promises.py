@@ -18,7 +18,7 @@ from torch import nn
 import mcdrop
 from mcdrop.engine.run import Strategy
 from mcdrop.engine.sampler import Sampler
-from mcdrop.prediction.accumulate import SampleAccumulator
+from mcdrop.prediction.accumulate import SampleAccumulator, joined_samples
 
 
 class ConvNet(nn.Module):
@@ -110,7 +110,7 @@ def test_nothing_changes_when_forward_is_interrupted(fail_at: int) -> None:
     before = snapshot(model)
     sampler = Sampler("sample", model, {}, strategy="sequential")
     with pytest.raises(KeyboardInterrupt):
-        sampler.run(X, 10, lambda row: SampleAccumulator("sample", row))
+        sampler.run(X, 10, lambda row: SampleAccumulator("sample", row), joined_samples)
     assert same(before, snapshot(model))
     assert model.seen == 0
 
@@ -131,9 +131,9 @@ def test_batch_norm_keeps_its_running_statistics_in_use(strategy: Strategy) -> N
     model[0].running_mean.fill_(5.0)
     sampler = Sampler("sample", model, {}, strategy=strategy, seed=0)
     x = torch.full((4, 3), 7.0)
-    parts, _ = sampler.run(x, 200, lambda row: SampleAccumulator("sample", row))
+    found, _ = sampler.run(x, 200, lambda row: SampleAccumulator("sample", row), joined_samples)
     # (7 - 5) / sqrt(1 + eps), doubled or zeroed by dropout at one half.
-    kept = parts[0][parts[0] != 0]
+    kept = found[found != 0]
     torch.testing.assert_close(kept, torch.full_like(kept, 4.0), rtol=1e-4, atol=0)
 
 

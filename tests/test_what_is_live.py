@@ -14,7 +14,7 @@ from torch import nn
 import mcdrop
 from mcdrop.engine.run import Masks, Run, Strategy
 from mcdrop.engine.sampler import Sampler
-from mcdrop.prediction.accumulate import SampleAccumulator
+from mcdrop.prediction.accumulate import SampleAccumulator, joined_samples
 from tests.zoo import ZOO, Entry, page
 
 pytestmark = pytest.mark.filterwarnings(
@@ -46,8 +46,10 @@ def draw(
         select=entry.select,
         masks=masks,
     )
-    parts, run = sampler.run(inputs, n, lambda row: SampleAccumulator("sample", row))
-    return torch.cat(parts, dim=1), run
+    found, run = sampler.run(
+        inputs, n, lambda row: SampleAccumulator("sample", row), joined_samples
+    )
+    return found, run
 
 
 def call(model: nn.Module, inputs: Any) -> Any:

@@ -18,6 +18,7 @@ from mcdrop.engine.outputs import Select, select_tensor
 from mcdrop.engine.row_probe import row_layout
 from mcdrop.engine.run import Masks, Strategy
 from mcdrop.errors import UnsupportedError
+from mcdrop.stochastic.batching import over_index
 from mcdrop.stochastic.last_layer import LastLayer
 from mcdrop.stochastic.live import InPlaceError, LiveDropout, Pass
 from mcdrop.stochastic.masks import MaskSource, Span
@@ -213,8 +214,10 @@ class PassRunner:
             return self._outcome(batch, current)
 
         index = torch.arange(span.count, device=batch.tensors()[0].device)
-        outputs: Tensor = torch.func.vmap(one, randomness="error")(index)
-        return self._kept(outputs)
+        if opened:
+            checked: Tensor = torch.func.vmap(one, randomness="error")(index)
+            return checked
+        return self._kept(over_index(one, index))
 
     def sequential(self, batch: Batch, span: Span) -> Tensor:
         """Run passes one after the other; arguments and result as for `vectorised`."""

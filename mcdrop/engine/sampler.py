@@ -27,6 +27,9 @@ from mcdrop.stochastic.twin import structural_copy
 __all__ = ["ROUNDS", "Rows", "Sampler"]
 
 Result_co = TypeVar("Result_co", covariant=True)
+Result = TypeVar("Result")
+
+_JOINED = 16
 
 ROUNDS = (64, 96, 144, 208, 320, 480, 720, 1072, 1616, 2416, 3632, 5440, 8160, 10_000)
 """Numbers of passes after which it is asked which rows need more; whole strata of 16."""
@@ -108,27 +111,36 @@ class Sampler:
         self,
         inputs: Any,
         n_samples: int,
-        make: Callable[[int], Accumulator[Result_co]],
-    ) -> tuple[list[Result_co], Run]:
+        make: Callable[[int], Accumulator[Result]],
+        join: Callable[[Sequence[Result]], Result],
+    ) -> tuple[Result, Run]:
         """Run `n_samples` passes over every batch.
 
         Args:
             inputs: Whatever `InputReader` takes.
             n_samples: Passes per row.
             make: Makes the accumulator of a batch, given the number of its first row.
+            join: Puts results of successive batches together.
 
         Returns:
-            One result per batch, in order, and the record of the run.
+            The result for all rows, in order, and the record of the run.
         """
-        results: list[Result_co] = []
+        results: list[Result] = []
+        n_joined = 0
 
         def each(work: Work, number: int, batch: Batch, first_row: int) -> int:
+            nonlocal n_joined
             accumulator = make(first_row)
             n_rows = work.passes(number, batch, accumulator, 0, n_samples)
             results.append(accumulator.result())
+            if len(results) - n_joined == _JOINED:
+                # Small results scattered over the heap keep it from being used again.
+                results[n_joined:] = [join(results[n_joined:])]
+                n_joined += 1
             return n_rows
 
-        return results, self._each_batch(inputs, n_samples, each)
+        run = self._each_batch(inputs, n_samples, each)
+        return join(results), run
 
     def run_until(
         self,

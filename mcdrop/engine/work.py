@@ -150,7 +150,8 @@ class Work:
             self._runner.adopt(plan)
         device = batch.tensors()[0].device
         self._strategy, self._reason = plan.strategy, plan.reason
-        self._chunk = min(settings.sample_chunk or passes_that_fit(plan, device), self._n_samples)
+        fitting = passes_that_fit(plan, device, rows_split=self._rows is not None)
+        self._chunk = min(settings.sample_chunk or fitting, self._n_samples)
         if settings.strategy is not None and settings.strategy != plan.strategy:
             self._strategy, self._reason = settings.strategy, "asked for"
         elif settings.strategy is None and self._chunk == 1 and plan.strategy == "vectorised":

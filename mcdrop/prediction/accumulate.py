@@ -23,6 +23,7 @@ __all__ = [
     "RegressionAccumulator",
     "SampleAccumulator",
     "joined",
+    "joined_samples",
 ]
 
 AnyPrediction = TypeVar("AnyPrediction", bound=Prediction)
@@ -249,6 +250,11 @@ def joined(parts: Sequence[AnyPrediction]) -> AnyPrediction:
         return torch.cat([getattr(part, name) for part in parts], dim=dim)
 
     return first._map(all_rows)
+
+
+def joined_samples(parts: Sequence[Tensor]) -> Tensor:
+    """Put the passes over successive batches together, (S, N, ...)."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
 
 
 def _numbered(first_row: int | Tensor, rows: Tensor) -> Tensor:

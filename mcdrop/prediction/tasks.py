@@ -145,8 +145,8 @@ def _run(
 ) -> AnyPrediction:
     """Run a number of passes, or as many as the tolerance asks for."""
     if passes is not None:
-        parts, run = sampler.run(inputs, passes, make)
-        return replace(joined(parts), run=run)
+        whole, run = sampler.run(inputs, passes, make, joined)
+        return replace(whole, run=run)
     stop: Tolerance[AnyPrediction] = Tolerance(sampler.function, tolerance, is_regression)
     rows, run = sampler.run_until(inputs, make, stop.settled)
     return replace(in_row_order(sampler.function, rows), run=run)

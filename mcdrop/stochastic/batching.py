@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["below_vmap"]
+__all__ = ["below_vmap", "over_index"]
 
 Together = Callable[[Sequence[bool], Sequence[Tensor]], tuple[Tensor, ...] | None]
 Alone = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
@@ -19,6 +19,9 @@ _DIRECT = all(
     hasattr(_functorch, name)
     for name in (
         "_add_batch_dim",
+        "_remove_batch_dim",
+        "_vmap_decrement_nesting",
+        "_vmap_increment_nesting",
         "get_unwrapped",
         "is_batchedtensor",
         "maybe_get_bdim",
@@ -27,6 +30,30 @@ _DIRECT = all(
         "push_dynamic_layer_stack",
     )
 )
+
+
+def over_index(function: Callable[[Tensor], Tensor], index: Tensor) -> Tensor:
+    """Call a function once for all entries of an index, like ``torch.func.vmap``.
+
+    It has to have run under ``torch.func.vmap`` before, which loads what some operations need.
+    That leaves reference cycles behind with each call, some 10 kB; this leaves none.
+
+    Args:
+        function: Takes the index and returns a tensor.
+        index: Integers, (s,).
+
+    Returns:
+        What the function returns, (s, ...).
+    """
+    if not _DIRECT:
+        return torch.func.vmap(function, randomness="error")(index)
+    level = _functorch._vmap_increment_nesting(len(index), "error")
+    try:
+        result = function(_functorch._add_batch_dim(index, 0, level))
+        passes: Tensor = _functorch._remove_batch_dim(result, level, len(index), 0)
+    finally:
+        _functorch._vmap_decrement_nesting()
+    return passes
 
 
 def below_vmap(

@@ -63,7 +63,7 @@ class Span:
 class MaskSource:
     """Draws the masks of one prediction with generators of its own.
 
-    The masks it returns are valid until it draws again for the same site.
+    The masks it returns are valid until it draws again.
 
     Args:
         seed: Any integer; the same seed gives the same masks on the same kind of device.
@@ -118,7 +118,7 @@ class MaskSource:
 
     def _stratified(self, p: float, numel: int, site: int, span: Span) -> Tensor:
         """Draw masks from patterns that each serve several passes."""
-        keep = self._empty(("keep", site), (span.count, numel))
+        keep = self._empty("keep", (span.count, numel))
         length = passes_per_stream(numel)
         for number, begin, end in _parts(span, length):
             patterns = self._pattern(p, numel, (span.batch, site, number))
@@ -153,7 +153,7 @@ class MaskSource:
                 self._block(p, (span.batch, site, number), passes)
                 self._blocks[site] = cached = (named, passes)
             return cached[1][span.first % block]
-        keep = self._empty(("keep", site), (span.count, numel))
+        keep = self._empty("keep", (span.count, numel))
         for number, begin, end in _parts(span, block):
             # A device generator gives other numbers for a shorter draw; NumPy's gives a prefix.
             drawn = end - number * block if self._streams.on_cpu else block

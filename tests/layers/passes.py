@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from mcdrop.engine.run import Strategy
 from mcdrop.engine.sampler import Sampler
-from mcdrop.prediction.accumulate import SampleAccumulator
+from mcdrop.prediction.accumulate import SampleAccumulator, joined_samples
 
 
 def draw(
@@ -15,9 +14,9 @@ def draw(
 ) -> Tensor:
     """Draw `n` passes with the given strategy, (n, N, ...)."""
     sampler = Sampler("sample", model, {}, strategy=strategy, seed=seed)
-    parts, run = sampler.run(x, n, lambda row: SampleAccumulator("sample", row))
+    found, run = sampler.run(x, n, lambda row: SampleAccumulator("sample", row), joined_samples)
     assert run.strategy == strategy
-    return torch.cat(parts, dim=1)
+    return found
 
 
 def assert_moments(passes: Tensor, mean: Tensor, variance: Tensor) -> None:

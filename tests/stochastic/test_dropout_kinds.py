@@ -12,7 +12,7 @@ from torch import nn
 import mcdrop
 from mcdrop.engine.run import Run, Strategy
 from mcdrop.engine.sampler import Sampler
-from mcdrop.prediction.accumulate import SampleAccumulator
+from mcdrop.prediction.accumulate import SampleAccumulator, joined_samples
 from mcdrop.stochastic import batching
 
 Call = Callable[..., torch.Tensor]
@@ -65,8 +65,8 @@ def draw(
     model: nn.Module, x: torch.Tensor, n: int, strategy: Strategy | None = None, seed: int = 0
 ) -> tuple[torch.Tensor, Run]:
     sampler = Sampler("sample", model, {}, strategy=strategy, seed=seed)
-    parts, run = sampler.run(x, n, lambda row: SampleAccumulator("sample", row))
-    return torch.cat(parts, dim=1), run
+    found, run = sampler.run(x, n, lambda row: SampleAccumulator("sample", row), joined_samples)
+    return found, run
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
