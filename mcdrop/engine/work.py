@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
@@ -19,8 +20,6 @@ from mcdrop.stochastic.masks import Span
 from mcdrop.stochastic.sites import DropoutSite
 
 if TYPE_CHECKING:
-    import torch
-
     from mcdrop.engine.sampler import Sampler
 
 __all__ = ["Accumulator", "Work", "require_live"]
@@ -96,18 +95,36 @@ class Work:
         """
         if self._plan is None:
             self._plan = self._decide(batch)
-        step = self._chunk * max(1, fewer_rows)
-        for begin in range(first, end, step):
-            count = min(step, end - begin)
-            chunk = self._passes(batch, Span(number, begin, count))
+        begin = first
+        while begin < end:
+            count = min(self._chunk * max(1, fewer_rows), end - begin)
+            try:
+                chunk = self._passes(batch, Span(number, begin, count))
+            except (RuntimeError, MemoryError) as error:
+                if count == 1 or not _out_of_memory(error):
+                    raise
+                # Masks depend on the number of the pass alone, so nothing done so far is lost.
+                self._halve(count // 2)
+                fewer_rows = 1
+                continue
             if begin == 0 and number == 0:
                 self._check_sites(self._runner.sites)
             if begin == 0:
                 self._check_rows(batch, chunk, number)
             accumulator.update(chunk)
             self._bar.advance(count)
+            begin += count
         self._most = max(self._most, end)
         return int(chunk.shape[1])
+
+    def _halve(self, chunk: int) -> None:
+        """Go on with smaller chunks after running out of memory."""
+        self._chunk = chunk
+        self._runner.release()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        note = "; memory ran out, so chunks were made smaller"
+        self._reason = self._reason.removesuffix(note) + note
 
     def rows_may_leave(self, batch: Batch) -> bool:
         """Tell whether rows can be left out of a batch; asked once for inputs of a kind."""
@@ -171,6 +188,8 @@ class Work:
             try:
                 return self._runner.vectorised(batch, span)
             except CANNOT_BATCH as error:
+                if _out_of_memory(error):
+                    raise
                 if self._settings.strategy == "vectorised":
                     raise
                 self._strategy = "sequential"
@@ -188,6 +207,13 @@ class Work:
                 f"shape {tuple(chunk.shape[1:])}",
                 "Put rows first in inputs and outputs, or leave batch_size out",
             )
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Tell whether a device or the CPU ran out of memory."""
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
 
 
 def require_live(function: str, model: nn.Module, sites: Sequence[DropoutSite]) -> None:

@@ -14,7 +14,9 @@ from torch import nn
 
 import mcdrop
 from mcdrop.engine.moments import Moments
+from mcdrop.engine.passes import PassRunner
 from mcdrop.stochastic.kernels import Workspace
+from mcdrop.stochastic.masks import Span
 
 X = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
 
@@ -260,3 +262,47 @@ def test_buffers_are_freed_without_the_garbage_collector(monkeypatch: pytest.Mon
         assert not any(buffer() is not None for buffer in held)
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 1 TB"),
+    ],
+)
+def test_chunks_are_halved_until_they_fit_in_memory(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+    expected = mcdrop.wrap(net).predict_with_uncertainty(X, n_samples=50, seed=0)
+    original = PassRunner.vectorised
+    seen: list[int] = []
+
+    def scarce(self: PassRunner, batch: Any, span: Span, **options: Any) -> torch.Tensor:
+        seen.append(span.count)
+        if span.count > 7 and span.first + span.count > 20:
+            raise error
+        return original(self, batch, span, **options)
+
+    monkeypatch.setattr(PassRunner, "vectorised", scarce)
+    found = mcdrop.wrap(net).predict_with_uncertainty(X, n_samples=50, seed=0)
+    torch.testing.assert_close(found.mean, expected.mean)
+    torch.testing.assert_close(found.epistemic_variance, expected.epistemic_variance)
+    assert found.n_samples == 50
+    assert found.run is not None
+    assert found.run.sample_chunk == 6
+    assert "memory ran out" in found.run.reason
+    assert seen[1:5] == [50, 25, 12, 12]
+
+
+def test_running_out_of_memory_with_one_pass_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: Any, **__: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(PassRunner, "vectorised", none_left)
+    monkeypatch.setattr(PassRunner, "sequential", none_left)
+    net = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 1))
+    with pytest.raises(torch.OutOfMemoryError):
+        mcdrop.wrap(net).sample(X, 10)
