@@ -81,3 +81,13 @@ def test_speeds_on_the_page_are_those_of_the_record() -> None:
         limit = f"{workload['loop_ms']:.0f} | {workload['limit']['ratio']:.2f}x"
         assert f"| {workload['text']} | {limit} | {ratios} |" in page
         assert all(kind["agreement"]["holds"] for kind in kinds)
+
+
+def test_fewer_passes_on_the_page_are_those_of_the_record() -> None:
+    page = (ROOT / "docs" / "how-many-passes.md").read_text()
+    record = json.loads((ROOT / "docs" / "data" / "fewer_passes.json").read_text())
+    for each in record["results"]:
+        ratio, bias = f"{each['error_ratio']:.1f}x", f"{100 * each['std_bias']:+.1f} %"
+        scatter = f"{each['std_scatter_ratio']:.2f}"
+        row = f"| {each['network']} | {each['p']:g} | {each['n_samples']} | {ratio} | {bias} | "
+        assert f"{row}{scatter} |" in page
