@@ -92,7 +92,7 @@ def drop_patterns(streams: Streams, rate: tuple[int, int], numel: int, key: Key)
                 once_more = begun[cycles, :, units] + jumped[cycles] < window
                 where |= np.left_shift(once_more, 16, dtype=np.int32)
             # Every index is valid; "wrap" spares NumPy a buffer.
-            chosen[cycles, :, units] = np.take(table, where, mode="wrap")
+            np.take(table, where, mode="wrap", out=chosen[cycles, :, units])
     return out.view(n_strata, numel)
 
 

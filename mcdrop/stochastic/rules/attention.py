@@ -86,11 +86,13 @@ def _scaled_dot_product(
     scale = bound.get("scale")
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = (query * scale) @ key.transpose(-2, -1)
-    scores = _masked(scores, bound.get("attn_mask"), bool(bound.get("is_causal", False)))
-    # A row that may attend to nothing is zero in the fused kernel rather than NaN.
-    weights = torch.softmax(scores, dim=-1).masked_fill(
-        (scores == -math.inf).all(dim=-1, keepdim=True), 0.0
-    )
+    mask = bound.get("attn_mask")
+    scores = _masked(scores, mask, bool(bound.get("is_causal", False)))
+    weights = torch.softmax(scores, dim=-1)
+    if mask is not None:
+        # A row that may attend to nothing is zero in the fused kernel rather than NaN.
+        nothing = (scores == -math.inf).all(dim=-1, keepdim=True)
+        weights = weights.masked_fill(nothing, 0.0)
     weights = drop_elements(current, weights, float(bound["dropout_p"]), "attention")
     return weights.to(value.dtype) @ value
 
