@@ -102,7 +102,11 @@ def scaled_product(
         return torch.mul(x, keep, out=out).mul_(scale)
     product, factors = out.numpy(), np.broadcast_to(keep.numpy(), shape)
     values = np.broadcast_to(x.detach().numpy(), shape)
+    scaled_before = 2 * x.numel() <= out.numel()
+    if scaled_before:
+        values = np.broadcast_to((x.detach() * scale).numpy(), shape)
     for items in tiles(shape[0], product[0].size):
         np.multiply(values[items], factors[items], out=product[items])
-        np.multiply(product[items], scale, out=product[items], dtype=product.dtype)
+        if not scaled_before:
+            np.multiply(product[items], scale, out=product[items], dtype=product.dtype)
     return out
