@@ -64,6 +64,15 @@ def test_fewer_passes_are_weighed_on_every_network(tmp_path: Path) -> None:
     assert "| LSTM" in text
 
 
+def test_scaling_is_measured_and_drawn(tmp_path: Path) -> None:
+    figure = tmp_path / "scaling.png"
+    text, content = run("scaling.py", tmp_path, "--repeats", "1", "--figure", str(figure))
+    assert [point["at"] for point in content["passes"]] == [4, 8]
+    assert all(ms > 0 for point in content["share"] for ms in point["ms"].values())
+    assert figure.stat().st_size > 10_000
+    assert "rows, N" in text
+
+
 def test_memory_is_measured_over_its_baseline(tmp_path: Path) -> None:
     text, content = run("memory.py", tmp_path)
     assert [result["n_samples"] for result in content["results"]] == [10, 20]

@@ -91,3 +91,20 @@ def test_fewer_passes_on_the_page_are_those_of_the_record() -> None:
         scatter = f"{each['std_scatter_ratio']:.2f}"
         row = f"| {each['network']} | {each['p']:g} | {each['n_samples']} | {ratio} | {bias} | "
         assert f"{row}{scatter} |" in page
+
+
+def test_the_race_and_the_memory_on_the_page_are_those_of_the_record() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text()
+    race = json.loads((ROOT / "docs" / "data" / "race_cpu.json").read_text())
+    for name, report in race["contestants"].items():
+        (line,) = (line for line in page.splitlines() if line.startswith(f"| {name} |"))
+        for result in report["workloads"].values():
+            right = "error" not in result and result["agreement"]["holds"]
+            told = f"{result['ratio']:.2f}x" if right else "wrong" if "ms" in result else "error"
+            assert told in line
+    memory = json.loads((ROOT / "docs" / "data" / "memory_cpu.json").read_text())
+    assert memory["passed"]
+    for each in memory["results"]:
+        assert (
+            f"| {each['n_samples']:,} | {each['over_mib']:.0f} | {each['peak_mib']:.0f} |" in page
+        )

@@ -9,8 +9,9 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from by_hand import live_copy, loop
@@ -49,11 +50,11 @@ def timed(model: nn.Module, x: Tensor, n_samples: int, repeats: int) -> dict[str
             passes.mean(dim=0), passes.var(dim=0)
 
     calls: dict[str, Callable[[], Any]] = {"loop": by_hand}
-    for masks in ("independent", "shared"):
+    kinds: tuple[Literal["independent", "shared"], ...] = ("independent", "shared")
+    for masks in kinds:
         mc = mcdrop.wrap(model, masks=masks)
-        calls[f"mcdrop, {masks} masks"] = lambda mc=mc: mc.predict_with_uncertainty(
-            x, n_samples=n_samples, seed=0
-        )
+        predict = partial(mc.predict_with_uncertainty, x, n_samples=n_samples, seed=0)
+        calls[f"mcdrop, {masks} masks"] = predict
     times: dict[str, list[float]] = {name: [] for name in calls}
     for repeat in range(repeats + 1):
         for name, call in calls.items():
@@ -79,7 +80,7 @@ def drawn(series: dict[str, list[dict[str, Any]]], path: Path) -> None:
         if name != "share":
             axes.set_xscale("log")
         axes.grid(alpha=0.3)
-    figure.axes[0].legend()
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     figure.savefig(path, dpi=110)
 
 

@@ -7,6 +7,7 @@ fewer random bits: one draw picks which of 16 passes drop a unit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from itertools import combinations
 
@@ -111,10 +112,7 @@ def kept_passes(patterns: Tensor, first: int, out: Tensor) -> None:
     """
     numbers = range(first, first + len(out))
     if out.device.type != "cpu":
-        bits = torch.tensor([number % STRATUM for number in numbers], device=out.device)
-        strata = torch.tensor([number // STRATUM for number in numbers], device=out.device)
-        chosen = patterns[strata].to(torch.int32) >> bits.unsqueeze(1)
-        torch.eq(chosen & 1, 0, out=out)
+        _unpack_on_device(patterns, numbers, out)
         return
     packed, kept = patterns.numpy(), out.numpy()
     if out.shape[1] >= _LARGE_PASS:
@@ -132,6 +130,14 @@ def kept_passes(patterns: Tensor, first: int, out: Tensor) -> None:
     unpacked = kept.reshape(len(whole), STRATUM, -1)
     for some in tiles(len(whole), STRATUM * whole.shape[2]):
         np.equal(whole[some] & _BITS[:, None], 0, out=unpacked[some])
+
+
+def _unpack_on_device(patterns: Tensor, numbers: Sequence[int], out: Tensor) -> None:
+    """Do what `kept_passes` does with torch's operations alone."""
+    bits = torch.tensor([number % STRATUM for number in numbers], device=out.device)
+    strata = torch.tensor([number // STRATUM for number in numbers], device=out.device)
+    chosen = patterns[strata].to(torch.int32) >> bits.unsqueeze(1)
+    torch.eq(chosen & 1, 0, out=out)
 
 
 _BITS: npt.NDArray[np.int16] = (1 << np.arange(STRATUM)).astype(np.int16)

@@ -10,7 +10,14 @@ import torch
 from scipy import stats
 
 from mcdrop.stochastic.masks import MaskSource, Span, effective_rate
-from mcdrop.stochastic.stratified import STRATUM, _table
+from mcdrop.stochastic.stratified import (
+    STRATUM,
+    _table,
+    _unpack_on_device,
+    drop_patterns,
+    kept_passes,
+)
+from mcdrop.stochastic.streams import Streams
 
 CPU = torch.device("cpu")
 RATES = (0.003, 0.05, 0.1, 0.25, 0.3, 0.5, 0.9, 0.995)
@@ -91,6 +98,23 @@ def test_masks_do_not_depend_on_how_passes_are_grouped(p: float, numel: int) -> 
         for first, end in pairwise(cuts):
             part = source.keep(p, (numel,), 2, Span(1, first, end - first))
             assert torch.equal(part, whole[first:end])
+
+
+@pytest.mark.parametrize("p", RATES)
+@pytest.mark.parametrize("numel", [50, 70_000])
+def test_torch_and_numpy_make_the_same_of_the_same_bits(
+    p: float, numel: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bits = 16 if 2**-6 <= p <= 1 - 2**-6 else 32
+    rate = (round(p * 2**bits), bits)
+    by_numpy = drop_patterns(Streams(3, CPU), rate, numel, (0, 1, 2))
+    monkeypatch.setattr(Streams, "on_cpu", False)
+    by_torch = drop_patterns(Streams(3, CPU), rate, numel, (0, 1, 2))
+    assert torch.equal(by_torch, by_numpy)
+    masks = [torch.empty((7, numel), dtype=torch.bool) for _ in range(2)]
+    kept_passes(by_numpy, 5, masks[0])
+    _unpack_on_device(by_numpy, range(5, 12), masks[1])
+    assert torch.equal(*masks)
 
 
 @pytest.mark.gpu
