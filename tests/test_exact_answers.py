@@ -232,3 +232,15 @@ def passes(
     found, run = sampler.run(x, n, lambda row: SampleAccumulator("sample", row), joined_samples)
     assert run.strategy == strategy
     return found
+
+
+def test_two_passes_do_not_pretend_to_know_the_error_of_their_spread() -> None:
+    mc = mcdrop.wrap(TinyNet(3, 8, 3, 0.3))
+    two = mc.predict_with_uncertainty(X, n_samples=2, seed=0)
+    classes = mc.predict_with_uncertainty(X, n_samples=2, seed=0, task="classification")
+    for error in (two.std_mcse, classes.probs_std_mcse, classes.mutual_information_mcse):
+        assert error is not None
+        assert bool(error.isnan().all())
+    three = mc.predict_with_uncertainty(X[:3], n_samples=3, seed=0).std_mcse
+    assert three is not None
+    assert bool((three > 0).all())

@@ -195,17 +195,18 @@ def jackknife(whole: Tensor, without_each: Tensor, counts: Tensor, count: int) -
 
     Args:
         whole: The quantity from all passes.
-        without_each: The quantity without each group, (G, ...), G >= 2.
+        without_each: The quantity without each group, (G, ...).
         counts: Passes left each time, (G,).
         count: Passes in all.
 
     Returns:
-        Standard error, shape of `whole`; NaN if there is a single group.
+        Standard error, shape of `whole`; NaN for fewer than three groups: what is left of two
+        passes has no spread, and its absence would pass for precision.
 
     Source:
         Busing, Meijer & van der Leeden (1999), the delete-m_j jackknife.
     """
-    if len(counts) < 2:
+    if len(counts) < 3:
         return torch.full_like(whole, torch.nan)
     variance = _jackknife_variance(whole, without_each, counts, count)
     return variance.sqrt() * _widening(len(counts) - 1)

@@ -17,9 +17,9 @@ from mcdrop.engine.inputs import Batch
 from mcdrop.engine.outputs import Select, select_tensor
 from mcdrop.engine.row_probe import row_layout
 from mcdrop.engine.run import Masks, Strategy
-from mcdrop.errors import UnsupportedError
+from mcdrop.errors import McdropError, UnsupportedError
 from mcdrop.stochastic.batching import over_index
-from mcdrop.stochastic.last_layer import LastLayer
+from mcdrop.stochastic.last_layer import ClosedFormError, LastLayer
 from mcdrop.stochastic.live import InPlaceError, LiveDropout, Pass
 from mcdrop.stochastic.masks import MaskSource, Span
 from mcdrop.stochastic.rows import RowLayout
@@ -177,13 +177,7 @@ class PassRunner:
         if not problem and not current.last.came_through(output):
             problem = "the output is not that of a linear layer after it"
         if problem:
-            raise UnsupportedError.of(
-                self._function,
-                "exact_last",
-                "be True only where the last dropout feeds the output layer alone",
-                f"{live[-1].name}: {problem}",
-                "Leave exact_last out",
-            )
+            raise self._no_closed_form(f"{live[-1].name}: {problem}")
         self._last_site = live[-1].order
         return self._last_site
 
@@ -293,10 +287,25 @@ class PassRunner:
         self._work_before = current.flops_before
         return output
 
+    def _no_closed_form(self, found: str) -> McdropError:
+        """Make the error for a last dropout that cannot be integrated."""
+        return UnsupportedError.of(
+            self._function,
+            "exact_last",
+            "be True only where the last dropout feeds the output layer alone",
+            found,
+            "Leave exact_last out",
+        )
+
     def _outcome(self, batch: Batch, current: Pass) -> Tensor:
         """Run the model and return its prediction, with its variance if that is integrated."""
         output = self._chosen(self._live(batch, current))
-        return output if current.last is None else current.last.paired(output)
+        if current.last is None:
+            return output
+        try:
+            return current.last.paired(output)
+        except ClosedFormError as error:
+            raise self._no_closed_form(str(error)) from error
 
     def _chosen(self, output: Any) -> Tensor:
         return select_tensor(self._function, output, self._select)

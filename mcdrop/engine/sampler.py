@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mcdrop.engine.checks import check_count
 from mcdrop.engine.inputs import Batch, InputReader
-from mcdrop.engine.outputs import Select
 from mcdrop.engine.passes import PassRunner
 from mcdrop.engine.progress import progress_bar
-from mcdrop.engine.run import Masks, Run, Strategy
+from mcdrop.engine.run import Run
+from mcdrop.engine.settings import Settings
 from mcdrop.engine.work import Accumulator, Work, require_live
-from mcdrop.errors import RangeError
 from mcdrop.stochastic.masks import MaskSource, Span
 from mcdrop.stochastic.sites import DropoutSite
 from mcdrop.stochastic.twin import structural_copy
@@ -53,59 +51,8 @@ class Rows(Generic[Result_co]):
 
 
 @dataclass(frozen=True)
-class Sampler:
-    """Settings of one prediction.
-
-    Attributes:
-        function: Public function to name in errors.
-        model: The caller's model, only read.
-        rates: Dropout rates by site name; the key "" overrides all.
-        stochastic: Module types and names whose own `training` flag gates their randomness.
-        masks: "independent" (each row its own) or "shared" (all rows of all batches the same).
-        stratified: Whether every 16 passes share the drops of a unit out evenly.
-        select: Which tensor of the output is the prediction.
-        seed: Seed of the masks; None draws one from the operating system.
-        batch_size: Rows per forward call, or None.
-        sample_chunk: Passes per vectorised call, or None to choose.
-        device: Where to run; None for where the model is.
-        dtype: Floating point type to run in; None for the model's.
-        progress: Whether to show a progress bar on standard error.
-        strategy: Force a strategy; None chooses.
-        exact_last: Integrate the last dropout in closed form; chunks are then (s, n, ..., 2).
-        memory: What earlier predictions of the same wrapper found out about model and inputs.
-    """
-
-    function: str
-    model: nn.Module
-    rates: Mapping[str, float]
-    stochastic: tuple[type[nn.Module] | str, ...] = ()
-    masks: Masks = "independent"
-    stratified: bool = True
-    select: Select = None
-    seed: int | None = None
-    batch_size: int | None = None
-    sample_chunk: int | None = None
-    device: str | torch.device | None = None
-    dtype: torch.dtype | None = None
-    progress: bool = False
-    strategy: Strategy | None = None
-    exact_last: bool = False
-    memory: dict[Any, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for argument, least in (("batch_size", 1), ("sample_chunk", 1), ("seed", 0)):
-            value = getattr(self, argument)
-            if value is not None:
-                check_count(self.function, argument, value, least)
-
-    def signature(self) -> Hashable:
-        """Return what a plan depends on besides the inputs: the model's structure and options."""
-        modules = tuple((path, id(type(m))) for path, m in self.model.named_modules())
-        select = getattr(self.select, "__code__", self.select)
-        rates = tuple(sorted(self.rates.items()))
-        device = self._place()
-        place = (str(device), self.dtype, torch.is_autocast_enabled(device.type))
-        return modules, select, rates, self.stochastic, self.masks, self.exact_last, place
+class Sampler(Settings):
+    """Runs the passes of one prediction with its settings."""
 
     def run(
         self,
@@ -163,7 +110,7 @@ class Sampler:
         def each(work: Work, number: int, batch: Batch, first_row: int) -> int:
             accumulator = make(first_row)
             n_rows = work.passes(number, batch, accumulator, 0, ROUNDS[0])
-            active = torch.arange(n_rows, device=self._place())
+            active = torch.arange(n_rows, device=self.place())
             alone = work.rows_may_leave(batch)
             for first, end in pairwise(ROUNDS):
                 result = accumulator.result()
@@ -184,22 +131,25 @@ class Sampler:
             results.append(Rows(first_row + active, accumulator.result(), first, all_done))
             return n_rows
 
-        return results, self._each_batch(inputs, ROUNDS[-1], each)
+        return results, self._each_batch(inputs, None, each)
 
     def _each_batch(
-        self, inputs: Any, most: int, each: Callable[[Work, int, Batch, int], int]
+        self, inputs: Any, most: int | None, each: Callable[[Work, int, Batch, int], int]
     ) -> Run:
-        """Call ``each(work, number, batch, first_row)``, which returns the number of rows."""
+        """Call ``each(work, number, batch, first_row)``, which returns the number of rows.
+
+        `most` is the number of passes if that is known beforehand.
+        """
         began = time.perf_counter()
-        device = self._place()
+        device = self.place()
         seed = secrets.randbits(62) if self.seed is None else self.seed
         runner = self._runner(seed, device)
         reader = self._reader(device)
         n_batches = reader.count(inputs) if self.progress else None
-        total = None if n_batches is None else n_batches * most
+        total = None if n_batches is None or most is None else n_batches * most
         first_row = 0
         with torch.no_grad(), progress_bar("stochastic passes", total, show=self.progress) as bar:
-            work = Work(self, runner, most, bar)
+            work = Work(self, runner, most or ROUNDS[-1], bar)
             try:
                 for number, batch in enumerate(work.parts(reader.batches(inputs))):
                     first_row += each(work, number, batch, first_row)
@@ -209,7 +159,7 @@ class Sampler:
 
     def one_pass(self, batch: Batch) -> Any:
         """Run one pass and return the model's output as it is."""
-        device = self._place()
+        device = self.place()
         seed = secrets.randbits(62) if self.seed is None else self.seed
         runner = self._runner(seed, device)
         output = runner.one(batch, Span())
@@ -220,32 +170,12 @@ class Sampler:
 
     def sites(self, inputs: Any) -> tuple[DropoutSite, ...]:
         """Return the dropout calls that one pass over the first batch of `inputs` makes."""
-        device = self._place()
+        device = self.place()
         with torch.no_grad():
             batch = next(iter(self._reader(device).batches(inputs)))
             sites = self._runner(0, device).counted_sites(batch)
         self.check_rate_names(sites)
         return sites
-
-    def check_rate_names(self, sites: Sequence[DropoutSite]) -> None:
-        """Refuse rates for sites that do not exist."""
-        known = {site.name for site in sites} | {site.name.split("#")[0] for site in sites}
-        unknown = sorted(set(self.rates) - known - {""})
-        if unknown:
-            raise RangeError.of(
-                self.function,
-                "p",
-                f"name dropout sites among {sorted(known)}",
-                unknown,
-                "Take the names from mc.sites(x)",
-            )
-
-    def _place(self) -> torch.device:
-        """Return the device to run on: the one asked for, or the model's."""
-        if self.device is not None:
-            return torch.device(self.device)
-        tensors = (*self.model.parameters(), *self.model.buffers())
-        return tensors[0].device if tensors else torch.device("cpu")
 
     def _runner(self, seed: int, device: torch.device) -> PassRunner:
         return PassRunner(

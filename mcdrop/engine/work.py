@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,11 @@ from mcdrop.engine.inputs import Batch
 from mcdrop.engine.passes import CANNOT_BATCH, PassRunner, Plan
 from mcdrop.engine.progress import ProgressBar
 from mcdrop.engine.run import Run, Strategy
+from mcdrop.engine.settings import Settings
 from mcdrop.engine.splitting import passes_that_fit, rows_that_fit, treats_rows_alone
 from mcdrop.errors import NoDropoutError, ShapeError
 from mcdrop.stochastic.masks import Span
 from mcdrop.stochastic.sites import DropoutSite
-
-if TYPE_CHECKING:
-    from mcdrop.engine.sampler import Sampler
 
 __all__ = ["Accumulator", "Work", "require_live"]
 
@@ -44,7 +42,7 @@ class Work:
     """The passes of one prediction, batch after batch, with what was decided on the first."""
 
     def __init__(
-        self, settings: Sampler, runner: PassRunner, n_samples: int, bar: ProgressBar
+        self, settings: Settings, runner: PassRunner, n_samples: int, bar: ProgressBar
     ) -> None:
         self._settings = settings
         self._runner = runner

@@ -34,8 +34,8 @@ class ClassificationPrediction(Prediction):
         variation_ratio: Share of passes that do not vote for the most voted class, (N, ...).
         mcse: Monte Carlo standard error of `probs`, (N, C, ...): what more passes would still
             change. The mean over infinitely many lies within 1.96 of it in 95 % of predictions.
-        probs_std_mcse: The same for `probs_std`; this and the next three are None for predictions
-            not made by passes.
+        probs_std_mcse: The same for `probs_std`; this and the next two are NaN for two passes,
+            which cannot tell, and with the bias None for predictions not made by passes.
         predictive_entropy_mcse: The same for `predictive_entropy`, (N, ...), nats.
         mutual_information_mcse: The same for `mutual_information`, (N, ...), nats.
         mutual_information_bias: By how much `mutual_information` is expected to be off because

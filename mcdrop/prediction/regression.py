@@ -31,7 +31,8 @@ class RegressionPrediction(Prediction):
             noise was given, in which case every spread speaks of the mean function, not of y.
         mcse: Monte Carlo standard error of `mean`: what more passes would still change. The mean
             over infinitely many lies within 1.96 of it in 95 % of predictions.
-        std_mcse: The same for `std`; None for predictions not made by passes.
+        std_mcse: The same for `std`; NaN for two passes, which cannot tell, and None for
+            predictions not made by passes.
         n_samples: Passes per row, S; 0 for a closed-form prediction, the most any row took where
             rows differ.
         passes_per_row: Passes that each row took, (N,), if that was left to the tolerance.

@@ -123,6 +123,7 @@ class QuantileRecalibration:
             "mean": mean,
             "epistemic_variance": prediction.epistemic_variance * stretch.square(),
             "aleatoric_variance": prediction.aleatoric_variance * stretch.square(),
+            "std_mcse": None if prediction.std_mcse is None else prediction.std_mcse * stretch,
             "samples": None if samples is None else mean + stretch * (samples - prediction.mean),
             "sample_variances": None if variances is None else variances * stretch.square(),
         }

@@ -22,7 +22,8 @@ class QuantileRecalibratedPrediction(RegressionPrediction):
 
     `mean` is moved and `variance` stretched as R moves and stretches the distribution. The
     variance is split in the model's proportions, and `samples` and `sample_variances` follow the
-    new moments, so that the fields agree with one another; `mcse` is the model's. The exact
+    new moments, so that the fields agree with one another; `mcse` is the model's, `std_mcse`
+    stretched. The exact
     recalibrated distribution speaks through `quantile`, `interval` and `log_prob`.
 
     Attributes:

@@ -78,7 +78,8 @@ def _facts(report: CalibrationReport) -> dict[str, str]:
     run, resampling = report.run, report.resampling
     facts: dict[str, Any] = {}
     if run is not None:
-        facts["Stochastic passes"] = f"{run.n_samples} per row, {run.masks} masks, seed {run.seed}"
+        kind = f"{'stratified, ' if run.stratified else ''}{run.masks} masks"
+        facts["Stochastic passes"] = f"{run.n_samples} per row, {kind}, seed {run.seed}"
         facts["Strategy"] = f"{run.strategy}. {run.reason}"
         if report.monte_carlo_error is not None:
             what = "units of y" if report.task == "regression" else "class probabilities"

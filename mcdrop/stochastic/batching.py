@@ -14,7 +14,7 @@ Together = Callable[[Sequence[bool], Sequence[Tensor]], tuple[Tensor, ...] | Non
 Alone = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 
 _functorch: Any = torch._C._functorch
-# torch's public way takes 0.1 ms per call, which small networks feel. It is itself made of these.
+# torch's public way costs what small networks feel, per call. It is itself made of these.
 _DIRECT = all(
     hasattr(_functorch, name)
     for name in (
@@ -36,7 +36,7 @@ def over_index(function: Callable[[Tensor], Tensor], index: Tensor) -> Tensor:
     """Call a function once for all entries of an index, like ``torch.func.vmap``.
 
     It has to have run under ``torch.func.vmap`` before, which loads what some operations need.
-    That leaves reference cycles behind with each call, some 10 kB; this leaves none.
+    That leaves reference cycles behind with each call; this leaves none.
 
     Args:
         function: Takes the index and returns a tensor.

@@ -14,7 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["LastLayer"]
+__all__ = ["ClosedFormError", "LastLayer"]
+
+
+class ClosedFormError(RuntimeError):
+    """A last dropout does not feed the output layer alone."""
 
 
 @dataclass
@@ -86,14 +90,14 @@ class LastLayer:
             output: What the model returned; the output layer's result, perhaps reshaped.
 
         Raises:
-            RuntimeError: If the closed form does not apply.
+            ClosedFormError: If the closed form does not apply.
         """
         if self.mean is None or self.variance is None:
             self.problem = self.problem or "its output does not reach a linear layer"
         elif output.numel() != self.mean.numel():
             self.problem = self.problem or "the output is not that of the linear layer after it"
         if self.problem or self.variance is None:
-            raise RuntimeError(self.problem)
+            raise ClosedFormError(self.problem)
         return torch.stack([output, self.variance.reshape(output.shape)], dim=-1)
 
     def came_through(self, output: Tensor) -> bool:
