@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import mcdrop
-from mcdrop.engine.moments import Moments
+from mcdrop.engine.moments import Moments, PassGroups
 from mcdrop.engine.passes import PassRunner
 from mcdrop.stochastic.kernels import Workspace
 from mcdrop.stochastic.masks import Span
@@ -306,3 +306,18 @@ def test_running_out_of_memory_with_one_pass_is_an_error(monkeypatch: pytest.Mon
     net = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 1))
     with pytest.raises(torch.OutOfMemoryError):
         mcdrop.wrap(net).sample(X, 10)
+
+
+def test_variance_over_strata_is_corrected_for_the_variance_of_their_mean() -> None:
+    groups = PassGroups(64, stratified=True)
+    balanced = Moments(groups)
+    balanced.update(torch.tensor([1.0, -1.0] * 32).unsqueeze(1))
+    # Every stratum has mean 0, so the mean of the passes is exact and costs no degree of freedom.
+    assert balanced.variance.item() == pytest.approx(1.0, abs=1e-12)
+    assert balanced.mean_error.item() == pytest.approx(0.0, abs=1e-12)
+    offsets = torch.tensor([3.0, -1.0, 2.0, 0.0])
+    apart = Moments(groups)
+    apart.update(offsets.repeat_interleave(16).unsqueeze(1))
+    # All spread lies between four strata: their sample variance, and that of a mean of four.
+    assert apart.variance.item() == pytest.approx(offsets.var().item())
+    assert apart.variance_of_mean.item() == pytest.approx(offsets.var().item() / 4)
