@@ -19,6 +19,7 @@ from mcdrop.engine.row_probe import row_layout
 from mcdrop.engine.run import Masks, Strategy
 from mcdrop.errors import McdropError, UnsupportedError
 from mcdrop.stochastic.batching import over_index
+from mcdrop.stochastic.deferred import Deferred
 from mcdrop.stochastic.last_layer import ClosedFormError, LastLayer
 from mcdrop.stochastic.live import InPlaceError, LiveDropout, Pass
 from mcdrop.stochastic.masks import MaskSource, Span
@@ -51,6 +52,7 @@ class Plan:
         work_per_pass: Operations after it, for each pass.
         rows: The row dimensions, where all rows share one mask.
         copies_inputs: Whether the model drops out its inputs in place and reads them again.
+        defers: Whether dropout may be put off until a linear layer reads its result.
         last_site: The dropout call that is integrated in closed form, or None.
     """
 
@@ -63,6 +65,7 @@ class Plan:
     work_per_pass: int = 0
     rows: RowLayout | None = None
     copies_inputs: bool = False
+    defers: bool = False
     last_site: int | None = None
 
 
@@ -104,6 +107,7 @@ class PassRunner:
         self._masks = masks
         self._shared: RowLayout | None = None
         self._copies_inputs = False
+        self._defers = False
         self._exact_last = exact_last
         self._last_site: int | None = None
         self._protected = frozenset(
@@ -118,20 +122,12 @@ class PassRunner:
         plain = self.plain(batch)
         if self._masks == "shared":
             self._shared = row_layout(self._function, self._observed, batch)
-        try:
-            with FlopCounter() as counter:
-                opened = self.vectorised(batch, Span(count=2), opened=True, flops=counter)
-        except CANNOT_BATCH as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            reason = f"the model cannot be batched over passes: {lines[0]}"
-        else:
-            difference = _difference(opened, plain)
-            if difference is None:
-                reason = "with every mask open it reproduces model(x)"
-                before = self._work_before[0] if self._work_before else 0
-                after = (counter.total - before) // 2
-                return self._planned("vectorised", reason, plain, before, after)
-            reason = f"batched over passes, with every mask open, the output is off by {difference}"
+        # Sparing dropped units needs masks that all rows share; where that fails, do without.
+        for defers in (True, False) if self._masks == "shared" else (False,):
+            self._defers = defers
+            reason, shared_work, work_per_pass = self._checked(batch, plain)
+            if shared_work is not None:
+                return self._planned("vectorised", reason, plain, shared_work, work_per_pass)
         try:
             self.one(batch, opened=True)
         except InPlaceError:
@@ -140,10 +136,31 @@ class PassRunner:
             self.one(batch, opened=True)
         return self._planned("sequential", reason, plain)
 
+    def _checked(self, batch: Batch, plain: Tensor) -> tuple[str, int | None, int]:
+        """Run passes at once with every mask open, which must reproduce the model.
+
+        Returns:
+            What came of it; the operations before the first dropout, None if it failed; and those
+            after it, for each pass.
+        """
+        try:
+            with FlopCounter() as counter:
+                opened = self.vectorised(batch, Span(count=2), opened=True, flops=counter)
+        except CANNOT_BATCH as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            return f"the model cannot be batched over passes: {lines[0]}", None, 0
+        difference = _difference(opened, plain)
+        if difference is not None:
+            what = "batched over passes, with every mask open, the output is off by"
+            return f"{what} {difference}", None, 0
+        before = self._work_before[0] if self._work_before else 0
+        after = (counter.total - before) // 2
+        return "with every mask open it reproduces model(x)", before, after
+
     def adopt(self, plan: Plan) -> None:
         """Take over what an earlier look at the same model and inputs found out."""
         self._shared, self._copies_inputs = plan.rows, plan.copies_inputs
-        self._last_site = plan.last_site
+        self._last_site, self._defers = plan.last_site, plan.defers
 
     def _planned(
         self, strategy: Strategy, reason: str, plain: Tensor, before: int = 0, after: int = 0
@@ -158,6 +175,7 @@ class PassRunner:
             after,
             self._shared,
             self._copies_inputs,
+            self._defers,
         )
 
     def integrate_last(self, batch: Batch) -> int:
@@ -256,6 +274,7 @@ class PassRunner:
             Span(0, span.first, span.count) if self._masks == "shared" else span,
             index,
             last=last,
+            deferred=Deferred() if self._defers and index is not None else None,
             shared=self._shared,
             protected=self._protected if self._copies_inputs else self._protected | own,
         )

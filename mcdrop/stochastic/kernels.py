@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Workspace", "compare", "scaled_product", "tiles"]
+__all__ = ["FLOATS", "Workspace", "compare", "scaled_product", "tiles"]
 
 # Buffers beyond this many bytes in all are allocated and freed as usual.
 _WORKSPACE_BYTES = 64 * 2**20
@@ -21,7 +21,8 @@ _WORKSPACE_BYTES = 64 * 2**20
 # Elements worked on at once: they stay in the second-level cache between steps.
 _TILE = 2**16
 
-_NUMPY_TYPES = (torch.float32, torch.float64)
+FLOATS = (torch.float32, torch.float64)
+"""Types of values that NumPy multiplies."""
 
 
 class Workspace:
@@ -89,7 +90,7 @@ def scaled_product(
         key: Names the buffer.
     """
     shape = torch.broadcast_shapes(x.shape, keep.shape)
-    fast = x.device.type == "cpu" and x.dtype in _NUMPY_TYPES
+    fast = x.device.type == "cpu" and x.dtype in FLOATS
     if 4 * keep.numel() <= math.prod(shape):
         factor = keep.to(x.dtype).mul_(scale)
         if not fast:

@@ -18,12 +18,23 @@ from torch.overrides import TorchFunctionMode
 
 from mcdrop.errors import UnsupportedError
 from mcdrop.stochastic.batching import below_vmap
+from mcdrop.stochastic.deferred import Deferred
+from mcdrop.stochastic.dropout_mask import DropoutMask
 from mcdrop.stochastic.last_layer import LastLayer
 from mcdrop.stochastic.masks import MaskSource, Span, effective_rate
-from mcdrop.stochastic.rows import RowLayout, expand_rows, shared_shape
+from mcdrop.stochastic.rows import RowLayout
 from mcdrop.stochastic.sites import DropoutSite
 
-__all__ = ["Function", "InPlaceError", "LiveDropout", "Pass", "Rule", "over_passes", "overwrite"]
+__all__ = [
+    "Apply",
+    "Function",
+    "InPlaceError",
+    "LiveDropout",
+    "Pass",
+    "Rule",
+    "over_passes",
+    "overwrite",
+]
 
 ROOT_NAME = "(root)"
 
@@ -31,6 +42,7 @@ ROOT_NAME = "(root)"
 _OWNERS = (nn.modules.dropout._DropoutNd, nn.RNNBase, nn.MultiheadAttention)
 
 Function = Callable[..., Any]
+Apply = Callable[[Tensor, DropoutMask, float], Tensor]
 
 
 @dataclass
@@ -45,6 +57,7 @@ class Pass:
         span: The passes that run in this call.
         index: The dummy index that vmap batches over the passes of a chunk, or None.
         last: Integrates the last dropout in closed form, or None.
+        deferred: Puts dropout off where a linear layer may follow, or None.
         shared: The row dimensions, where all rows share one mask; None for independent masks.
         observed: If a list, receives what every site was given.
         flops: Counts the floating point operations so far, or None.
@@ -64,6 +77,7 @@ class Pass:
     span: Span
     index: Tensor | None = None
     last: LastLayer | None = None
+    deferred: Deferred | None = None
     shared: RowLayout | None = None
     observed: list[Tensor] | None = None
     flops: Callable[[], int] | None = None
@@ -101,6 +115,10 @@ class Pass:
             self.flops_before.append(self.flops())
         return site
 
+    def differs(self, x: Tensor) -> bool:
+        """Tell whether a tensor is batched, so that it may differ by pass."""
+        return self.index is not None and torch._C._functorch.is_batchedtensor(x)
+
     def _refuse_inner_vmap(self, x: Tensor, kind: str) -> None:
         """Refuse dropout below a vmap of the model's own: its entries would share one mask."""
         level = torch._C._functorch.maybe_get_level(x)
@@ -133,7 +151,9 @@ class Pass:
         p: float,
         kind: str,
         mask_shape: tuple[int, ...],
-        apply: Callable[[Pass, Tensor, Tensor, float], Tensor],
+        apply: Apply,
+        *,
+        may_defer: bool = False,
     ) -> Tensor:
         """Drop units of `x` at one site.
 
@@ -142,7 +162,8 @@ class Pass:
             p: The model's own rate.
             kind: Name of the operation.
             mask_shape: Shape of one pass's mask, broadcastable to `x`.
-            apply: ``apply(current, x, keep, rate)``: the operation given its mask.
+            apply: ``apply(x, mask, rate)``: the operation given its mask.
+            may_defer: Whether the result goes straight to the model and is linear in the mask.
 
         Returns:
             The dropped-out tensor, of the shape and type of `x`.
@@ -152,33 +173,44 @@ class Pass:
         if self.observed is not None:
             self.observed.append(x)
         if not site.fired:
-            return x if site.p == 0 else apply(self, x, x.new_zeros((), dtype=torch.bool), 1.0)
+            return x if site.p == 0 else torch.zeros_like(x)
         if self.last is not None and site.order == self.last.site:
             by_element = kind == "dropout" and mask_shape == tuple(x.shape)
             return self.last.hold(x, effective_rate(site.p), by_element=by_element)
+
+        rows = None if self.shared is None else self.shared.sites[site.order]
+        mask = DropoutMask(
+            self.source,
+            site.p,
+            mask_shape,
+            site.order,
+            self.span,
+            stacked=self.index is not None,
+            rows=rows,
+        )
 
         def masked(values: Tensor) -> Tensor:
             """Apply the chunk's masks to `values`, passes first where there are several."""
             if self.opened:
                 keep = torch.ones((self.span.count, *mask_shape), dtype=torch.bool, device=x.device)
                 return torch.where(keep if self.index is not None else keep[0], values, 0)
-            if self.shared is None:
-                keep = self.source.keep(site.p, mask_shape, site.order, self.span)
-            else:
-                rows = self.shared.sites[site.order]
-                one_row = shared_shape(mask_shape, rows)
-                keep = self.source.keep(site.p, one_row, site.order, self.span)
-                keep = expand_rows(keep, mask_shape, rows)
-            aligned = keep if self.index is not None else keep[0]
-            return apply(self, values, aligned, effective_rate(site.p))
+            return apply(values, mask, effective_rate(site.p))
 
-        (dropped,) = over_passes(
-            self,
-            lambda _, tensors: (masked(tensors[0]),),
-            lambda tensors: (masked(tensors[0]),),
-            (x,),
-        )
-        return dropped
+        def dropped() -> Tensor:
+            """Drop out at once."""
+            (result,) = over_passes(
+                self,
+                lambda _, tensors: (masked(tensors[0]),),
+                lambda tensors: (masked(tensors[0]),),
+                (x,),
+            )
+            return result
+
+        if may_defer and self.deferred is not None and mask.is_one_per_unit(x):
+            return self.deferred.put(
+                x, None if self.opened else mask, effective_rate(site.p), dropped
+            )
+        return dropped()
 
 
 def overwrite(current: Pass, x: Tensor, dropped: Tensor) -> Tensor:
@@ -247,7 +279,10 @@ class LiveDropout(TorchFunctionMode):
             self._current.check_not_read((args, kwargs))
         if self._current.last is not None:
             self._current.last.watch(func, args, kwargs or {})
+        kwargs = kwargs or {}
+        if self._current.deferred:
+            args, kwargs = self._current.deferred.arguments(func, args, kwargs)
         rule = self._current.rules.get(func)
         if rule is None:
-            return func(*args, **(kwargs or {}))
-        return rule(self._current, func, args, kwargs or {})
+            return func(*args, **kwargs)
+        return rule(self._current, func, args, kwargs)

@@ -8,21 +8,26 @@ starting a stream costs about as much as a few hundred elements.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mcdrop.stochastic.kernels import Workspace, compare
-from mcdrop.stochastic.stratified import drop_patterns, kept_passes, passes_per_stream
+from mcdrop.stochastic.compiled import compiled
+from mcdrop.stochastic.drawn import Drawn, Lanes, Patterns
+from mcdrop.stochastic.kernels import FLOATS, Workspace
+from mcdrop.stochastic.stratified import drop_patterns, passes_per_stream
 from mcdrop.stochastic.streams import Key, Streams
 
 __all__ = ["MaskSource", "Span", "effective_rate"]
 
 _BLOCK_PASSES = 64
 _BLOCK_ELEMENTS = 2**18
-# Patterns kept from one chunk of passes to the next, bytes in all.
-_KEPT_PATTERNS = 64 * 2**20
+# Random bits kept from one chunk of passes to the next, bytes in all.
+_KEPT_BITS = 64 * 2**20
+# Fewer elements than this are multiplied before a compiled kernel has been called.
+_LEAST_COMPILED = 2**12
 
 
 def _lane_bits(p: float) -> int:
@@ -80,8 +85,7 @@ class MaskSource:
         self.stratified = stratified
         self.workspace = Workspace()
         self._streams = Streams(seed, device)
-        self._blocks: dict[int, tuple[tuple[object, ...], Tensor]] = {}
-        self._patterns: dict[int, tuple[tuple[object, ...], Tensor]] = {}
+        self._latest: dict[int, tuple[tuple[object, ...], Drawn]] = {}
 
     def keep(self, p: float, shape: tuple[int, ...], site: int, span: Span) -> Tensor:
         """Draw which units survive in some passes.
@@ -96,14 +100,42 @@ class MaskSource:
             Boolean tensor, (span.count, *shape), True where a unit is kept.
         """
         numel = math.prod(shape)
-        draw = self._stratified if self.stratified else self._independent
-        return draw(p, numel, site, span).view(span.count, *shape)
+        keep = self._empty("keep", (span.count, numel))
+        for passes, first, drawn in self._drawn(p, numel, site, span):
+            drawn.keep(first, keep[passes])
+        return keep.view(span.count, *shape)
+
+    def times(self, x: Tensor, scale: float, p: float, site: int, span: Span) -> Tensor | None:
+        """Drop units of `x` without writing their masks down, where a compiled kernel does that.
+
+        Args:
+            x: Values, (span.count, ...), or (1, ...) where they do not differ by pass.
+            scale: What the survivors are multiplied by.
+            p: Probability that a unit is dropped, in (0, 1).
+            site: Number of the dropout call within a pass.
+            span: The passes.
+
+        Returns:
+            ``x * keep * scale``, (span.count, ...), or None.
+        """
+        numel = math.prod(x.shape[1:])
+        if not self._streams.on_cpu or x.dtype not in FLOATS:
+            return None
+        kernels = compiled() if span.count * numel >= _LEAST_COMPILED else None
+        if kernels is None:
+            return None
+        out = self.workspace.empty(("product", site), (span.count, numel), x.dtype)
+        values, product = x.detach().reshape(len(x), numel).numpy(), out.numpy()
+        factor = product.dtype.type(scale)
+        for passes, first, drawn in self._drawn(p, numel, site, span):
+            some = values[passes] if len(values) > 1 else values
+            drawn.times(first, some, factor, product[passes], kernels)
+        return out.view(span.count, *x.shape[1:])
 
     def release(self) -> None:
         """Free all buffers now, rather than when the garbage collector comes by."""
         self.workspace = Workspace()
-        self._blocks.clear()
-        self._patterns.clear()
+        self._latest.clear()
 
     def generator(self, call: int, span: Span, device: torch.device) -> torch.Generator:
         """Return a generator for random numbers that the model draws itself.
@@ -116,81 +148,55 @@ class MaskSource:
         # Sites count upwards from 0, so negative numbers are streams of another kind.
         return self._streams.generator((span.batch, -1 - call, span.first), device)
 
-    def _stratified(self, p: float, numel: int, site: int, span: Span) -> Tensor:
-        """Draw masks from patterns that each serve several passes."""
-        keep = self._empty("keep", (span.count, numel))
-        length = passes_per_stream(numel)
-        for number, begin, end in _parts(span, length):
-            patterns = self._pattern(p, numel, (span.batch, site, number))
-            into = keep[begin - span.first : end - span.first]
-            kept_passes(patterns, begin - number * length, into)
-        return keep
-
-    def _pattern(self, p: float, numel: int, key: Key) -> Tensor:
-        """Return the patterns of one stream; the latest of every site is kept for the next call."""
-        batch, site, number = key
-        named = (p, numel, batch, number)
-        cached = self._patterns.get(site)
-        if cached is not None and cached[0] == named:
-            return cached[1]
-        bits = _lane_bits(p)
-        rate = (_numerator(p, bits), bits)
-        patterns = drop_patterns(self._streams, rate, numel, key)
-        held = sum(old.nbytes for other, (_, old) in self._patterns.items() if other != site)
-        if held + patterns.nbytes <= _KEPT_PATTERNS:
-            self._patterns[site] = (named, patterns)
-        return patterns
-
-    def _independent(self, p: float, numel: int, site: int, span: Span) -> Tensor:
-        """Draw masks whose passes know nothing of each other."""
-        block = _block_size(numel)
-        if span.count == 1 and block > 1:
-            number = span.first // block
-            named = (p, numel, span.batch, number)
-            cached = self._blocks.get(site)
-            if cached is None or cached[0] != named:
-                passes = self._new((block, numel))
-                self._block(p, (span.batch, site, number), passes)
-                self._blocks[site] = cached = (named, passes)
-            return cached[1][span.first % block]
-        keep = self._empty("keep", (span.count, numel))
-        for number, begin, end in _parts(span, block):
+    def _drawn(
+        self, p: float, numel: int, site: int, span: Span
+    ) -> Iterator[tuple[slice, int, Drawn]]:
+        """Yield some passes of a span, the number of the first within its block, and their bits."""
+        length = passes_per_stream(numel) if self.stratified else _block_size(numel)
+        last = span.first + span.count
+        for number in range(span.first // length, (last - 1) // length + 1):
+            block = number * length
+            begin, end = max(block, span.first), min(block + length, last)
             # A device generator gives other numbers for a shorter draw; NumPy's gives a prefix.
-            drawn = end - number * block if self._streams.on_cpu else block
-            into = keep[begin - span.first : end - span.first]
-            if drawn == end - begin:
-                self._block(p, (span.batch, site, number), into)
-                continue
-            passes = self._new((drawn, numel))
-            self._block(p, (span.batch, site, number), passes)
-            into.copy_(passes[begin - number * block : end - number * block])
-        return keep
+            fewer = self._streams.on_cpu and span.count > 1
+            drawn = self._bits(
+                p, numel, (span.batch, site, number), end - block if fewer else length
+            )
+            yield slice(begin - span.first, end - span.first), begin - block, drawn
 
-    def _new(self, shape: tuple[int, int]) -> Tensor:
-        """Return fresh memory for masks."""
-        return torch.empty(shape, dtype=torch.bool, device=self._streams.device)
+    def _bits(self, p: float, numel: int, key: Key, n_passes: int) -> Drawn:
+        """Return the bits of one block; the latest of every site are kept for the next call.
+
+        Args:
+            p: Probability that a unit is dropped.
+            numel: Units in one pass.
+            key: Batch, site and number of the block.
+            n_passes: How many passes of the block are asked for; patterns have all of them.
+        """
+        batch, site, number = key
+        named = (p, numel, batch, number, None if self.stratified else n_passes)
+        latest = self._latest.get(site)
+        if latest is not None and latest[0] == named:
+            return latest[1]
+        bits = _lane_bits(p)
+        rate = _numerator(p, bits)
+        drawn: Drawn
+        if self.stratified:
+            drawn = Patterns(drop_patterns(self._streams, (rate, bits), numel, key))
+        else:
+            lanes = self._streams.lanes(n_passes * numel, bits, key).view(n_passes, numel)
+            # Lanes are signed, so the lowest of them start at -2^(bits - 1).
+            drawn = Lanes(lanes, rate - 2 ** (bits - 1))
+        held = sum(old.bits.nbytes for other, (_, old) in self._latest.items() if other != site)
+        if held + drawn.bits.nbytes <= _KEPT_BITS:
+            self._latest[site] = (named, drawn)
+        return drawn
 
     def _empty(self, key: object, shape: tuple[int, int]) -> Tensor:
         """Return memory for masks, used again on the CPU."""
         if self._streams.on_cpu:
             return self.workspace.empty(key, shape, torch.bool)
-        return self._new(shape)
-
-    def _block(self, p: float, key: Key, out: Tensor) -> None:
-        """Draw the first passes of one block into `out`, (passes, numel)."""
-        bits = _lane_bits(p)
-        # Lanes are signed, so the lowest of them start at -2^(bits - 1).
-        threshold = _numerator(p, bits) - 2 ** (bits - 1)
-        compare(self._streams.lanes(out.numel(), bits, key).view(out.shape), threshold, out)
-
-
-def _parts(span: Span, length: int) -> list[tuple[int, int, int]]:
-    """Cut a span where blocks of some length begin: (number of the block, first pass, end)."""
-    last = span.first + span.count
-    return [
-        (number, max(number * length, span.first), min((number + 1) * length, last))
-        for number in range(span.first // length, (last - 1) // length + 1)
-    ]
+        return torch.empty(shape, dtype=torch.bool, device=self._streams.device)
 
 
 def _block_size(numel: int) -> int:

@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mcdrop.stochastic.compiled import compiled
 from mcdrop.stochastic.kernels import tiles
 from mcdrop.stochastic.streams import Key, Streams
+
+Integers = npt.NDArray[np.signedinteger[Any]]
 
 __all__ = ["STRATUM", "drop_patterns", "kept_passes", "passes_per_stream"]
 
@@ -72,34 +76,44 @@ def drop_patterns(streams: Streams, rate: tuple[int, int], numel: int, key: Key)
         # The third entries of other keys count upwards from 0, so negatives are free.
         cycle = (batch, site, -1 - first // max(_CYCLE // STRATUM, n_strata))
         starts = streams.lanes(n_cycles * numel, bits, cycle).view(n_cycles, 1, numel)
-        jumps = [_signed((first + stratum + 1) * extra, bits) for stratum in range(n_strata)]
-        steps = torch.tensor(jumps, dtype=starts.dtype)
+        jumps = (first + 1 + np.arange(n_strata)) * extra
+        # The integers of so many bits that are congruent to them.
+        steps = torch.from_numpy(jumps.astype(f"int{bits}"))
     steps = steps.view(n_cycles, per_cycle, 1)
     # A point that jumps on by `extra` on a circle of 2^bits lands in a window of that length
-    # exactly as often as the running total of drops passes a whole number.
+    # exactly as often as the running total of drops passes a whole number. No place is below the
+    # least of its integers, where a window of length 0 ends.
     window = extra - 2 ** (bits - 1)
     if not streams.on_cpu:
         index = picks.to(torch.int64) & (_TABLE - 1)
-        if extra:
-            index += _TABLE * (starts + steps.to(starts.device) < window)
+        index += _TABLE * (starts + steps.to(starts.device) < window)
         return tables[index].view(n_strata, numel)
     out = torch.empty(shape, dtype=torch.int16)
-    table, chosen, lanes = tables.numpy(), out.numpy(), picks.numpy().view(np.uint16)
+    kernels = compiled()
+    look_up = _look_up if kernels is None else kernels.choose_patterns
     begun, jumped = starts.numpy(), steps.numpy()
-    for cycles in tiles(n_cycles, _SLOW_STEPS * per_cycle * numel):
-        for units in tiles(numel, _SLOW_STEPS * per_cycle * len(lanes[cycles])):
-            where = lanes[cycles, :, units].astype(np.int32)
-            if extra:
-                once_more = begun[cycles, :, units] + jumped[cycles] < window
-                where |= np.left_shift(once_more, 16, dtype=np.int32)
-            # Every index is valid; "wrap" spares NumPy a buffer.
-            np.take(table, where, mode="wrap", out=chosen[cycles, :, units])
+    look_up(tables.numpy(), picks.numpy(), begun, jumped, window, out.numpy())
     return out.view(n_strata, numel)
 
 
-def _signed(value: int, bits: int) -> int:
-    """Return the signed integer of so many bits that is congruent to `value`."""
-    return (value + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
+def _look_up(
+    table: Integers,
+    picks: Integers,
+    starts: Integers,
+    steps: Integers,
+    window: int,
+    out: Integers,
+) -> None:
+    """Do what the compiled `choose_patterns` does, in tiles that fit the cache."""
+    n_cycles, per_cycle, numel = out.shape
+    lanes = picks.view(np.uint16)
+    for cycles in tiles(n_cycles, _SLOW_STEPS * per_cycle * numel):
+        for units in tiles(numel, _SLOW_STEPS * per_cycle * len(lanes[cycles])):
+            once_more = starts[cycles, :, units] + steps[cycles] < window
+            where = np.left_shift(once_more, 16, dtype=np.int32)
+            where |= lanes[cycles, :, units]
+            # Every index is valid; "wrap" spares NumPy a buffer.
+            np.take(table, where, mode="wrap", out=out[cycles, :, units])
 
 
 def kept_passes(patterns: Tensor, first: int, out: Tensor) -> None:
@@ -115,6 +129,10 @@ def kept_passes(patterns: Tensor, first: int, out: Tensor) -> None:
         _unpack_on_device(patterns, numbers, out)
         return
     packed, kept = patterns.numpy(), out.numpy()
+    kernels = compiled()
+    if kernels is not None:
+        kernels.kept_by_pattern(packed, first, kept)
+        return
     if out.shape[1] >= _LARGE_PASS:
         for units in tiles(out.shape[1], 1):
             bit = np.empty_like(packed[0, units])

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcdrop.stochastic.kernels import scaled_product
-from mcdrop.stochastic.live import Function, Pass, Rule, overwrite
+from mcdrop.stochastic.dropout_mask import DropoutMask
+from mcdrop.stochastic.live import Apply, Function, Pass, Rule, overwrite
 
 __all__ = ["drop_elements", "dropout_rules", "plain_dropout_rules"]
 
@@ -20,22 +20,18 @@ _ALPHA = 1.7580993408473766
 _INPLACE = 3
 
 
-def _scaled(current: Pass, x: Tensor, keep: Tensor, rate: float) -> Tensor:
+def _scaled(x: Tensor, mask: DropoutMask, rate: float) -> Tensor:
     """Inverted dropout: dropped units are zero, survivors grow so that the mean stays."""
-    if rate == 1.0:
-        return torch.zeros_like(x)
     scale = 1.0 / (1.0 - rate)
     if torch.is_grad_enabled():
-        return torch.where(keep, x * scale, 0)
-    return scaled_product(x, keep, scale, current.source.workspace, len(current.sites))
+        return torch.where(mask.keep(), x * scale, 0)
+    return mask.times(x, scale)
 
 
-def _alpha(current: Pass, x: Tensor, keep: Tensor, rate: float) -> Tensor:
+def _alpha(x: Tensor, mask: DropoutMask, rate: float) -> Tensor:
     """Alpha dropout: an affine map restores zero mean and unit variance after saturation."""
-    if rate == 1.0:
-        return torch.zeros_like(x)
     a = ((1.0 - rate) * (1.0 + rate * _ALPHA**2)) ** -0.5
-    return torch.where(keep, x, -_ALPHA) * a + a * _ALPHA * rate
+    return torch.where(mask.keep(), x, -_ALPHA) * a + a * _ALPHA * rate
 
 
 def _elementwise(x: Tensor) -> tuple[int, ...]:
@@ -60,7 +56,7 @@ def _by_channel_of(batched_ndim: int) -> Callable[[Tensor], tuple[int, ...]]:
 def _rule(
     kind: str,
     mask_shape: Callable[[Tensor], tuple[int, ...]],
-    apply: Callable[[Pass, Tensor, Tensor, float], Tensor],
+    apply: Apply,
     *,
     has_inplace: bool,
     writes: bool = False,
@@ -74,8 +70,9 @@ def _rule(
         # The inactive call raises torch's own errors for a bad rate or a bad number of dimensions.
         if has_inplace:
             func(x, p, False, False)
-        dropped = current.drop(x, p, kind, mask_shape(x), apply)
         in_place = writes or bool(kwargs.get("inplace", len(args) > _INPLACE and args[_INPLACE]))
+        may_defer = apply is _scaled and not in_place and not torch.is_grad_enabled()
+        dropped = current.drop(x, p, kind, mask_shape(x), apply, may_defer=may_defer)
         return overwrite(current, x, dropped) if in_place and dropped is not x else dropped
 
     return rule

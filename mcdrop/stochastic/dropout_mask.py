@@ -1,0 +1,71 @@
+"""The mask of one dropout call: drawn as it is needed, unpacked or multiplied straight away."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mcdrop.stochastic.kernels import FLOATS, scaled_product
+from mcdrop.stochastic.masks import MaskSource, Span
+from mcdrop.stochastic.rows import RowDim, expand_rows, shared_shape
+
+__all__ = ["DropoutMask"]
+
+
+@dataclass(frozen=True)
+class DropoutMask:
+    """Which units one dropout call keeps in the passes of a chunk.
+
+    Attributes:
+        source: Draws it.
+        p: Probability that a unit is dropped, in (0, 1).
+        shape: Shape of one pass's mask.
+        site: Number of the dropout call within a pass.
+        span: The passes.
+        stacked: Whether values come with passes first; otherwise the span is one pass.
+        rows: The row dimensions if all rows share one mask, else None.
+    """
+
+    source: MaskSource
+    p: float
+    shape: tuple[int, ...]
+    site: int
+    span: Span
+    stacked: bool
+    rows: tuple[RowDim, ...] | None
+
+    def is_one_per_unit(self, x: Tensor) -> bool:
+        """Tell whether all rows of `x`, (..., units), share one mask, in numbers to multiply by."""
+        if self.rows is None or len(self.shape) < 2 or x.dtype not in FLOATS:
+            return False
+        return shared_shape(self.shape, self.rows) == (*(1 for _ in x.shape[1:]), x.shape[-1])
+
+    def by_unit(self) -> Tensor:
+        """Return the mask of one row, (passes, units), where there is one per unit."""
+        return self.source.keep(self.p, self.shape[-1:], self.site, self.span)
+
+    def keep(self) -> Tensor:
+        """Return the mask as booleans that broadcast with the values, True where one is kept."""
+        if self.rows is None:
+            keep = self.source.keep(self.p, self.shape, self.site, self.span)
+        else:
+            one_row = shared_shape(self.shape, self.rows)
+            keep = self.source.keep(self.p, one_row, self.site, self.span)
+            keep = expand_rows(keep, self.shape, self.rows)
+        return keep if self.stacked else keep[0]
+
+    def times(self, x: Tensor, scale: float) -> Tensor:
+        """Return ``x * keep * scale`` without gradients; valid until this site drops out again.
+
+        Args:
+            x: Values, passes first if stacked: as many as there are, or 1 if they do not differ.
+            scale: What the survivors are multiplied by.
+        """
+        values = x if self.stacked else x.unsqueeze(0)
+        if self.rows is None and math.prod(self.shape) == math.prod(values.shape[1:]):
+            product = self.source.times(values, scale, self.p, self.site, self.span)
+            if product is not None:
+                return product if self.stacked else product[0]
+        return scaled_product(x, self.keep(), scale, self.source.workspace, self.site)
