@@ -24,7 +24,7 @@ from mcdrop.stochastic.last_layer import ClosedFormError, LastLayer
 from mcdrop.stochastic.live import InPlaceError, LiveDropout, Pass
 from mcdrop.stochastic.masks import MaskSource, Span
 from mcdrop.stochastic.rows import RowLayout
-from mcdrop.stochastic.rules import LIVE, PLAIN
+from mcdrop.stochastic.rules import LAZY, LIVE, PLAIN, compute
 from mcdrop.stochastic.sites import DropoutSite
 from mcdrop.stochastic.tracking import Tracker
 
@@ -48,6 +48,7 @@ class Plan:
         sites: The dropout calls of one pass.
         output_numel: Elements of the plain model's output for the batch.
         dtype: Type of that output.
+        widest: Numbers per pass in the largest tensor that comes after a dropout, as far as known.
         shared_work: Operations before the first dropout, which a vectorised call does once.
         work_per_pass: Operations after it, for each pass.
         rows: The row dimensions, where all rows share one mask.
@@ -61,6 +62,7 @@ class Plan:
     sites: tuple[DropoutSite, ...]
     output_numel: int
     dtype: torch.dtype
+    widest: int = 0
     shared_work: int = 0
     work_per_pass: int = 0
     rows: RowLayout | None = None
@@ -115,6 +117,7 @@ class PassRunner:
         )
         self._tracker = Tracker(function, twin, stochastic)
         self.sites: tuple[DropoutSite, ...] = ()
+        self._widest = 0
         self._work_before: list[int] = []
 
     def plan(self, batch: Batch) -> Plan:
@@ -122,8 +125,8 @@ class PassRunner:
         plain = self.plain(batch)
         if self._masks == "shared":
             self._shared = row_layout(self._function, self._observed, batch)
-        # Sparing dropped units needs masks that all rows share; where that fails, do without.
-        for defers in (True, False) if self._masks == "shared" else (False,):
+        # Where putting dropout off fails, do without.
+        for defers in (True, False):
             self._defers = defers
             reason, shared_work, work_per_pass = self._checked(batch, plain)
             if shared_work is not None:
@@ -171,6 +174,7 @@ class PassRunner:
             self.sites,
             plain.numel(),
             plain.dtype,
+            max(plain.numel(), self._widest),
             before,
             after,
             self._shared,
@@ -274,7 +278,8 @@ class PassRunner:
             Span(0, span.first, span.count) if self._masks == "shared" else span,
             index,
             last=last,
-            deferred=Deferred() if self._defers and index is not None else None,
+            deferred=Deferred(compute) if self._defers and index is not None else None,
+            lazy=LAZY,
             shared=self._shared,
             protected=self._protected if self._copies_inputs else self._protected | own,
         )
@@ -318,7 +323,10 @@ class PassRunner:
 
     def _outcome(self, batch: Batch, current: Pass) -> Tensor:
         """Run the model and return its prediction, with its variance if that is integrated."""
-        output = self._chosen(self._live(batch, current))
+        output = current.read(self._live(batch, current))
+        output = current.read(self._chosen(output))
+        put_off = 0 if current.deferred is None else current.deferred.widest
+        self._widest = max(current.widest, put_off)
         if current.last is None:
             return output
         try:

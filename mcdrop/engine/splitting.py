@@ -17,6 +17,9 @@ _CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**26}
 # How much larger a chunk may be to save work before the first dropout.
 _PREFIX_FACTOR = 16
 
+# How much larger where what is put off takes no memory; progress is told after every chunk.
+_PUT_OFF_FACTOR = 16
+
 # Below this many input elements, splitting cannot save memory worth mentioning.
 _LEAST_INPUT = 2**16
 _PROBE_ROWS = 16
@@ -35,6 +38,9 @@ def passes_that_fit(plan: Plan, device: torch.device, *, rows_split: bool = Fals
     widest = max([1, plan.output_numel, *(math.prod(site.shape) for site in plan.sites)])
     budget = _CHUNK_ELEMENTS.get(device.type, 2**20) // (_SPLIT if rows_split else 1)
     chunk = max(1, budget // widest)
+    if plan.defers:
+        # What is put off runs in tiles of its own, and only what is read of it takes memory.
+        chunk = max(chunk, min(budget // max(1, plan.widest), _PUT_OFF_FACTOR * chunk))
     wanted = 10 * plan.shared_work // max(1, plan.work_per_pass)
     chunk = max(chunk, min(wanted, _PREFIX_FACTOR * budget // widest))
     # Masks are drawn in blocks of up to 64 passes, a power of two.

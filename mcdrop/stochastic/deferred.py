@@ -1,8 +1,9 @@
-"""Dropout put off until it is known what reads its result, which a linear layer need not have.
+"""Dropout, and the linear layers between dropouts, put off until their result is read.
 
-The model is handed a placeholder that is not a number anywhere. A linear layer is computed from
-what was to be dropped out; for any other function the placeholder is exchanged for the dropped-out
-values. What reads it unseen by the mode becomes NaN, and the plan of a prediction looks for that.
+Where all rows share a mask, the units that a dropout leaves out need not be computed, but that is
+known only when it is called. So the model is handed placeholders, which are not numbers anywhere.
+A function that does not know them is given values in their place; what reads them unseen by the
+mode becomes NaN, and the plan of a prediction looks for that.
 """
 
 from __future__ import annotations
@@ -10,47 +11,74 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mcdrop.stochastic.dropout_mask import DropoutMask
 
-__all__ = ["Deferred", "DeferredError", "Held"]
+__all__ = ["Deferred", "DeferredError", "Dropped", "Lazy", "Linear", "Mapped", "chain", "describes"]
 
 # Attributes and methods that tell what a tensor is like and read nothing of it.
 _DESCRIBING = {"device", "dim", "dtype", "is_cpu", "is_cuda", "is_floating_point", "layout"}
 _DESCRIBING |= {"is_nested", "ndim", "numel", "requires_grad", "shape", "size"}
 
 
-@dataclass(frozen=True)
-class Held:
-    """What a placeholder stands for.
+class DeferredError(RuntimeError):
+    """Dropout that was put off can no longer be done."""
+
+
+@dataclass(eq=False)
+class Dropped:
+    """Values to drop units out of.
 
     Attributes:
-        x: What was to be dropped out.
-        mask: Its mask, or None where every unit is kept.
+        x: The values.
+        mask: Which units, or None where every unit is kept.
         rate: The rate that the mask realises.
-        drop: Returns the dropped-out values.
-        version: Of `x`, which changes when it is written to.
     """
 
-    x: Tensor
+    x: Tensor | Lazy
     mask: DropoutMask | None
     rate: float
-    drop: Callable[[], Tensor]
-    version: int
+    _version: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.x, Tensor):
+            self._version = _version(self.x)
 
     def check(self) -> None:
         """Refuse to drop out what has been written to since."""
-        if _version(self.x) != self.version:
+        if isinstance(self.x, Tensor) and _version(self.x) != self._version:
             raise DeferredError("the model writes to a tensor after dropout of it")
 
 
-class DeferredError(RuntimeError):
-    """Dropout that was put off can no longer be done."""
+@dataclass(eq=False)
+class Linear:
+    """A linear layer of dropped-out values."""
+
+    x: Dropped
+    weight: Tensor
+    bias: Tensor | None
+
+
+@dataclass(eq=False)
+class Mapped:
+    """A function of every element of a linear layer's result.
+
+    Attributes:
+        x: The result.
+        function: The function.
+        overwriting: The same, which may write to its argument.
+    """
+
+    x: Linear | Mapped
+    function: Callable[[Tensor], Tensor]
+    overwriting: Callable[[Tensor], Tensor]
+
+
+Lazy: TypeAlias = Dropped | Linear | Mapped
 
 
 def _version(x: Tensor) -> int:
@@ -60,69 +88,107 @@ def _version(x: Tensor) -> int:
     return x._version
 
 
-class Deferred:
-    """The placeholders that a model holds during one pass."""
+def chain(last: Linear) -> tuple[Tensor | Lazy, list[tuple[Linear, list[Callable[..., Tensor]]]]]:
+    """Return the layers that lead to one, first to last, and what the first dropout was given.
 
-    def __init__(self) -> None:
-        self._held: dict[int, Held] = {}
-        self._dropped: dict[int, Tensor] = {}
+    Args:
+        last: The last layer.
+
+    Returns:
+        The values, and every layer with the functions that come after it, which may write.
+    """
+    layers: list[tuple[Linear, list[Callable[..., Tensor]]]] = []
+    functions: list[Callable[..., Tensor]] = []
+    node: Tensor | Lazy = last
+    while not isinstance(node, Tensor | Dropped):
+        if isinstance(node, Mapped):
+            functions.insert(0, node.overwriting)
+            node = node.x
+            continue
+        layers.insert(0, (node, functions))
+        functions = []
+        node.x.check()
+        node = node.x.x
+    return node, layers
+
+
+class Deferred:
+    """The placeholders that a model holds during one pass.
+
+    Args:
+        compute: Returns the values of what was put off, given the pass.
+
+    Attributes:
+        widest: Numbers per pass in the largest tensor that has been read.
+    """
+
+    def __init__(self, compute: Callable[[Any, Lazy], Tensor]) -> None:
+        self.widest = 0
+        self._compute = compute
+        self._nodes: dict[int, Lazy] = {}
+        self._read: dict[int, Tensor] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._held)
+        return bool(self._nodes)
 
-    def put(
-        self, x: Tensor, mask: DropoutMask | None, rate: float, drop: Callable[[], Tensor]
-    ) -> Tensor:
-        """Return a placeholder; the arguments are those of `Held`."""
-        placeholder = torch.full((), torch.nan, dtype=x.dtype, device=x.device).expand(x.shape)
+    def put(self, node: Lazy, like: Tensor, units: int | None = None) -> Tensor:
+        """Return a placeholder.
+
+        Args:
+            node: What it stands for.
+            like: A tensor of its shape, its type and on its device.
+            units: Its last dimension, if that is another.
+        """
+        shape = like.shape if units is None else (*like.shape[:-1], units)
+        placeholder = torch.full((), torch.nan, dtype=like.dtype, device=like.device).expand(shape)
         number = id(placeholder)
-        self._held[number] = Held(x, mask, rate, drop, _version(x))
+        self._nodes[number] = node
         weakref.finalize(placeholder, self._forget, number)
+        return placeholder
+
+    def replace(self, placeholder: Tensor, node: Lazy) -> Tensor:
+        """Let a placeholder stand for something else, as when it is written to."""
+        self._nodes[id(placeholder)] = node
         return placeholder
 
     def _forget(self, number: int) -> None:
         """Let go of values whose placeholder the model has let go of."""
-        self._held.pop(number, None)
-        self._dropped.pop(number, None)
+        self._nodes.pop(number, None)
+        self._read.pop(number, None)
 
-    def get(self, x: Tensor) -> Held | None:
-        """Return what a tensor stands for, or None if it stands for itself."""
-        held = self._held.get(id(x))
-        if held is not None:
-            held.check()
-        return held
+    def node(self, x: Tensor) -> Lazy | None:
+        """Return what a tensor stands for, or None if it has been read or stands for itself."""
+        return None if id(x) in self._read else self._nodes.get(id(x))
 
-    def arguments(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments of a function, with values in place of the placeholders it reads."""
-        owner = getattr(func, "__self__", None)
-        if getattr(func, "__name__", "") in _DESCRIBING or (
-            getattr(func, "__name__", "") == "__get__"
-            and getattr(owner, "__name__", "") in _DESCRIBING
-        ):
-            return args, kwargs
-        if func is F.linear and args and id(args[0]) not in self._dropped:
-            return (args[0], *self._exchanged(args[1:])), self._exchanged(kwargs)
-        return self._exchanged(args), self._exchanged(kwargs)
+    def read(self, value: Any, current: Any) -> Any:
+        """Return nested tuples, lists and dicts with values in place of placeholders.
 
-    def _exchanged(self, value: Any) -> Any:
-        """Return nested values with placeholders exchanged."""
+        Args:
+            value: What may be a placeholder, or contain some.
+            current: The pass.
+        """
         if isinstance(value, Tensor):
-            return self._values(value)
+            return self._values(value, current)
         if type(value) in (tuple, list):
-            return type(value)(self._exchanged(each) for each in value)
+            return type(value)(self.read(each, current) for each in value)
         if type(value) is dict:
-            return {name: self._exchanged(each) for name, each in value.items()}
+            return {name: self.read(each, current) for name, each in value.items()}
         return value
 
-    def _values(self, x: Tensor) -> Tensor:
-        """Return what a placeholder stands for; always the same tensor, which may be written to."""
+    def _values(self, x: Tensor, current: Any) -> Tensor:
+        """Return the values of a placeholder, always the same tensor, or any other tensor."""
         number = id(x)
-        if number not in self._held:
+        if number not in self._nodes:
             return x
-        if number not in self._dropped:
-            held = self._held[number]
-            held.check()
-            self._dropped[number] = held.drop()
-        return self._dropped[number]
+        if number not in self._read:
+            self._read[number] = self._compute(current, self._nodes[number])
+            self.widest = max(self.widest, x.numel())
+        return self._read[number]
+
+
+def describes(func: Callable[..., Any]) -> bool:
+    """Tell whether a function says what a tensor is like and reads nothing of it."""
+    name = getattr(func, "__name__", "")
+    if name == "__get__":
+        name = getattr(getattr(func, "__self__", None), "__name__", "")
+    return name in _DESCRIBING

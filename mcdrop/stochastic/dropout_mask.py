@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from mcdrop.stochastic.kernels import FLOATS, scaled_product
+from mcdrop.stochastic.kernels import scaled_product
 from mcdrop.stochastic.masks import MaskSource, Span
 from mcdrop.stochastic.rows import RowDim, expand_rows, shared_shape
 
@@ -36,15 +36,21 @@ class DropoutMask:
     stacked: bool
     rows: tuple[RowDim, ...] | None
 
-    def is_one_per_unit(self, x: Tensor) -> bool:
-        """Tell whether all rows of `x`, (..., units), share one mask, in numbers to multiply by."""
-        if self.rows is None or len(self.shape) < 2 or x.dtype not in FLOATS:
+    def part(self, passes: slice) -> DropoutMask:
+        """Return the mask of some of the passes; the slice has both ends."""
+        first, count = self.span.first + passes.start, passes.stop - passes.start
+        return replace(self, span=Span(self.span.batch, first, count))
+
+    @property
+    def is_one_per_unit(self) -> bool:
+        """Whether a pass has one flag per unit for all rows, where units are the last dimension."""
+        if self.rows is None or len(self.shape) < 2:
             return False
-        return shared_shape(self.shape, self.rows) == (*(1 for _ in x.shape[1:]), x.shape[-1])
+        return math.prod(shared_shape(self.shape, self.rows)[:-1]) == 1
 
     def by_unit(self) -> Tensor:
-        """Return the mask of one row, (passes, units), where there is one per unit."""
-        return self.source.keep(self.p, self.shape[-1:], self.site, self.span)
+        """Return these flags, (passes, units)."""
+        return self.source.keep(self.p, self.shape[-1:], self.site, self.span).clone()
 
     def keep(self) -> Tensor:
         """Return the mask as booleans that broadcast with the values, True where one is kept."""

@@ -18,8 +18,9 @@ from torch.overrides import TorchFunctionMode
 
 from mcdrop.errors import UnsupportedError
 from mcdrop.stochastic.batching import below_vmap
-from mcdrop.stochastic.deferred import Deferred
+from mcdrop.stochastic.deferred import Deferred, Dropped, describes
 from mcdrop.stochastic.dropout_mask import DropoutMask
+from mcdrop.stochastic.kernels import FLOATS
 from mcdrop.stochastic.last_layer import LastLayer
 from mcdrop.stochastic.masks import MaskSource, Span, effective_rate
 from mcdrop.stochastic.rows import RowLayout
@@ -57,7 +58,8 @@ class Pass:
         span: The passes that run in this call.
         index: The dummy index that vmap batches over the passes of a chunk, or None.
         last: Integrates the last dropout in closed form, or None.
-        deferred: Puts dropout off where a linear layer may follow, or None.
+        deferred: What was put off until it is read; None where nothing may be.
+        lazy: Functions whose rules take a placeholder as their first argument.
         shared: The row dimensions, where all rows share one mask; None for independent masks.
         observed: If a list, receives what every site was given.
         flops: Counts the floating point operations so far, or None.
@@ -67,6 +69,7 @@ class Pass:
         open_gates: Modules being called whose own random numbers stand for dropout.
         random_shapes: Shapes of what the calls so far drew.
         protected: Storage addresses that an in-place dropout must not write to.
+        widest: Numbers per pass in the largest tensor that was dropped out at once.
         overwritten: Tensors that torch would have overwritten and that were left alone.
     """
 
@@ -78,6 +81,7 @@ class Pass:
     index: Tensor | None = None
     last: LastLayer | None = None
     deferred: Deferred | None = None
+    lazy: frozenset[Function] = frozenset()
     shared: RowLayout | None = None
     observed: list[Tensor] | None = None
     flops: Callable[[], int] | None = None
@@ -88,6 +92,7 @@ class Pass:
     open_gates: int = 0
     random_shapes: list[tuple[int, ...]] = field(default_factory=list)
     protected: frozenset[int] = frozenset()
+    widest: int = 0
     overwritten: list[Tensor] = field(default_factory=list)
     _names: Counter[str] = field(default_factory=Counter)
 
@@ -114,6 +119,20 @@ class Pass:
         if self.flops is not None:
             self.flops_before.append(self.flops())
         return site
+
+    def read(self, value: Any) -> Any:
+        """Return nested tuples, lists and dicts with the values of what was put off."""
+        return self.deferred.read(value, self) if self.deferred else value
+
+    def arguments(
+        self, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what a function is to be given: values, unless its rule takes placeholders."""
+        if not self.deferred or describes(func):
+            return args, kwargs
+        if args and func in self.lazy:
+            return (args[0], *self.read(args[1:])), self.read(kwargs)
+        return self.read(args), self.read(kwargs)
 
     def differs(self, x: Tensor) -> bool:
         """Tell whether a tensor is batched, so that it may differ by pass."""
@@ -176,7 +195,7 @@ class Pass:
             return x if site.p == 0 else torch.zeros_like(x)
         if self.last is not None and site.order == self.last.site:
             by_element = kind == "dropout" and mask_shape == tuple(x.shape)
-            return self.last.hold(x, effective_rate(site.p), by_element=by_element)
+            return self.last.hold(self.read(x), effective_rate(site.p), by_element=by_element)
 
         rows = None if self.shared is None else self.shared.sites[site.order]
         mask = DropoutMask(
@@ -189,6 +208,14 @@ class Pass:
             rows=rows,
         )
 
+        if may_defer and self.deferred is not None and x.ndim > 1 and x.dtype in FLOATS:
+            node = self.deferred.node(x)
+            values = self.read(x) if node is None or isinstance(node, Dropped) else node
+            held = Dropped(values, None if self.opened else mask, effective_rate(site.p))
+            return self.deferred.put(held, x)
+        x = self.read(x)
+        self.widest = max(self.widest, x.numel())
+
         def masked(values: Tensor) -> Tensor:
             """Apply the chunk's masks to `values`, passes first where there are several."""
             if self.opened:
@@ -196,21 +223,13 @@ class Pass:
                 return torch.where(keep if self.index is not None else keep[0], values, 0)
             return apply(values, mask, effective_rate(site.p))
 
-        def dropped() -> Tensor:
-            """Drop out at once."""
-            (result,) = over_passes(
-                self,
-                lambda _, tensors: (masked(tensors[0]),),
-                lambda tensors: (masked(tensors[0]),),
-                (x,),
-            )
-            return result
-
-        if may_defer and self.deferred is not None and mask.is_one_per_unit(x):
-            return self.deferred.put(
-                x, None if self.opened else mask, effective_rate(site.p), dropped
-            )
-        return dropped()
+        (result,) = over_passes(
+            self,
+            lambda _, tensors: (masked(tensors[0]),),
+            lambda tensors: (masked(tensors[0]),),
+            (x,),
+        )
+        return result
 
 
 def overwrite(current: Pass, x: Tensor, dropped: Tensor) -> Tensor:
@@ -279,9 +298,7 @@ class LiveDropout(TorchFunctionMode):
             self._current.check_not_read((args, kwargs))
         if self._current.last is not None:
             self._current.last.watch(func, args, kwargs or {})
-        kwargs = kwargs or {}
-        if self._current.deferred:
-            args, kwargs = self._current.deferred.arguments(func, args, kwargs)
+        args, kwargs = self._current.arguments(func, args, kwargs or {})
         rule = self._current.rules.get(func)
         if rule is None:
             return func(*args, **kwargs)

@@ -158,7 +158,7 @@ class MaskSource:
             block = number * length
             begin, end = max(block, span.first), min(block + length, last)
             # A device generator gives other numbers for a shorter draw; NumPy's gives a prefix.
-            fewer = self._streams.on_cpu and span.count > 1
+            fewer = self._streams.on_cpu and span.count >= length
             drawn = self._bits(
                 p, numel, (span.batch, site, number), end - block if fewer else length
             )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from mcdrop.stochastic.live import Function, Rule
 from mcdrop.stochastic.rules.attention import attention_rules, plain_attention_rules
+from mcdrop.stochastic.rules.deferring import LAZY, compute, mapped_rules
 from mcdrop.stochastic.rules.dropout import dropout_rules, plain_dropout_rules
 from mcdrop.stochastic.rules.exported import exported_rules
 from mcdrop.stochastic.rules.folded import folded_rules
@@ -14,7 +15,7 @@ from mcdrop.stochastic.rules.packed import packed_rules
 from mcdrop.stochastic.rules.random_numbers import random_rules
 from mcdrop.stochastic.rules.recurrent import plain_recurrent_rules, recurrent_rules
 
-__all__ = ["LIVE", "PLAIN"]
+__all__ = ["LAZY", "LIVE", "PLAIN", "compute"]
 
 # The model as it is with all dropout off, also where it asks for it in eval mode: torch's own
 # functions do the work, so that the rules below can be compared with them.
@@ -33,5 +34,6 @@ LIVE: Mapping[Function, Rule] = {
     **recurrent_rules(),
     **packed_rules(),
     **folded_rules(),
+    **mapped_rules(),
     **attention_rules(),
 }

@@ -72,6 +72,7 @@ def _rule(
             func(x, p, False, False)
         in_place = writes or bool(kwargs.get("inplace", len(args) > _INPLACE and args[_INPLACE]))
         may_defer = apply is _scaled and not in_place and not torch.is_grad_enabled()
+        x = x if may_defer else current.read(x)
         dropped = current.drop(x, p, kind, mask_shape(x), apply, may_defer=may_defer)
         return overwrite(current, x, dropped) if in_place and dropped is not x else dropped
 

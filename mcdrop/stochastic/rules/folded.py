@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcdrop.stochastic.deferred import Held
-from mcdrop.stochastic.dropped_linear import dropped_linear
 from mcdrop.stochastic.live import Function, Pass, Rule, over_passes
+from mcdrop.stochastic.rules.deferring import deferred_linear
 
 __all__ = ["folded_rules"]
 
@@ -37,15 +36,16 @@ def _linear(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[s
     bias = rest[0] if rest else kwargs.get("bias")
     if current.last is not None and current.last.takes(x):
         return current.last.linear(x, weight, bias)
-    held = current.deferred.get(x) if current.deferred else None
-    if held is not None:
-        return _linear_of_held(current, held, weight, bias)
+    put_off = deferred_linear(current, x, weight, bias)
+    if put_off is not None:
+        return put_off
+    x = current.read(x)
     if not current.differs(x) or current.differs(weight):
-        return func(*args, **kwargs)
+        return func(x, weight, bias)
     if bias is not None and current.differs(bias):
-        return func(*args, **kwargs)
+        return func(x, weight, bias)
     if x.ndim < 2 or x.numel() * current.span.count < _LEAST_LINEAR:
-        return func(*args, **kwargs)
+        return func(x, weight, bias)
 
     def together(_: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         passes = tensors[0]
@@ -55,29 +55,6 @@ def _linear(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[s
         return (func(tensors[0], weight, bias),)
 
     (result,) = over_passes(current, together, alone, (x,))
-    return result
-
-
-def _linear_of_held(current: Pass, held: Held, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Multiply what dropout was put off for."""
-    mask = held.mask
-    if mask is None:
-        return F.linear(held.x, weight, bias)
-    if weight.ndim != 2 or current.differs(weight) or (bias is not None and current.differs(bias)):
-        return F.linear(held.drop(), weight, bias)
-
-    def together(_: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        x = tensors[0]
-        result = dropped_linear(x.flatten(1, -2), mask.by_unit, held.rate, weight, bias)
-        if result is None:
-            dropped = mask.times(x, 1.0 / (1.0 - held.rate)).flatten(1, -2)
-            result = F.linear(dropped.flatten(0, 1), weight, bias).unflatten(0, dropped.shape[:2])
-        return (result.unflatten(1, x.shape[1:-1]),)
-
-    def alone(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return (F.linear(mask.times(tensors[0], 1.0 / (1.0 - held.rate)), weight, bias),)
-
-    (result,) = over_passes(current, together, alone, (held.x,))
     return result
 
 
