@@ -104,19 +104,21 @@ def _one_layer(
     weights: tuple[Tensor, ...],
 ) -> tuple[Tensor, ...]:
     """Run one layer, with passes folded into the batch where the input differs by pass."""
-    batch_dim = 0 if call.batch_first else 1
+    time_dim = 1 if call.batch_first else 0
     n_states = len(states)
 
-    def run(batch_sizes: Tensor | None, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def run(
+        batch_sizes: Tensor | None, tensors: Sequence[Tensor], *, batch_first: bool
+    ) -> tuple[Tensor, ...]:
         values, hidden = tensors[0], tuple(tensors[1 : 1 + n_states])
         hx = hidden if call.is_lstm else hidden[0]
         layer = (list(tensors[1 + n_states :]), call.has_biases, 1, 0.0, False, call.bidirectional)
         if batch_sizes is not None:
             return tuple(func(values, batch_sizes, hx, *layer))
-        return tuple(func(values, hx, *layer, call.batch_first))
+        return tuple(func(values, hx, *layer, batch_first))
 
     def over_all(batched: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
-        """Run passes (s, ...) as s times as many rows: row b of pass i becomes row b * s + i."""
+        """Run passes (s, ...) as s times as many rows."""
         if any(batched[1 + n_states :]):
             raise RuntimeError("the weights of a recurrent layer differ by pass")
         if not any(batched):
@@ -125,22 +127,43 @@ def _one_layer(
         values, *hidden = (
             tensor.expand(n_passes, *tensor.shape[1:]) for tensor in tensors[: 1 + n_states]
         )
-        # Packed data hold (time, row) pairs in one dimension, with rows innermost.
-        rows = 0 if call.batch_sizes is not None else batch_dim
-        sizes = None if call.batch_sizes is None else call.batch_sizes * n_passes
-        folded = [_fold(values, rows), *(_fold(state, 1) for state in hidden)]
-        out, *last = run(sizes, [*folded, *(weight[0] for weight in tensors[1 + n_states :])])
-        return (_unfold(out, rows, n_passes), *(_unfold(state, 1, n_passes) for state in last))
+        layer = [weight[0] for weight in tensors[1 + n_states :]]
+        if call.batch_sizes is None:
+            # Time first, as the kernels want it, so that they need not copy once more.
+            folded = [_fold(values, time_dim + 1), *(_fold(state, 1) for state in hidden)]
+            out, *last = run(None, [*folded, *layer], batch_first=False)
+            return (_unfold(out, time_dim + 1, n_passes), *(_unfold(h, 1, n_passes) for h in last))
+        # Packed data hold (time, row) pairs in one dimension, with rows innermost: row b of pass i
+        # becomes row b * s + i.
+        inner = [_fold_inside(values, 0), *(_fold_inside(state, 1) for state in hidden)]
+        out, *last = run(call.batch_sizes * n_passes, [*inner, *layer], batch_first=False)
+        return (
+            _unfold_inside(out, 0, n_passes),
+            *(_unfold_inside(state, 1, n_passes) for state in last),
+        )
+
+    def alone(each: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return run(call.batch_sizes, each, batch_first=call.batch_first)
 
     tensors = (x, *states, *weights)
-    return over_passes(current, over_all, lambda each: run(call.batch_sizes, each), tensors)
+    return over_passes(current, over_all, alone, tensors)
 
 
-def _fold(x: Tensor, dim: int) -> Tensor:
+def _fold(x: Tensor, first: int) -> Tensor:
+    """Put dimension `first` of passes (s, ...) first, and passes and rows together after it."""
+    return x.movedim(first, 0).flatten(1, 2)
+
+
+def _unfold(x: Tensor, first: int, n_passes: int) -> Tensor:
+    """Undo `_fold`."""
+    return x.unflatten(1, (n_passes, x.shape[1] // n_passes)).movedim(0, first)
+
+
+def _fold_inside(x: Tensor, dim: int) -> Tensor:
     """Move the leading passes of (s, ...) into dimension `dim`, innermost."""
     return x.movedim(0, dim + 1).flatten(dim, dim + 1)
 
 
-def _unfold(x: Tensor, dim: int, n_passes: int) -> Tensor:
-    """Undo `_fold`."""
+def _unfold_inside(x: Tensor, dim: int, n_passes: int) -> Tensor:
+    """Undo `_fold_inside`."""
     return x.unflatten(dim, (x.shape[dim] // n_passes, n_passes)).movedim(dim + 1, 0)
