@@ -85,6 +85,7 @@ class Moments:
         self._counts = torch.zeros(0)
         self._sums = torch.zeros(0)
         self._squares = torch.zeros(0)
+        self._left: tuple[Tensor, Tensor, Tensor] | None = None
 
     def update(self, chunk: Tensor) -> None:
         """Add passes, shape (s, ...)."""
@@ -102,6 +103,7 @@ class Moments:
         self._sums += (member @ centred).view_as(self._sums)
         self._squares += (member @ centred.square_()).view_as(self._squares)
         self.count += len(values)
+        self._left = None
 
     @property
     def mean(self) -> Tensor:
@@ -142,12 +144,15 @@ class Moments:
 
         These variances are divided by the count.
         """
+        if self._left is not None:
+            return self._left
         used = self._used()
         counts = self.count - self._counts[used]
         share = counts.view(-1, *(1 for _ in self._sums.shape[1:]))
         means = (self._sums.sum(dim=0) - self._sums[used]) / share
         variances = (self._squares.sum(dim=0) - self._squares[used]) / share - means.square()
-        return counts, self._base() + means, variances.clamp_min_(0)
+        self._left = counts, self._base() + means, variances.clamp_min_(0)
+        return self._left
 
     def rows(self, rows: Tensor) -> Moments:
         """Return the moments of some rows, dimension 1 of what was added.

@@ -70,9 +70,9 @@ def _drop_by_pattern(x: Floats, patterns: Patterns, first: int, scale: Any, out:
     for row in range(len(out)):
         values, product = x[row % len(x)], out[row]
         stratum, place = divmod(first + row, 8 * patterns.itemsize)
-        chosen, bit = patterns[stratum], 1 << place
+        chosen = patterns[stratum]
         for unit in range(len(product)):
-            product[unit] = values[unit] * (dropped if chosen[unit] & bit else scale)
+            product[unit] = values[unit] * (dropped if (chosen[unit] >> place) & 1 else scale)
 
 
 def _drop_by_lane(x: Floats, lanes: Integers, threshold: int, scale: Any, out: Floats) -> None:
@@ -131,6 +131,6 @@ def _kept_by_pattern(patterns: Patterns, first: int, out: Booleans) -> None:
     for row in range(len(out)):
         kept = out[row]
         stratum, place = divmod(first + row, 8 * patterns.itemsize)
-        chosen, bit = patterns[stratum], 1 << place
+        chosen = patterns[stratum]
         for unit in range(len(kept)):
-            kept[unit] = chosen[unit] & bit == 0
+            kept[unit] = (chosen[unit] >> place) & 1 == 0

@@ -32,8 +32,7 @@ def folded_rules() -> dict[Function, Rule]:
 
 def _linear(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """Multiply all passes and add the bias in one kernel; torch would use two."""
-    x, weight, *rest = args if len(args) > 1 else (args[0], kwargs["weight"])
-    bias = rest[0] if rest else kwargs.get("bias")
+    x, weight, bias = _operands(*args, **kwargs)
     if current.last is not None and current.last.takes(x):
         return current.last.linear(x, weight, bias)
     put_off = deferred_linear(current, x, weight, bias)
@@ -56,6 +55,15 @@ def _linear(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[s
 
     (result,) = over_passes(current, together, alone, (x,))
     return result
+
+
+def _operands(
+    input: Tensor,  # noqa: A002  torch's own names
+    weight: Tensor,
+    bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the operands of a linear layer, however they were given."""
+    return input, weight, bias
 
 
 def _folded(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
