@@ -233,7 +233,12 @@ class PassRunner:
         if opened:
             checked: Tensor = torch.func.vmap(one, randomness="error")(index)
             return checked
-        return self._kept(over_index(one, index))
+        passes = over_index(one, index)
+        if self._defers and bool(passes.isnan().any()):
+            # Perhaps from a placeholder that was read unseen; what is put off is given up.
+            self._defers = False
+            passes = over_index(one, index)
+        return self._kept(passes)
 
     def sequential(self, batch: Batch, span: Span) -> Tensor:
         """Run passes one after the other; arguments and result as for `vectorised`."""

@@ -67,7 +67,7 @@ class Settings:
     def signature(self) -> Hashable:
         """Return what a plan depends on besides the inputs: the model's structure and options."""
         modules = tuple((path, id(type(m))) for path, m in self.model.named_modules())
-        select = getattr(self.select, "__code__", self.select)
+        select = _identity(self.select)
         rates = tuple(sorted(self.rates.items()))
         device = self.place()
         place = (str(device), self.dtype, torch.is_autocast_enabled(device.type))
@@ -92,3 +92,16 @@ class Settings:
             return torch.device(self.device)
         tensors = (*self.model.parameters(), *self.model.buffers())
         return tensors[0].device if tensors else torch.device("cpu")
+
+
+def _identity(select: Select) -> Hashable:
+    """Tell selections apart, and know again a lambda that is written in a loop."""
+    code = getattr(select, "__code__", None)
+    if code is None:
+        return select
+    cells = getattr(select, "__closure__", None) or ()
+    values = [
+        *(cell.cell_contents for cell in cells),
+        *(getattr(select, "__defaults__", None) or ()),
+    ]
+    return code, tuple(value if isinstance(value, int | str) else id(value) for value in values)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 __all__ = ["structural_copy"]
 
+_PLAIN = frozenset({bool, int, float, str, type(None)})
 _CONTAINERS = (list, tuple, set, dict, OrderedDict, deque)
 
 
@@ -90,6 +91,8 @@ def _attribute(
     value: Any, memo: dict[int, Any], device: torch.device | None, dtype: torch.dtype | None
 ) -> Any:
     """Copy what may lead to modules; share everything else."""
+    if type(value) in _PLAIN:
+        return value
     again = functools.partial(_attribute, memo=memo, device=device, dtype=dtype)
     if isinstance(value, nn.Module):
         return _module(value, memo, device, dtype)

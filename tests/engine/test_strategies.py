@@ -321,3 +321,25 @@ def test_variance_over_strata_is_corrected_for_the_variance_of_their_mean() -> N
     # All spread lies between four strata: their sample variance, and that of a mean of four.
     assert apart.variance.item() == pytest.approx(offsets.var().item())
     assert apart.variance_of_mean.item() == pytest.approx(offsets.var().item() / 4)
+
+
+def test_selections_that_differ_only_in_what_they_close_over_are_told_apart() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop, self.head = nn.Dropout(0.5), nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            h = self.drop(x)
+            # A Python loop over values that differ by pass cannot be batched.
+            return self.head(h), torch.stack([row * row.sum().item() for row in x.unbind()])
+
+    mc = mcdrop.wrap(Two())
+    shapes = []
+    for place in (0, 1, 0):
+        prediction = mc.predict_with_uncertainty(X, n_samples=4, select=lambda out, k=place: out[k])
+        assert prediction.run is not None
+        shapes.append(prediction.mean.shape)
+    assert shapes == [(8, 3), (8, 4), (8, 3)]
+    keys = {key[2] for key in mc._memory if key[0] == "plan"}
+    assert len({key[1] for key in keys}) == 2

@@ -220,6 +220,31 @@ def test_what_reads_a_placeholder_unseen_is_found_out(masks: Masks) -> None:
     check(Net(unseen), masks)
 
 
+def unseen_for_some(net: Net, h: Tensor) -> Tensor:
+    later = bool(h[0, 0] < THRESHOLD)
+    dropped = net.drop(h)
+    if not later:
+        return net.last(dropped)
+    with torch._C.DisableTorchFunction():
+        doubled = dropped * 2
+    return net.last(doubled)
+
+
+THRESHOLD = 0.1
+
+
+@MASKS
+def test_a_batch_that_reads_placeholders_unseen_is_computed_again(
+    masks: Masks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = torch.relu(Net(chain).first(X))[:, 0]
+    order = first.argsort(descending=True)
+    monkeypatch.setitem(globals(), "X", X[order])
+    monkeypatch.setitem(globals(), "THRESHOLD", first[order][4].item() + 1e-6)
+    assert first[order][0] > THRESHOLD >= first[order][4]
+    check(Net(unseen_for_some), masks, batch_size=4)
+
+
 @dataclass
 class Output:
     """What a model of another library returns."""
