@@ -13,12 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Compiled", "compiled"]
+__all__ = ["Compiled", "compiled", "load"]
 
 Floats = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.signedinteger[Any]]
 Patterns = npt.NDArray[np.int16]
 Booleans = npt.NDArray[np.bool_]
+
+
+# Fewer units are done by NumPy before a compiled kernel has been called.
+_LEAST = 2**12
+_WORTH_LOADING = 2**24
 
 
 @dataclass(frozen=True)
@@ -38,9 +43,30 @@ class Compiled:
     kept_by_pattern: Callable[[Patterns, int, Booleans], None]
 
 
+class _Demand:
+    """How much has been asked for so far in this process."""
+
+    units = 0
+
+
+def compiled(units: int) -> Compiled | None:
+    """Return the kernels, if Numba is there and there is enough to do.
+
+    Loading Numba takes as long as NumPy takes for many small predictions, so it waits until that
+    much has been done. The numbers are the same.
+
+    Args:
+        units: How many units of masks are to be drawn or applied now.
+    """
+    if units < _LEAST:
+        return None
+    _Demand.units += units
+    return load() if _Demand.units >= _WORTH_LOADING else None
+
+
 @cache
-def compiled() -> Compiled | None:
-    """Return the kernels, or None without Numba. They are compiled when first called."""
+def load() -> Compiled | None:
+    """Return the kernels, or None without Numba; each is compiled when first called."""
     try:
         import numba
     except ImportError:

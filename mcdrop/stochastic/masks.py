@@ -26,8 +26,6 @@ _BLOCK_PASSES = 64
 _BLOCK_ELEMENTS = 2**18
 # Random bits kept from one chunk of passes to the next, bytes in all.
 _KEPT_BITS = 64 * 2**20
-# Fewer elements than this are multiplied before a compiled kernel has been called.
-_LEAST_COMPILED = 2**12
 
 
 def _lane_bits(p: float) -> int:
@@ -121,7 +119,7 @@ class MaskSource:
         numel = math.prod(x.shape[1:])
         if not self._streams.on_cpu or x.dtype not in FLOATS:
             return None
-        kernels = compiled() if span.count * numel >= _LEAST_COMPILED else None
+        kernels = compiled(span.count * numel)
         if kernels is None:
             return None
         out = self.workspace.empty(("product", site), (span.count, numel), x.dtype)

@@ -89,7 +89,7 @@ def drop_patterns(streams: Streams, rate: tuple[int, int], numel: int, key: Key)
         index += _TABLE * (starts + steps.to(starts.device) < window)
         return tables[index].view(n_strata, numel)
     out = torch.empty(shape, dtype=torch.int16)
-    kernels = compiled()
+    kernels = compiled(n_strata * numel)
     look_up = _look_up if kernels is None else kernels.choose_patterns
     begun, jumped = starts.numpy(), steps.numpy()
     look_up(tables.numpy(), picks.numpy(), begun, jumped, window, out.numpy())
@@ -129,7 +129,7 @@ def kept_passes(patterns: Tensor, first: int, out: Tensor) -> None:
         _unpack_on_device(patterns, numbers, out)
         return
     packed, kept = patterns.numpy(), out.numpy()
-    kernels = compiled()
+    kernels = compiled(out.numel())
     if kernels is not None:
         kernels.kept_by_pattern(packed, first, kept)
         return

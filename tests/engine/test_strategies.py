@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -336,8 +336,12 @@ def test_selections_that_differ_only_in_what_they_close_over_are_told_apart() ->
 
     mc = mcdrop.wrap(Two())
     shapes = []
+
+    def output(place: int) -> Callable[[Any], torch.Tensor]:
+        return lambda outputs: outputs[place]
+
     for place in (0, 1, 0):
-        prediction = mc.predict_with_uncertainty(X, n_samples=4, select=lambda out, k=place: out[k])
+        prediction = mc.predict_with_uncertainty(X, n_samples=4, select=output(place))
         assert prediction.run is not None
         shapes.append(prediction.mean.shape)
     assert shapes == [(8, 3), (8, 4), (8, 3)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,6 @@ import pytest
 import torch
 
 import mcdrop
-import mcdrop.stochastic.compiled
 from mcdrop.stochastic import compiled as module
 from mcdrop.stochastic import kernels, masks, stratified
 from mcdrop.stochastic.masks import MaskSource, Span
@@ -19,7 +19,14 @@ from tests.oracles import TinyNet
 CPU = torch.device("cpu")
 RATES = (0.003, 0.1, 0.3, 0.5, 0.9, 0.995)
 
-with_numba = pytest.mark.skipif(module.compiled() is None, reason="Numba is not installed")
+with_numba = pytest.mark.skipif(module.load() is None, reason="Numba is not installed")
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use the kernels for the smallest of work."""
+    monkeypatch.setattr(module, "_LEAST", 0)
+    monkeypatch.setattr(module, "_WORTH_LOADING", 0)
 
 
 @pytest.fixture
@@ -28,7 +35,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def take() -> None:
         for user in (masks, stratified):
-            monkeypatch.setattr(user, "compiled", lambda: None)
+            monkeypatch.setattr(user, "compiled", lambda _: None)
 
     return take
 
@@ -88,7 +95,7 @@ def test_the_kernels_do_what_their_python_says() -> None:
     x = rng.normal(size=(4, 6)).astype(np.float32)
     patterns = rng.integers(-(2**15), 2**15, size=(2, 6)).astype(np.int16)
     lanes = rng.integers(-(2**15), 2**15, size=(4, 6)).astype(np.int16)
-    fast = module.compiled()
+    fast = module.load()
     assert fast is not None
     scale, out = np.float32(1.5), [np.empty_like(x) for _ in range(4)]
     fast.drop_by_pattern(x, patterns, 14, scale, out[0])
@@ -122,4 +129,25 @@ def test_a_prediction_is_the_same_without_numba(
 def test_jit_that_is_switched_off_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     numba = pytest.importorskip("numba")
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    assert mcdrop.stochastic.compiled.compiled.__wrapped__() is None
+    assert module.load.__wrapped__() is None
+
+
+def test_without_numba_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert module.load.__wrapped__() is None
+
+
+def test_numba_is_loaded_when_there_has_been_enough_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LEAST", 10)
+    monkeypatch.setattr(module, "_WORTH_LOADING", 50)
+    monkeypatch.setattr(module._Demand, "units", 0)
+    monkeypatch.setattr(module, "load", lambda: "kernels")
+    found: list[object] = [module.compiled(units) for units in (9, 30, 10, 10, 9, 10)]
+    assert found == [
+        None,
+        None,
+        None,
+        "kernels",
+        None,
+        "kernels",
+    ]
