@@ -81,27 +81,24 @@ def run_layers(x: Tensor, layers: Sequence[Layer]) -> Tensor:
     Returns:
         (passes, ..., out).
     """
-    n_passes = layers[0].mask.span.count
-    rows = math.prod(x.shape[1:-1])
+    n_passes, before = layers[0].mask.span.count, x.shape[1:-1]
+    rows, last = math.prod(before), layers[-1]
     per_pass = rows * max(max(layer.weight.shape) for layer in layers)
-    out = x.new_empty((n_passes, rows, len(layers[-1].weight)))
+    out = x.new_empty((n_passes, rows, len(last.weight)))
     memories = [Memory(x) for _ in layers]
     for passes in pass_tiles(n_passes, per_pass, x.device):
         values = x if len(x) == 1 else x[passes]
-        for number, layer in enumerate(layers):
+        for layer, memory in zip(layers, memories, strict=True):
             dropped = layer.mask.part(passes).times(values, layer.scale).flatten(0, -2)
-            last = number + 1 == len(layers)
-            memory = (
-                out[passes] if last else memories[number].empty(len(dropped), len(layer.weight))
-            )
-            products = memory.view(len(dropped), -1)
-            if layer.bias is None:
-                torch.mm(dropped, layer.weight.t(), out=products)
-            else:
-                torch.addmm(layer.bias, dropped, layer.weight.t(), out=products)
+            shape = (len(dropped), len(layer.weight))
+            place = out[passes].view(shape) if layer is last else memory.empty(*shape)
+            # One kernel for both would copy the bias to every row before it multiplies.
+            products = torch.mm(dropped, layer.weight.t(), out=place)
+            if layer.bias is not None:
+                products += layer.bias
             for function in layer.then:
                 products = function(products)
-            values = products.view(-1, *x.shape[1:-1], len(layer.weight))
-        if layers[-1].then:
-            out[passes] = values.view_as(out[passes])
-    return out.view(n_passes, *x.shape[1:-1], -1)
+            values = products.view(-1, *before, len(layer.weight))
+        if last.then:
+            out[passes] = values.flatten(1, -2)
+    return out.view(n_passes, *before, -1)
