@@ -14,8 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+
+from mcdrop.stochastic.compiled import load
+from mcdrop.stochastic.stratified import STRATUM
 
 
 def nanoseconds(step: Callable[[], object], n: int, repeats: int) -> float:
@@ -47,6 +51,27 @@ def steps(n: int) -> dict[str, Callable[[], object]]:
         "multiply, torch": lambda: torch.mul(x, keep, out=out),
         "multiply, NumPy": lambda: np.multiply(values, flags, out=result),
         "scale in place": lambda: out.mul_(1.0),
+        **_compiled_steps(lanes.numpy(), values, result),
+    }
+
+
+def _compiled_steps(
+    lanes: npt.NDArray[np.int16], x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
+) -> dict[str, Callable[[], object]]:
+    """The kernels that Numba compiles, on 16 passes of one stratum."""
+    kernels = load()
+    if kernels is None:
+        return {}
+    drawn = lanes.reshape(STRATUM, -1)
+    values, result = x.reshape(STRATUM, -1), out.reshape(STRATUM, -1)
+    scale = np.float32(1.1)
+    return {
+        "compiled: compare, multiply, scale": lambda: kernels.drop_by_lane(
+            values, drawn, -26000, scale, result
+        ),
+        "compiled: unpack, multiply, scale": lambda: kernels.drop_by_pattern(
+            values, drawn[:1], 0, scale, result
+        ),
     }
 
 
@@ -63,7 +88,7 @@ def main() -> None:
         for name, step in steps(options.units).items()
     }
     for name, cost in costs.items():
-        print(f"{name:26} {cost:6.2f} ns")
+        print(f"{name:36} {cost:6.2f} ns")
     if options.json:
         record = {
             "command": "python examples/benchmarks/mask_costs.py --json docs/data/mask_costs.json",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib.metadata
 import json
 import os
 import platform
@@ -35,7 +36,8 @@ def circumstances(date: str | None, device: str = "cpu") -> dict[str, Any]:
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "mcdrop": _mcdrop_version(),
+            "mcdrop": _version("mcdrop"),
+            "numba": _version("numba"),
         },
         "hardware": {
             "cpu": _cpu_name(),
@@ -64,10 +66,12 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
-def _mcdrop_version() -> str:
-    import mcdrop
-
-    return mcdrop.__version__
+def _version(package: str) -> str | None:
+    """Return the version of a package, or None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _cpu_name() -> str:
