@@ -39,7 +39,7 @@ class Dropped:
         rate: The rate that the mask realises.
     """
 
-    x: Tensor | Lazy
+    x: Tensor | Linear | Mapped
     mask: DropoutMask | None
     rate: float
     _version: int = 0
@@ -69,16 +69,15 @@ class Mapped:
 
     Attributes:
         x: The result.
-        function: The function.
-        overwriting: The same, which may write to its argument.
+        function: The function, which may write to its argument.
     """
 
     x: Linear | Mapped
     function: Callable[[Tensor], Tensor]
-    overwriting: Callable[[Tensor], Tensor]
 
 
 Lazy: TypeAlias = Dropped | Linear | Mapped
+Function: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def _version(x: Tensor) -> int:
@@ -88,21 +87,21 @@ def _version(x: Tensor) -> int:
     return x._version
 
 
-def chain(last: Linear) -> tuple[Tensor | Lazy, list[tuple[Linear, list[Callable[..., Tensor]]]]]:
-    """Return the layers that lead to one, first to last, and what the first dropout was given.
+def chain(last: Linear | Mapped) -> tuple[Tensor, list[tuple[Linear, list[Function]]]]:
+    """Return what the first dropout was given, and the layers from there on.
 
     Args:
-        last: The last layer.
+        last: What comes last.
 
     Returns:
-        The values, and every layer with the functions that come after it, which may write.
+        The values, and every layer with the functions that come after it.
     """
-    layers: list[tuple[Linear, list[Callable[..., Tensor]]]] = []
-    functions: list[Callable[..., Tensor]] = []
-    node: Tensor | Lazy = last
-    while not isinstance(node, Tensor | Dropped):
+    layers: list[tuple[Linear, list[Function]]] = []
+    functions: list[Function] = []
+    node: Tensor | Linear | Mapped = last
+    while not isinstance(node, Tensor):
         if isinstance(node, Mapped):
-            functions.insert(0, node.overwriting)
+            functions.insert(0, node.function)
             node = node.x
             continue
         layers.insert(0, (node, functions))

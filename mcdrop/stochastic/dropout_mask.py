@@ -26,6 +26,7 @@ class DropoutMask:
         span: The passes.
         stacked: Whether values come with passes first; otherwise the span is one pass.
         rows: The row dimensions if all rows share one mask, else None.
+        buffer: Names the buffer that products go into, together with the site.
     """
 
     source: MaskSource
@@ -35,11 +36,16 @@ class DropoutMask:
     span: Span
     stacked: bool
     rows: tuple[RowDim, ...] | None
+    buffer: str = "whole"
 
     def part(self, passes: slice) -> DropoutMask:
-        """Return the mask of some of the passes; the slice has both ends."""
+        """Return the mask of some of the passes, for products that are soon used up.
+
+        Args:
+            passes: Both ends, counted from the first.
+        """
         first, count = self.span.first + passes.start, passes.stop - passes.start
-        return replace(self, span=Span(self.span.batch, first, count))
+        return replace(self, span=Span(self.span.batch, first, count), buffer="part")
 
     @property
     def is_one_per_unit(self) -> bool:
@@ -63,15 +69,16 @@ class DropoutMask:
         return keep if self.stacked else keep[0]
 
     def times(self, x: Tensor, scale: float) -> Tensor:
-        """Return ``x * keep * scale`` without gradients; valid until this site drops out again.
+        """Return ``x * keep * scale`` without gradients; valid until this is done again.
 
         Args:
             x: Values, passes first if stacked: as many as there are, or 1 if they do not differ.
             scale: What the survivors are multiplied by.
         """
         values = x if self.stacked else x.unsqueeze(0)
+        key = (self.buffer, self.site)
         if self.rows is None and math.prod(self.shape) == math.prod(values.shape[1:]):
-            product = self.source.times(values, scale, self.p, self.site, self.span)
+            product = self.source.times(values, scale, self.p, (self.site, self.span), key)
             if product is not None:
                 return product if self.stacked else product[0]
-        return scaled_product(x, self.keep(), scale, self.source.workspace, self.site)
+        return scaled_product(x, self.keep(), scale, self.source.workspace, key)

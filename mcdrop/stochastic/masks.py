@@ -103,26 +103,28 @@ class MaskSource:
             drawn.keep(first, keep[passes])
         return keep.view(span.count, *shape)
 
-    def times(self, x: Tensor, scale: float, p: float, site: int, span: Span) -> Tensor | None:
+    def times(
+        self, x: Tensor, scale: float, p: float, where: tuple[int, Span], key: object
+    ) -> Tensor | None:
         """Drop units of `x` without writing their masks down, where a compiled kernel does that.
 
         Args:
             x: Values, (span.count, ...), or (1, ...) where they do not differ by pass.
             scale: What the survivors are multiplied by.
             p: Probability that a unit is dropped, in (0, 1).
-            site: Number of the dropout call within a pass.
-            span: The passes.
+            where: Number of the dropout call within a pass, and the passes.
+            key: Names the buffer of the result.
 
         Returns:
             ``x * keep * scale``, (span.count, ...), or None.
         """
-        numel = math.prod(x.shape[1:])
+        numel, (site, span) = math.prod(x.shape[1:]), where
         if not self._streams.on_cpu or x.dtype not in FLOATS:
             return None
         kernels = compiled(span.count * numel)
         if kernels is None:
             return None
-        out = self.workspace.empty(("product", site), (span.count, numel), x.dtype)
+        out = self.workspace.empty(key, (span.count, numel), x.dtype)
         values, product = x.detach().reshape(len(x), numel).numpy(), out.numpy()
         factor = product.dtype.type(scale)
         for passes, first, drawn in self._drawn(p, numel, site, span):

@@ -73,7 +73,7 @@ def test_products_are_those_of_the_mask(
     source = MaskSource(5, CPU, stratified=stratify)
     scale = 1 / (1 - p)
     keep = source.keep(p, shape, 2, Span(1, 11, n)).clone()
-    found = source.times(x, scale, p, 2, Span(1, 11, n))
+    found = source.times(x, scale, p, (2, Span(1, 11, n)), "key")
     assert found is not None
     assert torch.equal(found, torch.where(keep, x * scale, torch.zeros((), dtype=dtype)))
     by_numpy = kernels.scaled_product(x, keep, scale, kernels.Workspace(), "key")
@@ -83,7 +83,7 @@ def test_products_are_those_of_the_mask(
 @with_numba
 def test_what_is_not_finite_stays_so_as_in_torch() -> None:
     x = torch.full((1, 5000), torch.inf)
-    found = MaskSource(0, CPU).times(x, 2.0, 0.5, 0, Span())
+    found = MaskSource(0, CPU).times(x, 2.0, 0.5, (0, Span()), "key")
     assert found is not None
     assert bool(((found == torch.inf) | found.isnan()).all())
     assert 0.4 < found.isnan().double().mean().item() < 0.6

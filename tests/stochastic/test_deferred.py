@@ -14,12 +14,18 @@ from torch import Tensor, nn
 from mcdrop.engine.run import Masks, Run, Strategy
 from mcdrop.engine.sampler import Sampler
 from mcdrop.prediction.accumulate import SampleAccumulator, joined_samples
-from mcdrop.stochastic import live
+from mcdrop.stochastic import dropped_layers, live
 from mcdrop.stochastic.deferred import DeferredError, Dropped
 from mcdrop.stochastic.rules import deferring
 
 X = torch.randn(7, 12, generator=torch.Generator().manual_seed(0))
 MASKS = pytest.mark.parametrize("masks", ["independent", "shared"])
+
+
+@pytest.fixture(autouse=True, params=[1, 2**20])
+def _tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run layers one pass at a time and all at once."""
+    monkeypatch.setattr(dropped_layers, "_TILE", request.param)
 
 
 class Net(nn.Module):
@@ -101,6 +107,17 @@ def overwritten_after_use(net: Net, h: Tensor) -> Tensor:
     return net.last(net.drop(hidden)) + gate[:, :3]
 
 
+def used_after_the_layer(net: Net, h: Tensor) -> Tensor:
+    dropped = net.drop(h)
+    hidden = net.second(dropped)
+    total = dropped + 1
+    return net.last(hidden + total) + net.last(dropped)
+
+
+def ends_in_a_function(net: Net, h: Tensor) -> Tensor:
+    return torch.tanh(F.softplus(net.last(net.drop(h))))
+
+
 def twice_dropped(net: Net, h: Tensor) -> Tensor:
     return net.last(net.drop(net.drop(h)))
 
@@ -152,6 +169,8 @@ def in_a_list(net: Net, h: Tensor) -> Tensor:
         read_then_multiplied,
         hidden_twice,
         overwritten_after_use,
+        used_after_the_layer,
+        ends_in_a_function,
         twice_dropped,
         nothing_after,
         linear_after_linear,

@@ -65,10 +65,8 @@ def _mapped(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[s
         return func(current.read(x), *numbers, **kwargs)
     options = {name: value for name, value in kwargs.items() if name != "inplace"}
 
-    def function(values: Tensor) -> Tensor:
-        return func(values, *numbers, **options)
-
-    mapped = Mapped(node, function, _OVERWRITING.get(func, function))
+    function = _OVERWRITING.get(func, func)
+    mapped = Mapped(node, lambda values: function(values, *numbers, **options))
     if kwargs.get("inplace"):
         return current.deferred.replace(x, mapped)
     return current.deferred.put(mapped, x)
@@ -90,27 +88,33 @@ def deferred_linear(current: Pass, x: Tensor, weight: Tensor, bias: Tensor | Non
 
 def compute(current: Pass, node: Lazy) -> Tensor:
     """Return the values of what was put off."""
-    if isinstance(node, Mapped):
-        return node.function(compute(current, node.x))
     if isinstance(node, Dropped):
         return _drop(current, node)
     x, layers = chain(node)
-    values = x if isinstance(x, Tensor) else compute(current, x)
-    if node.x.mask is None:
-        return F.linear(compute(current, node.x), node.weight, node.bias)
-
     run = [
         Layer(each.x.mask, each.x.rate, each.weight, each.bias, tuple(functions))
         for each, functions in layers
         if each.x.mask is not None
     ]
+    if not run:
+        return _opened(current, layers)
 
     def together(_: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         one_per_unit = all(layer.mask.is_one_per_unit for layer in run)
         return ((run_shared_layers if one_per_unit else run_layers)(tensors[0], run),)
 
-    (result,) = over_passes(current, together, _unbatched, (values,))
+    (result,) = over_passes(current, together, _unbatched, (x,))
     return result
+
+
+def _opened(current: Pass, layers: Sequence[tuple[Linear, list[Function]]]) -> Tensor:
+    """Run layers with every unit kept."""
+    values = _drop(current, layers[0][0].x)
+    for layer, functions in layers:
+        values = F.linear(values, layer.weight, layer.bias)
+        for function in functions:
+            values = function(values)
+    return values
 
 
 def _drop(current: Pass, node: Dropped) -> Tensor:
