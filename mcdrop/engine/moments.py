@@ -86,6 +86,7 @@ class Moments:
         self._sums = torch.zeros(0)
         self._squares = torch.zeros(0)
         self._left: tuple[Tensor, Tensor, Tensor] | None = None
+        self._mean_variance: Tensor | None = None
 
     def update(self, chunk: Tensor) -> None:
         """Add passes, shape (s, ...)."""
@@ -103,7 +104,7 @@ class Moments:
         self._sums += (member @ centred).view_as(self._sums)
         self._squares += (member @ centred.square_()).view_as(self._squares)
         self.count += len(values)
-        self._left = None
+        self._left = self._mean_variance = None
 
     @property
     def mean(self) -> Tensor:
@@ -118,14 +119,14 @@ class Moments:
         of that mean, which stratified passes make small.
         """
         plain = self._plain_variance()
-        if self._groups.by_stratum and self._used().sum() > 1:
+        if self._strata_tell():
             return plain + self._variance_of_mean()
         return plain / (1 - self._share_of_mean())
 
     @property
     def variance_of_mean(self) -> Tensor:
         """Squared standard error of `mean`; for few stratified passes, an upper bound."""
-        if self._groups.by_stratum and self._used().sum() > 1:
+        if self._strata_tell():
             return self._variance_of_mean()
         return self._plain_variance() / max(1, self.count - 1)
 
@@ -133,7 +134,7 @@ class Moments:
     def mean_error(self) -> Tensor:
         """Standard error of `mean`, such that 1.96 of it cover 95 %."""
         independent = (self._plain_variance() / max(1, self.count - 1)).sqrt()
-        if not (self._groups.by_stratum and self._used().sum() > 1):
+        if not self._strata_tell():
             return independent * _widening(self.count - 1)
         error = self._variance_of_mean().sqrt() * _widening(int(self._used().sum()) - 1)
         # Strata do not make the mean worse, but few of them can tell little.
@@ -175,14 +176,20 @@ class Moments:
         """Tell which groups have passes in them."""
         return self._counts > 0
 
+    def _strata_tell(self) -> bool:
+        """Tell whether there are enough strata to see how much the mean varies between them."""
+        return self._groups.by_stratum and int(self._used().sum()) > 1
+
     def _plain_variance(self) -> Tensor:
         """Return the average squared distance from the mean of the passes."""
         mean = self._sums.sum(dim=0) / self.count
         return (self._squares.sum(dim=0) / self.count - mean.square()).clamp_min_(0)
 
     def _variance_of_mean(self) -> Tensor:
-        counts, means, _ = self.without_each()
-        return _jackknife_variance(self.mean, means, counts, self.count)
+        if self._mean_variance is None:
+            counts, means, _ = self.without_each()
+            self._mean_variance = _jackknife_variance(self.mean, means, counts, self.count)
+        return self._mean_variance
 
     def _share_of_mean(self) -> float:
         """Return the variance of the mean over that of a pass, where the spread cannot tell."""

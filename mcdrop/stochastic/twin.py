@@ -18,7 +18,7 @@ from torch import Tensor, nn
 __all__ = ["structural_copy"]
 
 _PLAIN = frozenset({bool, int, float, str, type(None)})
-_CONTAINERS = (list, tuple, set, dict, OrderedDict, deque)
+_CONTAINERS = frozenset({list, tuple, set, dict, OrderedDict, deque})
 
 
 def structural_copy(
@@ -91,27 +91,31 @@ def _attribute(
     value: Any, memo: dict[int, Any], device: torch.device | None, dtype: torch.dtype | None
 ) -> Any:
     """Copy what may lead to modules; share everything else."""
-    if type(value) in _PLAIN:
+    kind = type(value)
+    if kind in _PLAIN:
         return value
+    if kind in _CONTAINERS and not value:
+        # Most of what a module holds: hooks that nobody registered.
+        return memo.setdefault(id(value), kind())
     again = functools.partial(_attribute, memo=memo, device=device, dtype=dtype)
     if isinstance(value, nn.Module):
         return _module(value, memo, device, dtype)
     if isinstance(value, types.MethodType) and isinstance(value.__self__, nn.Module):
         return types.MethodType(value.__func__, again(value.__self__))
-    if type(value) is functools.partial:
+    if kind is functools.partial:
         arguments = {name: again(item) for name, item in value.keywords.items()}
         return functools.partial(again(value.func), *map(again, value.args), **arguments)
-    if not isinstance(value, Tensor) and type(value) not in _CONTAINERS:
+    if not isinstance(value, Tensor) and kind not in _CONTAINERS:
         return value
     if id(value) not in memo:
         if isinstance(value, Tensor):
             memo[id(value)] = _tensor(value, device, dtype)
             return memo[id(value)]
         if isinstance(value, dict):
-            copied: Any = type(value)()
+            copied: Any = kind()
             memo[id(value)] = copied
             copied.update({key: again(item) for key, item in value.items()})
         else:
-            copied = type(value)(map(again, value))
+            copied = kind(map(again, value))
             memo[id(value)] = copied
     return memo[id(value)]
