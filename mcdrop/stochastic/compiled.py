@@ -73,7 +73,14 @@ def load() -> Compiled | None:
         return None
     if numba.config.DISABLE_JIT:
         return None
-    compile_once = numba.njit(cache=True, nogil=True)
+
+    def compile_once(kernel: Any) -> Any:
+        """Compile when first called, and keep the code on disk where there is a place for it."""
+        try:
+            return numba.njit(cache=True, nogil=True)(kernel)
+        except RuntimeError:
+            return numba.njit(nogil=True)(kernel)
+
     return Compiled(
         compile_once(_drop_by_pattern),
         compile_once(_drop_by_lane),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,6 +136,30 @@ def test_jit_that_is_switched_off_is_not_used(monkeypatch: pytest.MonkeyPatch) -
 def test_without_numba_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
     assert module.load.__wrapped__() is None
+
+
+def test_kernels_are_compiled_where_nothing_can_be_kept_on_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    numba = pytest.importorskip("numba")
+    original = numba.njit
+
+    def njit(**options: Any) -> Any:
+        if options.get("cache"):
+
+            def refuse(_: Any) -> None:
+                raise RuntimeError("cannot cache function: no locator available")
+
+            return refuse
+        return original(**options)
+
+    monkeypatch.setattr(numba, "njit", njit)
+    kernels = module.load.__wrapped__()
+    assert kernels is not None
+    x, out = np.ones((1, 4), dtype=np.float32), np.empty((1, 4), dtype=np.float32)
+    patterns = np.array([[1, 0, 3, 2]], dtype=np.int16)
+    kernels.drop_by_pattern(x, patterns, 0, np.float32(2), out)
+    np.testing.assert_array_equal(out, [[0, 2, 0, 2]])
 
 
 def test_numba_is_loaded_when_there_has_been_enough_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
