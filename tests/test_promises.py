@@ -19,6 +19,7 @@ import mcdrop
 from mcdrop.engine.run import Strategy
 from mcdrop.engine.sampler import Sampler
 from mcdrop.prediction.accumulate import SampleAccumulator, joined_samples
+from mcdrop.stochastic.twin import structural_copy
 
 
 class ConvNet(nn.Module):
@@ -230,3 +231,23 @@ def test_importing_mcdrop_loads_nothing_heavy() -> None:
     code = "import sys, mcdrop; print([m for m in ('torch','scipy','sklearn') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_what_modules_share_is_shared_on_the_copy_also_while_it_is_empty() -> None:
+    log: list[int] = []
+
+    class Logs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.log = log
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.log.append(len(self.log))
+            return x + len(self.log)
+
+    model = nn.Sequential(Logs(), Logs(), nn.Dropout(0.5), nn.Linear(4, 1))
+    logs = [module.log for module in structural_copy(model) if isinstance(module, Logs)]  # type: ignore[attr-defined]
+    assert logs[0] is logs[1]
+    assert logs[0] is not log
+    mcdrop.wrap(model).predict_with_uncertainty(torch.ones(2, 4), n_samples=3)
+    assert log == []

@@ -6,6 +6,7 @@ Masks depend only on the number of the pass, so both ways draw the same ones and
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -328,8 +329,11 @@ class PassRunner:
 
     def _outcome(self, batch: Batch, current: Pass) -> Tensor:
         """Run the model and return its prediction, with its variance if that is integrated."""
-        output = current.read(self._live(batch, current))
-        output = current.read(self._chosen(output))
+        output = self._live(batch, current)
+        # What selects may compute with what was put off.
+        with LiveDropout(current) if current.deferred else nullcontext():
+            output = self._chosen(output)
+        output = current.read(output)
         put_off = 0 if current.deferred is None else current.deferred.widest
         self._widest = max(current.widest, put_off)
         if current.last is None:

@@ -94,6 +94,19 @@ def test_what_vmap_cannot_batch_runs_sequentially_and_says_so(model: nn.Module) 
     assert bool((prediction.epistemic_variance[:, :2] > 0).all())
 
 
+def test_what_is_put_off_takes_no_memory_so_chunks_are_larger() -> None:
+    chunks = []
+    for after in ([], [nn.LayerNorm(2000)]):
+        layers = [nn.Dropout(0.5), nn.Linear(2000, 1)]
+        net = nn.Sequential(nn.Linear(4, 2000), nn.Dropout(0.5), nn.Linear(2000, 2000))
+        net.extend([*after, *layers])
+        run = mcdrop.wrap(net).predict_with_uncertainty(X, n_samples=5000, seed=0).run
+        assert run is not None
+        chunks.append(run.sample_chunk)
+    # LayerNorm reads 2000 numbers of 8 rows, so that 131 passes fill the cache.
+    assert chunks == [2048, 128]
+
+
 def test_a_model_that_differs_from_itself_is_not_vectorised() -> None:
     prediction = mcdrop.wrap(Inconstant()).predict_with_uncertainty(X, n_samples=4, seed=0)
     assert prediction.run is not None
@@ -139,6 +152,19 @@ def test_seed_drawn_by_a_prediction_reproduces_it() -> None:
     again = mc.predict_with_uncertainty(X, seed=first.run.seed)
     assert torch.equal(first.mean, again.mean)
     assert not torch.equal(first.mean, mc.predict_with_uncertainty(X).mean)
+
+
+def test_moments_that_have_been_read_go_on() -> None:
+    passes = torch.randn(96, 5, generator=torch.Generator().manual_seed(0))
+    read, unread = (Moments(PassGroups(None, stratified=True)) for _ in range(2))
+    for number, chunk in enumerate(passes.split(32)):
+        read.update(chunk)
+        unread.update(chunk)
+        if number < 2:
+            assert bool((read.mean_error > 0).all())
+            assert bool((read.variance > 0).all())
+    assert torch.equal(read.mean_error, unread.mean_error)
+    assert torch.equal(read.variance, unread.variance)
 
 
 @pytest.mark.parametrize("sizes", [[100], [1] * 100, [7, 50, 43]])

@@ -53,8 +53,10 @@ def passes(
     return found, run
 
 
-def check(model: nn.Module, masks: Masks, **options: Any) -> Run:
-    found, run = passes(model, masks, **options)
+def check(model: nn.Module, masks: Masks, *, put_off: bool = True, **options: Any) -> Run:
+    plans: dict[Any, Any] = {}
+    found, run = passes(model, masks, memory=plans, **options)
+    assert [plan.defers for key, plan in plans.items() if key[0] == "plan"] == [put_off]
     expected, _ = passes(model, masks, "sequential", **options)
     assert run.strategy == "vectorised", run.reason
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
@@ -236,7 +238,7 @@ def unseen(net: Net, h: Tensor) -> Tensor:
 
 @MASKS
 def test_what_reads_a_placeholder_unseen_is_found_out(masks: Masks) -> None:
-    check(Net(unseen), masks)
+    check(Net(unseen), masks, put_off=False)
 
 
 def unseen_for_some(net: Net, h: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 from mcdrop.stochastic.masks import MaskSource, Span, effective_rate
+from mcdrop.stochastic.streams import Key, Streams
 
 CPU = torch.device("cpu")
 
@@ -53,6 +54,21 @@ def test_a_mask_depends_on_its_pass_and_not_on_the_grouping(numel: int, p: float
     spans = [Span(1, 0, 5), Span(1, 5, 1), Span(1, 6, 1), Span(1, 7, 25), Span(1, 32, 5)]
     pieces = torch.cat([source.keep(p, (numel,), 2, span).clone() for span in spans])
     assert torch.equal(whole, pieces)
+
+
+def test_bits_are_drawn_once_however_passes_are_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    original = Streams.lanes
+
+    def lanes(self: Streams, n: int, bits: int, key: Key) -> torch.Tensor:
+        drawn.append(n)
+        return original(self, n, bits, key)
+
+    monkeypatch.setattr(Streams, "lanes", lanes)
+    source = MaskSource(5, CPU)
+    for first in range(0, 64, 4):
+        source.keep(0.3, (1000,), 2, Span(1, first, 4))
+    assert drawn == [64 * 1000]
 
 
 def test_every_lane_of_a_word_has_the_same_rate() -> None:
