@@ -136,6 +136,10 @@ def by_name(net: Net, h: Tensor) -> Tensor:
     return F.linear(input=F.dropout(input=h, p=0.4), weight=net.last.weight)
 
 
+def read_by_name(net: Net, h: Tensor) -> Tensor:
+    return net.last(torch.add(h, other=net.drop(h)))
+
+
 def vector_weight(net: Net, h: Tensor) -> Tensor:
     return F.linear(net.drop(h), net.last.weight[0])
 
@@ -177,6 +181,7 @@ def in_a_list(net: Net, h: Tensor) -> Tensor:
         nothing_after,
         linear_after_linear,
         by_name,
+        read_by_name,
         vector_weight,
         more_dimensions,
         described,
