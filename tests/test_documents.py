@@ -83,6 +83,19 @@ def test_speeds_on_the_page_are_those_of_the_record() -> None:
         assert all(kind["agreement"]["holds"] for kind in kinds)
 
 
+def test_the_range_of_speeds_on_the_page_is_that_of_the_records() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text()
+    files = sorted((ROOT / "docs" / "data").glob("speed_cpu*.json"))
+    runs = [json.loads(file.read_text())["workloads"] for file in files]
+    assert all(f"[{file.stem}](data/{file.name})" in page for file in files)
+    for several in zip(*runs, strict=True):
+        cells = [several[0]["workload"]]
+        for kind in ("independent", "shared"):
+            ratios = [each[kind]["ratio"] for each in several]
+            cells.append(f"{min(ratios):.1f}x to {max(ratios):.1f}x")
+        assert f"| {' | '.join(cells)} |" in page
+
+
 def test_fewer_passes_on_the_page_are_those_of_the_record() -> None:
     page = (ROOT / "docs" / "how-many-passes.md").read_text()
     record = json.loads((ROOT / "docs" / "data" / "fewer_passes.json").read_text())

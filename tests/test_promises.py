@@ -251,3 +251,17 @@ def test_what_modules_share_is_shared_on_the_copy_also_while_it_is_empty() -> No
     assert logs[0] is not log
     mcdrop.wrap(model).predict_with_uncertainty(torch.ones(2, 4), n_samples=3)
     assert log == []
+
+
+def test_inference_mode_around_a_prediction_changes_no_number() -> None:
+    net = nn.Sequential(nn.Linear(4, 30), nn.ReLU(), nn.Dropout(0.3), nn.Linear(30, 20))
+    net.extend([nn.ReLU(), nn.Dropout(0.3), nn.Linear(20, 1)])
+    x = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    expected = mcdrop.wrap(net).predict_with_uncertainty(x, n_samples=40, seed=0)
+    with torch.inference_mode():
+        found = mcdrop.wrap(net).predict_with_uncertainty(x, n_samples=40, seed=0)
+    assert found.run is not None
+    assert found.run.strategy == "vectorised"
+    torch.testing.assert_close(found.mean, expected.mean)
+    torch.testing.assert_close(found.std, expected.std)
+    assert bool((found.std > 0).all())

@@ -1,9 +1,10 @@
 """Dropout, and the linear layers between dropouts, put off until their result is read.
 
-Where all rows share a mask, the units that a dropout leaves out need not be computed, but that is
-known only when it is called. So the model is handed placeholders, which are not numbers anywhere.
-A function that does not know them is given values in their place; what reads them unseen by the
-mode becomes NaN, and the plan of a prediction looks for that.
+What comes before a linear layer need not be written down, and where all rows share a mask, units
+that are dropped need not even be computed, but that is known only when dropout is called. So the
+model is handed placeholders, which are not numbers anywhere. A function that does not know them is
+given values in their place; what reads them unseen by the mode becomes NaN, and the plan of a
+prediction, and every chunk, look for that.
 """
 
 from __future__ import annotations

@@ -310,7 +310,8 @@ def test_values_are_let_go_of_with_their_placeholders(masks: Masks) -> None:
         return net.last(h)
 
     check(Net(long), masks)
-    assert max(held, default=0) <= 2
+    assert len(held) >= 5
+    assert max(held) <= 2
 
 
 def live_pass() -> live.Pass | None:
