@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         recalibration,
         report,
     )
+    from mcdrop._live.sites import DropoutSite
     from mcdrop.errors import (
         McdropError,
         NoDropoutError,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
         noise_std_from_weight_decay,
     )
     from mcdrop.report import CalibrationReport, calibration_report
-    from mcdrop.stochastic.sites import DropoutSite
     from mcdrop.wrapper import MCDropout, predict_with_uncertainty, wrap
 
 __version__ = "0.1.0"
@@ -44,7 +44,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "CalibrationReport": "report",
     "ClassificationPrediction": "prediction",
-    "DropoutSite": "stochastic.sites",
+    "DropoutSite": "_live.sites",
     "MCDropout": "wrapper",
     "McdropError": "errors",
     "NoDropoutError": "errors",

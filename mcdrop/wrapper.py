@@ -9,25 +9,25 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from mcdrop.engine.checks import (
+from mcdrop._engine.inputs import Batch
+from mcdrop._engine.moments import PassGroups
+from mcdrop._engine.outputs import Select
+from mcdrop._engine.record import Masks
+from mcdrop._engine.schedule import Sampler
+from mcdrop._live.sites import DropoutSite
+from mcdrop._tasks.accumulate import SampleAccumulator, joined_samples
+from mcdrop._tasks.likelihoods import Outputs
+from mcdrop._tasks.settings import ClassificationTask, RegressionTask, Task, TaskSettings
+from mcdrop._tasks.tolerance import Tolerated
+from mcdrop.checks import (
     check_choice,
     check_count,
     checked_model,
     checked_passes,
     checked_rates,
 )
-from mcdrop.engine.inputs import Batch
-from mcdrop.engine.moments import PassGroups
-from mcdrop.engine.outputs import Select
-from mcdrop.engine.run import Masks
-from mcdrop.engine.sampler import Sampler
-from mcdrop.prediction.accumulate import SampleAccumulator, joined_samples
 from mcdrop.prediction.classification import ClassificationPrediction
-from mcdrop.prediction.likelihoods import Outputs
 from mcdrop.prediction.regression import RegressionPrediction
-from mcdrop.prediction.tasks import ClassificationTask, RegressionTask, Task, TaskSettings
-from mcdrop.prediction.tolerance import Tolerated
-from mcdrop.stochastic.sites import DropoutSite
 
 __all__ = ["MCDropout", "predict_with_uncertainty", "wrap"]
 

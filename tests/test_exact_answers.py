@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import mcdrop
-from mcdrop.engine.run import Strategy
-from mcdrop.engine.sampler import Sampler
-from mcdrop.prediction.accumulate import SampleAccumulator, joined_samples
+from mcdrop._engine.record import Strategy
+from mcdrop._engine.schedule import Sampler
+from mcdrop._tasks.accumulate import SampleAccumulator, joined_samples
 from tests.oracles import TinyNet, exact_classification, exact_mean_and_variance
 
 N_PASSES = 20_000

@@ -13,18 +13,21 @@ PACKAGE = Path(mcdrop.__file__).parent
 # From the foundation upwards; a file imports from its own floor and those above in this list.
 FLOORS = [
     "errors",
-    "stochastic",
-    "layers",
-    "engine",
-    "prediction",
-    "acquisition",
+    "checks",
+    "_masks",
+    "_fusion",
+    "_live",
+    "_twin",
     "metrics",
+    "layers",
+    "_engine",
+    "prediction",
+    "_tasks",
+    "acquisition",
     "recalibration",
     "baselines",
     "wrapper",
-    "estimators",
     "report",
-    "scale",
     "cli",
 ]
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

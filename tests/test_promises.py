@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import nn
 
 import mcdrop
-from mcdrop.engine.run import Strategy
-from mcdrop.engine.sampler import Sampler
-from mcdrop.prediction.accumulate import SampleAccumulator, joined_samples
-from mcdrop.stochastic.twin import structural_copy
+from mcdrop._engine.record import Strategy
+from mcdrop._engine.schedule import Sampler
+from mcdrop._tasks.accumulate import SampleAccumulator, joined_samples
+from mcdrop._twin.copy import structural_copy
 
 
 class ConvNet(nn.Module):

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 import mcdrop
-from mcdrop.engine.run import Masks, Run, Strategy
-from mcdrop.engine.sampler import Sampler
-from mcdrop.prediction.accumulate import SampleAccumulator, joined_samples
+from mcdrop._engine.record import Masks, Run, Strategy
+from mcdrop._engine.schedule import Sampler
+from mcdrop._tasks.accumulate import SampleAccumulator, joined_samples
 from tests.zoo import ZOO, Entry, page
 
 pytestmark = pytest.mark.filterwarnings(

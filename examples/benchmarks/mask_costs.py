@@ -1,4 +1,4 @@
-"""What one unit of a mask costs on the CPU, step by step: why `stochastic/kernels.py` is as it is.
+"""What one unit of a mask costs on the CPU, step by step: why the kernels of masks are as they are.
 
 python examples/benchmarks/mask_costs.py --json docs/data/mask_costs.json
 """
@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from mcdrop.stochastic.compiled import load
-from mcdrop.stochastic.stratified import STRATUM
+from mcdrop._masks.numba_kernels import load
+from mcdrop._masks.stratified import STRATUM
 
 
 def nanoseconds(step: Callable[[], object], n: int, repeats: int) -> float:

@@ -19,7 +19,7 @@ from record import arguments, circumstances, markdown, write
 from torch import nn
 
 import mcdrop
-from mcdrop.stochastic import compiled
+from mcdrop._masks import numba_kernels as compiled
 
 _ALLOWED_MIB = 300.0
 _ALLOWED_GROWTH = 0.05

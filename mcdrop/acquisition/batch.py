@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mcdrop._engine.moments import accumulation_dtype
 from mcdrop.acquisition.scores import check_k
-from mcdrop.engine.checks import check_count
-from mcdrop.engine.moments import accumulation_dtype
+from mcdrop.checks import check_count
 from mcdrop.errors import OutputError, ShapeError, UnsupportedError
 from mcdrop.prediction import ClassificationPrediction
 from mcdrop.prediction.classification import entropy

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcdrop.engine.checks import check_count
+from mcdrop.checks import check_count
 from mcdrop.errors import NonFiniteError, RangeError, ShapeError, UnsupportedError
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 

@@ -7,13 +7,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mcdrop.engine.inputs import InputReader
-from mcdrop.engine.outputs import Select, check_rows_finite, select_tensor
+from mcdrop._engine.inputs import InputReader
+from mcdrop._engine.outputs import Select, check_rows_finite, select_tensor
+from mcdrop._tasks.likelihoods import Outputs, class_probabilities
+from mcdrop._twin.copy import structural_copy
 from mcdrop.errors import RangeError, UnsupportedError
 from mcdrop.prediction.classification import ClassificationPrediction, entropy
-from mcdrop.prediction.likelihoods import Outputs, class_probabilities
 from mcdrop.prediction.regression import RegressionPrediction
-from mcdrop.stochastic.twin import structural_copy
 
 __all__ = ["Deterministic"]
 

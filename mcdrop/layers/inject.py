@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mcdrop._twin.copy import structural_copy
 from mcdrop.errors import NoDropoutError, OutputError, RangeError, UnsupportedError
 from mcdrop.layers._rate import checked_rate
-from mcdrop.stochastic.twin import structural_copy
 
 __all__ = ["inject_dropout"]
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mcdrop.engine.run import Run
+from mcdrop._engine.record import Run
 from mcdrop.errors import OutputError, ShapeError, UnsupportedError
 
 if TYPE_CHECKING:

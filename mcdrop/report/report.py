@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mcdrop.engine.run import Run
+from mcdrop._engine.record import Run
 from mcdrop.metrics import Estimate
 from mcdrop.report.curves import Curve
 from mcdrop.report.measures import Resampling

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mcdrop.engine.run import Strategy
-from mcdrop.engine.sampler import Sampler
-from mcdrop.prediction.accumulate import SampleAccumulator, joined_samples
+from mcdrop._engine.record import Strategy
+from mcdrop._engine.schedule import Sampler
+from mcdrop._tasks.accumulate import SampleAccumulator, joined_samples
 
 
 def draw(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mcdrop.engine.run import Strategy
+from mcdrop._engine.record import Strategy
 from mcdrop.errors import RangeError
 from mcdrop.layers import StochasticDepth
 from tests.layers.passes import assert_moments, draw

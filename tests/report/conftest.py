@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from mcdrop.engine.run import Run
+from mcdrop._engine.record import Run
+from mcdrop._live.sites import DropoutSite
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.prediction.classification import entropy
 from mcdrop.report import calibration_report
-from mcdrop.stochastic.sites import DropoutSite
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,1 @@
+"""How passes run: inputs, plan, strategies, schedule, streaming moments, record."""

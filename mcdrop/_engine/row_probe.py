@@ -1,0 +1,93 @@
+"""Finds out which dimensions count rows, by running the model on two and on three rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from mcdrop._engine.inputs import Batch
+from mcdrop._live.mode import Pass
+from mcdrop._masks.rows import RowDim, RowLayout
+from mcdrop.errors import McdropError, UnsupportedError
+
+__all__ = ["row_layout"]
+
+
+def row_layout(function: str, run: Callable[[Batch, bool], Pass], batch: Batch) -> RowLayout:
+    """Find the row dimensions of every site.
+
+    Args:
+        function: Public function to name in errors.
+        run: ``run(batch, opened)`` runs one observed pass.
+        batch: The first batch.
+
+    Returns:
+        The layout; dimensions whose size does not depend on the number of rows are left alone.
+
+    Raises:
+        UnsupportedError: If rows cannot be told, or are merged in a way that is not understood.
+    """
+    if batch.n_rows is None:
+        shapes = [tuple(x.shape) for x in batch.tensors()]
+        raise _untold(function, f"inputs of shapes {shapes}, which do not agree on dimension 0")
+    two = run(batch.take([0, batch.n_rows - 1]), False)
+    three = run(batch.take([0, batch.n_rows - 1, 0]), False)
+    names = [[site.name for site in each.sites] for each in (two, three)]
+    if names[0] != names[1] or len(two.random_shapes) != len(three.random_shapes):
+        raise _untold(function, "a model whose dropout calls depend on the number of rows")
+    swapped: list[tuple[Tensor, Tensor]] | None = None
+    sites = []
+    for order, (a, b) in enumerate(zip(two.sites, three.sites, strict=True)):
+        rows = _growing(function, a.name, a.shape, b.shape)
+        if any(row.per_row > 1 for row in rows):
+            if swapped is None:
+                straight = run(batch.take([0, batch.n_rows - 1]), True)
+                crossed = run(batch.take([batch.n_rows - 1, 0]), True)
+                swapped = list(zip(straight.observed or (), crossed.observed or (), strict=True))
+            rows = [_order(function, a.name, row, *swapped[order]) for row in rows]
+        sites.append(tuple(rows))
+    random_calls = []
+    for shape_a, shape_b in zip(two.random_shapes, three.random_shapes, strict=True):
+        rows = _growing(function, "a random tensor", shape_a, shape_b)
+        if any(row.per_row > 1 for row in rows):
+            raise _untold(function, f"random numbers of shape {shape_a} for two rows")
+        random_calls.append(tuple(rows))
+    return RowLayout(tuple(sites), tuple(random_calls))
+
+
+def _growing(function: str, name: str, two: Sequence[int], three: Sequence[int]) -> list[RowDim]:
+    """Return the dimensions that grow from two rows to three."""
+    if len(two) != len(three):
+        raise _untold(function, f"{name}, whose number of dimensions depends on that of rows")
+    rows = []
+    for dim, (a, b) in enumerate(zip(two, three, strict=True)):
+        if a == b:
+            continue
+        if a * 3 != b * 2:
+            raise _untold(function, f"{name}, where {two} for two rows becomes {three} for three")
+        rows.append(RowDim(dim, a // 2))
+    return rows
+
+
+def _order(function: str, name: str, row: RowDim, straight: Tensor, crossed: Tensor) -> RowDim:
+    """Tell whether rows lie outermost or innermost in a merged dimension, by swapping two rows."""
+    if row.per_row == 1:
+        return row
+    for rows_first in (True, False):
+        sizes = (2, row.per_row) if rows_first else (row.per_row, 2)
+        flipped = straight.unflatten(row.dim, sizes).flip(row.dim + (0 if rows_first else 1))
+        if torch.allclose(flipped.flatten(row.dim, row.dim + 1), crossed, rtol=1e-4, atol=1e-5):
+            return RowDim(row.dim, row.per_row, rows_first)
+    raise _untold(function, f"{name}, where rows are merged with another dimension")
+
+
+def _untold(function: str, found: str) -> McdropError:
+    return UnsupportedError.of(
+        function,
+        "masks",
+        "be 'independent' where the rows cannot be told apart",
+        f"'shared' with {found}",
+        "Use masks='independent'",
+    )

@@ -1,0 +1,97 @@
+"""How much runs in one call: how many passes, and how many rows where one pass is too large."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from mcdrop._engine.inputs import Batch
+from mcdrop._engine.passes import CANNOT_BATCH, PassRunner, Plan
+
+__all__ = ["passes_that_fit", "rows_that_fit", "treats_rows_alone"]
+
+# Elements of the widest tensor that one chunk of passes may hold: 8 MiB of float32 on a CPU.
+_CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**26}
+
+# How much larger a chunk may be to save work before the first dropout.
+_PREFIX_FACTOR = 16
+
+# How much larger where what is put off takes no memory; progress is told after every chunk.
+_PUT_OFF_FACTOR = 16
+
+# Below this many input elements, splitting cannot save memory worth mentioning.
+_LEAST_INPUT = 2**16
+_PROBE_ROWS = 16
+# Where rows are split to save memory, calls are efficient at a quarter of the size.
+_SPLIT = 4
+# Passes that should still fit beside each other, so that calls are not many and small.
+_PASSES = 8
+
+
+def passes_that_fit(plan: Plan, device: torch.device, *, rows_split: bool = False) -> int:
+    """Return the passes per vectorised call.
+
+    They fill the cache, or more memory where much work comes before the first dropout: every call
+    repeats that work, and it should stay below a tenth of the rest.
+    """
+    widest = max([1, plan.output_numel, *(math.prod(site.shape) for site in plan.sites)])
+    budget = _CHUNK_ELEMENTS.get(device.type, 2**20) // (_SPLIT if rows_split else 1)
+    chunk = max(1, budget // widest)
+    if plan.defers:
+        # What is put off runs in tiles of its own, and only what is read of it takes memory.
+        chunk = max(chunk, min(budget // max(1, plan.widest), _PUT_OFF_FACTOR * chunk))
+    wanted = 10 * plan.shared_work // max(1, plan.work_per_pass)
+    chunk = max(chunk, min(wanted, _PREFIX_FACTOR * budget // widest))
+    # Masks are drawn in blocks of up to 64 passes, a power of two.
+    return int(chunk - chunk % 64 if chunk > 64 else 2 ** (chunk.bit_length() - 1))
+
+
+def rows_that_fit(runner: PassRunner, batch: Batch) -> int | None:
+    """Return the rows per call that keep memory bounded; None to pass the batch on whole.
+
+    Rows are split only if the model treats each on its own, which is tested on a few: what it
+    returns for the second half of them must not depend on the first half.
+
+    Args:
+        runner: Runs the model.
+        batch: The inputs, on the device.
+    """
+    tensors = batch.tensors()
+    n_rows = batch.n_rows
+    if n_rows is None or n_rows <= _PROBE_ROWS or sum(x.numel() for x in tensors) < _LEAST_INPUT:
+        return None
+    few = batch.rows(0, _PROBE_ROWS)
+    try:
+        output = runner.plain(few)
+        runner.one(few, opened=True)
+    except CANNOT_BATCH:
+        return None
+    sizes = [output.numel(), *(math.prod(site.shape) for site in runner.sites)]
+    per_row = max(sizes) / _PROBE_ROWS
+    budget = _CHUNK_ELEMENTS.get(tensors[0].device.type, 2**20)
+    if per_row * n_rows <= budget or not treats_rows_alone(runner, batch):
+        return None
+    return max(1, int(budget / _SPLIT / (_PASSES * per_row)))
+
+
+def treats_rows_alone(runner: PassRunner, batch: Batch) -> bool:
+    """Tell whether the output of some rows stays the same when the others are left out.
+
+    Args:
+        runner: Runs the model.
+        batch: The inputs, on the device; the first few rows are tried.
+    """
+    if batch.n_rows is None or batch.n_rows < 2:
+        return False
+    n_rows = min(batch.n_rows, _PROBE_ROWS)
+    half = n_rows // 2
+    try:
+        together = runner.plain(batch.rows(0, n_rows))
+        apart = runner.plain(batch.rows(half, n_rows))
+    except CANNOT_BATCH:
+        return False
+    if together.shape[:1] != (n_rows,) or apart.shape[:1] != (n_rows - half,):
+        return False
+    tolerance = 1e-3 * float(together.abs().amax())
+    return torch.allclose(together[half:], apart, rtol=0, atol=tolerance, equal_nan=True)

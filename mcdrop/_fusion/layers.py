@@ -1,0 +1,104 @@
+"""Linear layers of dropped-out values, several passes at a time, so that they stay in the cache."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mcdrop._masks.mask import DropoutMask
+
+__all__ = ["Layer", "Memory", "pass_tiles", "run_layers"]
+
+# Numbers in the largest tensor of passes that run together on the CPU.
+_TILE = 2**20
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Dropout, a linear layer, and functions of single elements after it.
+
+    Attributes:
+        mask: Which units are kept.
+        rate: Share of units that are dropped on average, in (0, 1).
+        weight: (out, units).
+        bias: (out,), or None.
+        then: Functions of the result, in order; they may write to it.
+    """
+
+    mask: DropoutMask
+    rate: float
+    weight: Tensor
+    bias: Tensor | None
+    then: tuple[Callable[[Tensor], Tensor], ...] = ()
+
+    @property
+    def scale(self) -> float:
+        """What survivors are multiplied by."""
+        return 1.0 / (1.0 - self.rate)
+
+
+class Memory:
+    """A tensor that is used again: fresh pages cost more than arithmetic in the cache.
+
+    Args:
+        like: A tensor of its type and on its device.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self._buffer = like.new_empty(0)
+
+    def empty(self, *shape: int) -> Tensor:
+        """Return uninitialised memory, the same each time."""
+        numel = math.prod(shape)
+        if self._buffer.numel() < numel:
+            self._buffer = self._buffer.new_empty(numel)
+        return self._buffer[:numel].view(shape)
+
+
+def pass_tiles(n_passes: int, per_pass: int, device: torch.device) -> Iterator[slice]:
+    """Yield slices of passes that fit the cache; a device has all of them at once.
+
+    Args:
+        n_passes: Number of passes.
+        per_pass: Numbers that the largest tensor of one pass holds.
+        device: Where they run.
+    """
+    step = max(1, _TILE // per_pass) if device.type == "cpu" else n_passes
+    return (slice(first, min(first + step, n_passes)) for first in range(0, n_passes, step))
+
+
+def run_layers(x: Tensor, layers: Sequence[Layer]) -> Tensor:
+    """Run layers for some passes.
+
+    Args:
+        x: Values before the first dropout, (passes, ..., units), or (1, ..., units) for all.
+        layers: The layers.
+
+    Returns:
+        (passes, ..., out).
+    """
+    n_passes, before = layers[0].mask.span.count, x.shape[1:-1]
+    rows, last = math.prod(before), layers[-1]
+    per_pass = rows * max(max(layer.weight.shape) for layer in layers)
+    out = x.new_empty((n_passes, rows, len(last.weight)))
+    memories = [Memory(x) for _ in layers]
+    for passes in pass_tiles(n_passes, per_pass, x.device):
+        values = x if len(x) == 1 else x[passes]
+        for layer, memory in zip(layers, memories, strict=True):
+            dropped = layer.mask.part(passes).times(values, layer.scale).flatten(0, -2)
+            shape = (len(dropped), len(layer.weight))
+            place = out[passes].view(shape) if layer is last else memory.empty(*shape)
+            # One kernel for both would copy the bias to every row before it multiplies.
+            products = torch.mm(dropped, layer.weight.t(), out=place)
+            if layer.bias is not None:
+                products += layer.bias
+            for function in layer.then:
+                products = function(products)
+            values = products.view(-1, *before, len(layer.weight))
+        if last.then:
+            out[passes] = values.flatten(1, -2)
+    return out.view(n_passes, *before, -1)

@@ -1,0 +1,152 @@
+"""Attention: the fused functions hide their dropout, so the explicit form runs instead."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mcdrop._live.mode import Function, LiveDropout, Pass, Rule, over_passes
+from mcdrop._live.rules.dropout import drop_elements
+
+__all__ = ["attention_rules", "plain_attention_rules"]
+
+
+def attention_rules() -> dict[Function, Rule]:
+    """Return the rules by function."""
+    return {
+        F.multi_head_attention_forward: _multi_head,
+        F.scaled_dot_product_attention: _scaled_dot_product,
+        torch.ops.aten.scaled_dot_product_attention.default: _scaled_dot_product,
+    }
+
+
+def plain_attention_rules() -> dict[Function, Rule]:
+    """Return the rules that switch dropout off in the same functions."""
+    return {
+        F.multi_head_attention_forward: _multi_head_off,
+        F.scaled_dot_product_attention: _scaled_dot_product_off,
+        torch.ops.aten.scaled_dot_product_attention.default: _scaled_dot_product_off,
+    }
+
+
+# The same code, but never asking whether a mode wants to handle the call: its own body has to run
+# with the mode on, and would otherwise be handed back to this rule for ever.
+_multi_head_body = types.FunctionType(
+    F.multi_head_attention_forward.__code__,
+    {**F.__dict__, "has_torch_function": lambda *_: False},
+    F.multi_head_attention_forward.__name__,
+    F.multi_head_attention_forward.__defaults__,
+    F.multi_head_attention_forward.__closure__,
+)
+_TRAINING = F.multi_head_attention_forward.__code__.co_varnames.index("training")
+
+
+def _multi_head(
+    current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Run multi-head attention as in training: only its dropout depends on that flag."""
+    args, kwargs = _with_training(args, kwargs, True)
+    with LiveDropout(current):
+        return _multi_head_body(*args, **kwargs)
+
+
+def _multi_head_off(
+    current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    args, kwargs = _with_training(args, kwargs, False)
+    return func(*args, **kwargs)
+
+
+def _with_training(
+    args: tuple[Any, ...], kwargs: dict[str, Any], training: bool
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Set the `training` argument, wherever it was given."""
+    if len(args) > _TRAINING:
+        return (*args[:_TRAINING], training, *args[_TRAINING + 1 :]), kwargs
+    return args, {**kwargs, "training": training}
+
+
+def _scaled_dot_product(
+    current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Tensor:
+    """Softmax attention with dropout on its weights; without dropout the fused kernel."""
+    bound = dict(zip(_SDPA_NAMES, args, strict=False)) | kwargs
+    if bound.get("dropout_p", 0.0) == 0.0:
+        return _without_dropout(current, func, bound)
+    query, key, value = bound["query"], bound["key"], bound["value"]
+    if bound.get("enable_gqa", False):
+        groups = query.shape[-3] // key.shape[-3]
+        key, value = (x.repeat_interleave(groups, dim=-3) for x in (key, value))
+    scale = bound.get("scale")
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = (query * scale) @ key.transpose(-2, -1)
+    mask = bound.get("attn_mask")
+    scores = _masked(scores, mask, bool(bound.get("is_causal", False)))
+    weights = torch.softmax(scores, dim=-1)
+    if mask is not None:
+        # A row that may attend to nothing is zero in the fused kernel rather than NaN.
+        nothing = (scores == -math.inf).all(dim=-1, keepdim=True)
+        weights = weights.masked_fill(nothing, 0.0)
+    weights = drop_elements(current, weights, float(bound["dropout_p"]), "attention")
+    return weights.to(value.dtype) @ value
+
+
+def _without_dropout(current: Pass, func: Function, bound: dict[str, Any]) -> Tensor:
+    """Call the fused kernel once for all passes, with the passes folded into the batch."""
+    mask = bound.get("attn_mask")
+    options = {k: v for k, v in bound.items() if k not in {"query", "key", "value", "attn_mask"}}
+    tensors = tuple(bound[name] for name in _SDPA_NAMES[:3])
+
+    def alone(each: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        given = each[3] if len(each) > 3 else None
+        return (func(*each[:3], attn_mask=given, **options),)
+
+    def together(batched: Sequence[bool], each: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
+        if not any(batched):
+            return None
+        n_passes, n_rows = current.span.count, each[0].shape[1]
+        folded = [_folded(x, n_passes, n_rows, each[0].ndim) for x in each]
+        return (alone(folded)[0].unflatten(0, (n_passes, n_rows)),)
+
+    if current.index is None or tensors[0].ndim < 3:
+        return alone((*tensors, mask) if mask is not None else tensors)[0]
+    (result,) = over_passes(
+        current, together, alone, (*tensors, mask) if mask is not None else tensors
+    )
+    return result
+
+
+def _folded(x: Tensor, n_passes: int, n_rows: int, ndim: int) -> Tensor:
+    """Turn (s or 1, ...) into (n_passes * n_rows, ...), broadcasting a mask of fewer dimensions."""
+    x = x.reshape(x.shape[0], *(1 for _ in range(ndim - x.ndim)), *x.shape[1:])
+    return x.expand(n_passes, n_rows, *x.shape[2:]).flatten(0, 1)
+
+
+def _scaled_dot_product_off(
+    current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    bound = dict(zip(_SDPA_NAMES, args, strict=False)) | kwargs
+    query, key, value = (bound.pop(name) for name in _SDPA_NAMES[:3])
+    return func(query, key, value, **{**bound, "dropout_p": 0.0})
+
+
+_SDPA_NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+
+
+def _masked(scores: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
+    """Add a float mask, or close what a boolean or causal mask excludes."""
+    if is_causal:
+        shape = scores.shape[-2:]
+        allowed = torch.ones(shape, dtype=torch.bool, device=scores.device).tril()
+        return scores.masked_fill(~allowed, -math.inf)
+    if mask is None:
+        return scores
+    if mask.dtype == torch.bool:
+        return scores.masked_fill(~mask, -math.inf)
+    return scores + mask

@@ -1,0 +1,26 @@
+"""Programs exported in train mode: what is not dropout goes back to inference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from mcdrop._live.mode import Function, Pass, Rule
+
+__all__ = ["exported_rules"]
+
+
+def exported_rules() -> dict[Function, Rule]:
+    """Return the rules by function."""
+    return {torch.ops.aten.batch_norm.default: _batch_norm}
+
+
+def _batch_norm(
+    current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Use the running statistics and leave them alone: argument 5 is `training`."""
+    running_mean = args[3]
+    # Without running statistics the batch's own are all there is, in eval mode as well.
+    training = running_mean is None
+    return func(*args[:5], training, *args[6:], **kwargs)

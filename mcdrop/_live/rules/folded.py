@@ -1,0 +1,85 @@
+"""Functions that torch batches pass by pass, or in more kernels than needed.
+
+They treat rows alike, so the passes become further rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mcdrop._live.mode import Function, Pass, Rule, over_passes
+from mcdrop._live.rules.fused import deferred_linear
+
+__all__ = ["folded_rules"]
+
+# Function and the number of dimensions of an input that has rows.
+_WITH_ROWS: dict[Function, int] = {torch.adaptive_avg_pool1d: 3}
+
+
+# Fewer elements than this are multiplied before a rule has been called.
+_LEAST_LINEAR = 2**14
+
+
+def folded_rules() -> dict[Function, Rule]:
+    """Return the rules by function."""
+    return {**dict.fromkeys(_WITH_ROWS, _folded), F.linear: _linear}
+
+
+def _linear(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """Multiply all passes and add the bias in one kernel; torch would use two."""
+    x, weight, bias = _operands(*args, **kwargs)
+    if current.last is not None and current.last.takes(x):
+        return current.last.linear(x, weight, bias)
+    put_off = deferred_linear(current, x, weight, bias)
+    if put_off is not None:
+        return put_off
+    x = current.read(x)
+    if not current.differs(x) or current.differs(weight):
+        return func(x, weight, bias)
+    if bias is not None and current.differs(bias):
+        return func(x, weight, bias)
+    if x.ndim < 2 or x.numel() * current.span.count < _LEAST_LINEAR:
+        return func(x, weight, bias)
+
+    def together(_: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        passes = tensors[0]
+        return (func(passes.flatten(0, -2), weight, bias).unflatten(0, passes.shape[:-1]),)
+
+    def alone(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return (func(tensors[0], weight, bias),)
+
+    (result,) = over_passes(current, together, alone, (x,))
+    return result
+
+
+def _operands(
+    input: Tensor,  # noqa: A002  torch's own names
+    weight: Tensor,
+    bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the operands of a linear layer, however they were given."""
+    return input, weight, bias
+
+
+def _folded(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """Run once for all passes."""
+    x, *rest = args
+    if current.index is None or x.ndim != _WITH_ROWS[func]:
+        return func(*args, **kwargs)
+
+    def together(batched: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
+        if not batched[0]:
+            return None
+        passes = tensors[0]
+        return (func(passes.flatten(0, 1), *rest, **kwargs).unflatten(0, passes.shape[:2]),)
+
+    def alone(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return (func(tensors[0], *rest, **kwargs),)
+
+    (result,) = over_passes(current, together, alone, (x,))
+    return result

@@ -1,0 +1,138 @@
+"""Linear layers and functions of single elements after a dropout that was put off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mcdrop._fusion.layers import Layer, run_layers
+from mcdrop._fusion.placeholders import Dropped, Lazy, Linear, Mapped, chain
+from mcdrop._fusion.shared_masks import run_shared_layers
+from mcdrop._live.mode import Function, Pass, Rule, over_passes
+
+__all__ = ["LAZY", "compute", "deferred_linear", "mapped_rules"]
+
+# Functions of every element on its own, given the tensor first and numbers after it.
+_OF_ELEMENTS: tuple[Function, ...] = (
+    F.relu,
+    F.relu6,
+    F.leaky_relu,
+    F.elu,
+    F.selu,
+    F.celu,
+    F.gelu,
+    F.silu,
+    F.mish,
+    F.softplus,
+    F.hardtanh,
+    F.hardswish,
+    torch.relu,
+    torch.tanh,
+    torch.sigmoid,
+    Tensor.relu,
+    Tensor.tanh,
+    Tensor.sigmoid,
+)
+
+
+_OVERWRITING: dict[Function, Function] = {
+    **dict.fromkeys((F.relu, torch.relu, Tensor.relu), torch.relu_),
+    **dict.fromkeys((torch.tanh, Tensor.tanh), torch.tanh_),
+    **dict.fromkeys((torch.sigmoid, Tensor.sigmoid), torch.sigmoid_),
+}
+
+LAZY: frozenset[Function] = frozenset({*_OF_ELEMENTS, F.linear, F.dropout, torch.dropout})
+"""Functions whose rules take a placeholder as their first argument."""
+
+
+def mapped_rules() -> dict[Function, Rule]:
+    """Return the rules by function."""
+    return dict.fromkeys(_OF_ELEMENTS, _mapped)
+
+
+def _mapped(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """Put a function off if its argument has been."""
+    if not current.deferred or not args:
+        return func(*args, **kwargs)
+    x, *numbers = args
+    node = current.deferred.node(x)
+    # A flag by position may say that it writes.
+    if not isinstance(node, Linear | Mapped) or any(number is True for number in numbers):
+        return func(current.read(x), *numbers, **kwargs)
+    options = {name: value for name, value in kwargs.items() if name != "inplace"}
+
+    function = _OVERWRITING.get(func, func)
+    mapped = Mapped(node, lambda values: function(values, *numbers, **options))
+    if kwargs.get("inplace"):
+        return current.deferred.replace(x, mapped)
+    return current.deferred.put(mapped, x)
+
+
+def deferred_linear(current: Pass, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+    """Put a linear layer off if dropout before it has been; None if not."""
+    node = current.deferred.node(x) if current.deferred else None
+    if not isinstance(node, Dropped) or current.deferred is None:
+        return None
+    parameters = [weight] if bias is None else [weight, bias]
+    if any(each.dtype != x.dtype or current.differs(each) for each in parameters):
+        return None
+    shapes = [(len(weight), x.shape[-1]), (len(weight),)]
+    if any(each.shape != shape for each, shape in zip(parameters, shapes, strict=False)):
+        return None
+    return current.deferred.put(Linear(node, weight, bias), x, len(weight))
+
+
+def compute(current: Pass, node: Lazy) -> Tensor:
+    """Return the values of what was put off."""
+    if isinstance(node, Dropped):
+        return _drop(current, node)
+    x, layers = chain(node)
+    run = [
+        Layer(each.x.mask, each.x.rate, each.weight, each.bias, tuple(functions))
+        for each, functions in layers
+        if each.x.mask is not None
+    ]
+    if not run:
+        return _opened(current, layers)
+
+    def together(_: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        one_per_unit = all(layer.mask.is_one_per_unit for layer in run)
+        return ((run_shared_layers if one_per_unit else run_layers)(tensors[0], run),)
+
+    (result,) = over_passes(current, together, _unbatched, (x,))
+    return result
+
+
+def _opened(current: Pass, layers: Sequence[tuple[Linear, list[Function]]]) -> Tensor:
+    """Run layers with every unit kept."""
+    values = _drop(current, layers[0][0].x)
+    for layer, functions in layers:
+        values = F.linear(values, layer.weight, layer.bias)
+        for function in functions:
+            values = function(values)
+    return values
+
+
+def _drop(current: Pass, node: Dropped) -> Tensor:
+    """Drop units out after all."""
+    node.check()
+    values = node.x if isinstance(node.x, Tensor) else compute(current, node.x)
+    mask = node.mask
+
+    def together(_: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        x = tensors[0]
+        if mask is None:
+            # What differs by pass, and may be written to, even if the passes are alike.
+            return (x.expand(current.span.count, *x.shape[1:]).clone(),)
+        return (mask.times(x, 1.0 / (1.0 - node.rate)),)
+
+    (result,) = over_passes(current, together, _unbatched, (values,))
+    return result
+
+
+def _unbatched(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    raise RuntimeError("dropout was put off in a single pass")

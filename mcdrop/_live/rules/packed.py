@@ -1,0 +1,42 @@
+"""Packing and padding sequences: torch's functions read lengths as numbers, which vmap forbids.
+
+The passes travel as a trailing dimension, which both functions leave alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mcdrop._live.mode import Function, Pass, Rule, over_passes
+
+__all__ = ["packed_rules"]
+
+
+def packed_rules() -> dict[Function, Rule]:
+    """Return the rules by function."""
+    return dict.fromkeys((torch._pack_padded_sequence, torch._pad_packed_sequence), _reordered)
+
+
+def _reordered(
+    current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """Reorder the first argument; the second result, sizes or lengths, is the same for all."""
+    if current.index is None:
+        return func(*args, **kwargs)
+    x, *rest = args
+
+    def together(batched: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
+        if not batched[0]:
+            return None
+        return (func(tensors[0].movedim(0, -1), *rest, **kwargs)[0].movedim(-1, 0),)
+
+    def alone(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return (func(tensors[0], *rest, **kwargs)[0],)
+
+    (reordered,) = over_passes(current, together, alone, (x,))
+    sizes = func(torch.zeros(*x.shape, device=x.device), *rest, **kwargs)[1]
+    return reordered, sizes

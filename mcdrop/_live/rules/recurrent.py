@@ -1,0 +1,169 @@
+"""Recurrent networks: one layer at a time, with dropout between the layers.
+
+torch applies this dropout inside one fused call, and that call cannot be batched over passes; a
+single layer can, by moving the passes into the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mcdrop._live.mode import Function, Pass, Rule, over_passes
+from mcdrop._live.rules.dropout import drop_elements
+
+__all__ = ["plain_recurrent_rules", "recurrent_rules"]
+
+
+def recurrent_rules() -> dict[Function, Rule]:
+    """Return the rules by function."""
+    functions = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
+    exported = (
+        torch.ops.aten.lstm.input,
+        torch.ops.aten.gru.input,
+        torch.ops.aten.rnn_tanh.input,
+        torch.ops.aten.rnn_relu.input,
+    )
+    return dict.fromkeys((*functions, *exported), _recurrent)
+
+
+def plain_recurrent_rules() -> dict[Function, Rule]:
+    """Return the rules that switch dropout off in the same functions."""
+    return dict.fromkeys(recurrent_rules(), _off)
+
+
+def _off(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call with `training` false: second last if packed, third last if not."""
+    args = (*args, *kwargs.values())
+    flag = len(args) - (2 if isinstance(args[3], tuple | list) else 3)
+    return func(*args[:flag], False, *args[flag + 1 :])
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The arguments of one recurrent call; `batch_sizes` is given for packed sequences."""
+
+    x: Tensor
+    batch_sizes: Tensor | None
+    states: tuple[Tensor, ...]
+    weights: tuple[Tensor, ...]
+    has_biases: bool
+    num_layers: int
+    dropout: float
+    bidirectional: bool
+    batch_first: bool
+    is_lstm: bool
+
+    @classmethod
+    def of(cls, args: tuple[Any, ...]) -> _Call:
+        """Sort the positional arguments of torch.lstm and its like, packed or not."""
+        packed = isinstance(args[3], tuple | list)
+        if packed:
+            x, batch_sizes, hx, weights, has_biases, layers, dropout, _, bidirectional = args
+            batch_first = False
+        else:
+            x, hx, weights, has_biases, layers, dropout, _, bidirectional, batch_first = args
+            batch_sizes = None
+        is_lstm = isinstance(hx, tuple | list)
+        states = tuple(hx) if is_lstm else (hx,)
+        return cls(
+            x, batch_sizes, states, tuple(weights), has_biases, layers, dropout,
+            bidirectional, batch_first, is_lstm,
+        )  # fmt: skip
+
+
+def _recurrent(
+    current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Tensor, ...]:
+    """Run layer by layer and drop between layers, never after the last, as torch does."""
+    call = _Call.of((*args, *kwargs.values()))
+    n_directions = 2 if call.bidirectional else 1
+    per_layer = len(call.weights) // call.num_layers
+    x, finals = call.x, []
+    for layer in range(call.num_layers):
+        rows = slice(layer * n_directions, (layer + 1) * n_directions)
+        states = [state[rows] for state in call.states]
+        weights = call.weights[layer * per_layer : (layer + 1) * per_layer]
+        x, *last = _one_layer(current, func, call, x, states, weights)
+        finals.append(last)
+        if layer < call.num_layers - 1:
+            x = drop_elements(current, x, call.dropout, "recurrent")
+    return (x, *(torch.cat(parts) for parts in zip(*finals, strict=True)))
+
+
+def _one_layer(
+    current: Pass,
+    func: Function,
+    call: _Call,
+    x: Tensor,
+    states: list[Tensor],
+    weights: tuple[Tensor, ...],
+) -> tuple[Tensor, ...]:
+    """Run one layer, with passes folded into the batch where the input differs by pass."""
+    time_dim = 1 if call.batch_first else 0
+    n_states = len(states)
+
+    def run(
+        batch_sizes: Tensor | None, tensors: Sequence[Tensor], *, batch_first: bool
+    ) -> tuple[Tensor, ...]:
+        values, hidden = tensors[0], tuple(tensors[1 : 1 + n_states])
+        hx = hidden if call.is_lstm else hidden[0]
+        layer = (list(tensors[1 + n_states :]), call.has_biases, 1, 0.0, False, call.bidirectional)
+        if batch_sizes is not None:
+            return tuple(func(values, batch_sizes, hx, *layer))
+        return tuple(func(values, hx, *layer, batch_first))
+
+    def over_all(batched: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
+        """Run passes (s, ...) as s times as many rows."""
+        if any(batched[1 + n_states :]):
+            raise RuntimeError("the weights of a recurrent layer differ by pass")
+        if not any(batched):
+            return None
+        n_passes = max(tensor.shape[0] for tensor in tensors[: 1 + n_states])
+        values, *hidden = (
+            tensor.expand(n_passes, *tensor.shape[1:]) for tensor in tensors[: 1 + n_states]
+        )
+        layer = [weight[0] for weight in tensors[1 + n_states :]]
+        if call.batch_sizes is None:
+            # Time first, as the kernels want it, so that they need not copy once more.
+            folded = [_fold(values, time_dim + 1), *(_fold(state, 1) for state in hidden)]
+            out, *last = run(None, [*folded, *layer], batch_first=False)
+            return (_unfold(out, time_dim + 1, n_passes), *(_unfold(h, 1, n_passes) for h in last))
+        # Packed data hold (time, row) pairs in one dimension, with rows innermost: row b of pass i
+        # becomes row b * s + i.
+        inner = [_fold_inside(values, 0), *(_fold_inside(state, 1) for state in hidden)]
+        out, *last = run(call.batch_sizes * n_passes, [*inner, *layer], batch_first=False)
+        return (
+            _unfold_inside(out, 0, n_passes),
+            *(_unfold_inside(state, 1, n_passes) for state in last),
+        )
+
+    def alone(each: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return run(call.batch_sizes, each, batch_first=call.batch_first)
+
+    tensors = (x, *states, *weights)
+    return over_passes(current, over_all, alone, tensors)
+
+
+def _fold(x: Tensor, first: int) -> Tensor:
+    """Put dimension `first` of passes (s, ...) first, and passes and rows together after it."""
+    return x.movedim(first, 0).flatten(1, 2)
+
+
+def _unfold(x: Tensor, first: int, n_passes: int) -> Tensor:
+    """Undo `_fold`."""
+    return x.unflatten(1, (n_passes, x.shape[1] // n_passes)).movedim(0, first)
+
+
+def _fold_inside(x: Tensor, dim: int) -> Tensor:
+    """Move the leading passes of (s, ...) into dimension `dim`, innermost."""
+    return x.movedim(0, dim + 1).flatten(dim, dim + 1)
+
+
+def _unfold_inside(x: Tensor, dim: int, n_passes: int) -> Tensor:
+    """Undo `_fold_inside`."""
+    return x.unflatten(dim, (x.shape[dim] // n_passes, n_passes)).movedim(dim + 1, 0)

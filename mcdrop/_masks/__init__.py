@@ -1,0 +1,1 @@
+"""Which units a pass keeps: streams of random bits, stratified patterns, kernels."""

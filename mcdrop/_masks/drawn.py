@@ -1,0 +1,72 @@
+"""Random bits once drawn, and what masks are read off them: lanes or patterns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from mcdrop._masks.numba_kernels import Compiled
+from mcdrop._masks.numpy_kernels import compare
+from mcdrop._masks.stratified import kept_passes
+
+__all__ = ["Drawn", "Lanes", "Patterns"]
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+class Drawn(Protocol):
+    """The random bits of some successive passes."""
+
+    @property
+    def bits(self) -> Tensor:
+        """The integers they are packed in."""
+
+    def keep(self, first: int, out: Tensor) -> None:
+        """Write booleans, (passes, units), True where a unit is kept, from the first pass on."""
+
+    def times(self, first: int, x: Floats, scale: Any, out: Floats, kernels: Compiled) -> None:
+        """Write ``x * keep * scale``, (passes, units); `x` has as many passes, or one for all."""
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """An integer for every unit and pass; the smallest are dropped.
+
+    Attributes:
+        bits: The integers, (passes, units).
+        threshold: The least integer that keeps a unit.
+    """
+
+    bits: Tensor
+    threshold: int
+
+    def keep(self, first: int, out: Tensor) -> None:
+        """See `Drawn`."""
+        compare(self.bits[first : first + len(out)], self.threshold, out)
+
+    def times(self, first: int, x: Floats, scale: Any, out: Floats, kernels: Compiled) -> None:
+        """See `Drawn`."""
+        kernels.drop_by_lane(x, self.bits[first:].numpy(), self.threshold, scale, out)
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """An integer for every unit and 16 passes, whose bits say which of these drop the unit.
+
+    Attributes:
+        bits: From `stratified.drop_patterns`, (passes / 16, units).
+    """
+
+    bits: Tensor
+
+    def keep(self, first: int, out: Tensor) -> None:
+        """See `Drawn`."""
+        kept_passes(self.bits, first, out)
+
+    def times(self, first: int, x: Floats, scale: Any, out: Floats, kernels: Compiled) -> None:
+        """See `Drawn`."""
+        kernels.drop_by_pattern(x, self.bits.numpy(), first, scale, out)

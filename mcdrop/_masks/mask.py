@@ -1,0 +1,84 @@
+"""The mask of one dropout call: drawn as it is needed, unpacked or multiplied straight away."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from mcdrop._masks.numpy_kernels import scaled_product
+from mcdrop._masks.rows import RowDim, expand_rows, shared_shape
+from mcdrop._masks.source import MaskSource, Span
+
+__all__ = ["DropoutMask"]
+
+
+@dataclass(frozen=True)
+class DropoutMask:
+    """Which units one dropout call keeps in the passes of a chunk.
+
+    Attributes:
+        source: Draws it.
+        p: Probability that a unit is dropped, in (0, 1).
+        shape: Shape of one pass's mask.
+        site: Number of the dropout call within a pass.
+        span: The passes.
+        stacked: Whether values come with passes first; otherwise the span is one pass.
+        rows: The row dimensions if all rows share one mask, else None.
+        buffer: Names the buffer that products go into, together with the site.
+    """
+
+    source: MaskSource
+    p: float
+    shape: tuple[int, ...]
+    site: int
+    span: Span
+    stacked: bool
+    rows: tuple[RowDim, ...] | None
+    buffer: str = "whole"
+
+    def part(self, passes: slice) -> DropoutMask:
+        """Return the mask of some of the passes, for products that are soon used up.
+
+        Args:
+            passes: Both ends, counted from the first.
+        """
+        first, count = self.span.first + passes.start, passes.stop - passes.start
+        return replace(self, span=Span(self.span.batch, first, count), buffer="part")
+
+    @property
+    def is_one_per_unit(self) -> bool:
+        """Whether a pass has one flag per unit for all rows, where units are the last dimension."""
+        if self.rows is None or len(self.shape) < 2:
+            return False
+        return math.prod(shared_shape(self.shape, self.rows)[:-1]) == 1
+
+    def by_unit(self) -> Tensor:
+        """Return these flags, (passes, units)."""
+        return self.source.keep(self.p, self.shape[-1:], self.site, self.span).clone()
+
+    def keep(self) -> Tensor:
+        """Return the mask as booleans that broadcast with the values, True where one is kept."""
+        if self.rows is None:
+            keep = self.source.keep(self.p, self.shape, self.site, self.span)
+        else:
+            one_row = shared_shape(self.shape, self.rows)
+            keep = self.source.keep(self.p, one_row, self.site, self.span)
+            keep = expand_rows(keep, self.shape, self.rows)
+        return keep if self.stacked else keep[0]
+
+    def times(self, x: Tensor, scale: float) -> Tensor:
+        """Return ``x * keep * scale`` without gradients; valid until this is done again.
+
+        Args:
+            x: Values, passes first if stacked: as many as there are, or 1 if they do not differ.
+            scale: What the survivors are multiplied by.
+        """
+        values = x if self.stacked else x.unsqueeze(0)
+        key = (self.buffer, self.site)
+        if self.rows is None and math.prod(self.shape) == math.prod(values.shape[1:]):
+            product = self.source.times(values, scale, self.p, (self.site, self.span), key)
+            if product is not None:
+                return product if self.stacked else product[0]
+        return scaled_product(x, self.keep(), scale, self.source.workspace, key)

@@ -1,0 +1,1 @@
+"""From passes to predictions: settings, likelihoods, accumulation, tolerance."""

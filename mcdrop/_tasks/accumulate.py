@@ -1,0 +1,283 @@
+"""From the passes of one batch, chunk by chunk, to a prediction, in memory that does not grow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from mcdrop._engine.moments import Moments, PassGroups, accumulation_dtype, jackknife
+from mcdrop._engine.outputs import check_rows_finite
+from mcdrop._tasks.likelihoods import Outputs, class_probabilities, mean_and_variance
+from mcdrop.errors import ShapeError
+from mcdrop.prediction.base import Prediction
+from mcdrop.prediction.classification import ClassificationPrediction, entropy
+from mcdrop.prediction.regression import RegressionPrediction
+
+__all__ = [
+    "ClassificationAccumulator",
+    "RegressionAccumulator",
+    "SampleAccumulator",
+    "joined",
+    "joined_samples",
+]
+
+AnyPrediction = TypeVar("AnyPrediction", bound=Prediction)
+
+
+class SampleAccumulator:
+    """Keeps every pass."""
+
+    def __init__(self, function: str, first_row: int) -> None:
+        self._function = function
+        self._first_row: int | Tensor = first_row
+        self._chunks: list[Tensor] = []
+
+    def update(self, chunk: Tensor) -> None:
+        """Add passes, (s, n, ...)."""
+        check_rows_finite(self._function, chunk.sum(dim=0), self._first_row)
+        self._chunks.append(chunk)
+
+    def rows(self, rows: Tensor) -> Self:
+        """Return an accumulator that has seen the same passes of some rows."""
+        part = copy(self)
+        part._first_row = _numbered(self._first_row, rows)
+        part._chunks = [chunk[:, rows] for chunk in self._chunks]
+        return part
+
+    def result(self) -> Tensor:
+        """Return all passes, (S, n, ...)."""
+        return torch.cat(self._chunks)
+
+
+class RegressionAccumulator:
+    """Streams the moments of a real-valued output, with given or predicted noise."""
+
+    def __init__(
+        self,
+        function: str,
+        first_row: int,
+        keep_samples: bool,
+        groups: PassGroups,
+        *,
+        noise_std: Tensor | None = None,
+        spread: Outputs | None = None,
+        exact_last: bool = False,
+    ) -> None:
+        self._function = function
+        self._first_row: int | Tensor = first_row
+        self._noise_std = noise_std
+        self._spread = spread
+        self._noise = Moments(groups)
+        self._exact_last = exact_last
+        self._last = Moments(groups)
+        self._samples: list[Tensor] | None = [] if keep_samples else None
+        self._variances: list[Tensor] = []
+        self._moments = Moments(groups)
+        self._dtype = torch.float32
+
+    def update(self, chunk: Tensor) -> None:
+        """Add passes, (s, n, ...).
+
+        Where the model predicts its noise, or the last dropout is integrated, (s, n, ..., 2): the
+        second is the noise, or the variance that the last dropout contributes.
+        """
+        self._dtype = _result_dtype(chunk)
+        if self._exact_last:
+            chunk, from_last = chunk.unbind(dim=-1)
+            self._last.update(from_last)
+        if self._spread is not None:
+            check_rows_finite(self._function, chunk.sum(dim=0), self._first_row)
+            wide = chunk.to(accumulation_dtype(chunk.device))
+            chunk, variance = mean_and_variance(self._function, wide, self._spread)
+            self._noise.update(variance)
+            if self._samples is not None:
+                self._variances.append(variance.to(self._dtype))
+        self._moments.update(chunk)
+        if self._samples is not None:
+            self._samples.append(chunk.to(self._dtype))
+
+    def rows(self, rows: Tensor) -> Self:
+        """Return an accumulator that has seen the same passes of some rows."""
+        part = copy(self)
+        part._first_row = _numbered(self._first_row, rows)
+        part._moments = self._moments.rows(rows)
+        part._noise = self._noise.rows(rows) if self._spread is not None else self._noise
+        part._last = self._last.rows(rows) if self._exact_last else self._last
+        if self._samples is not None:
+            part._samples = [chunk[:, rows] for chunk in self._samples]
+            part._variances = [chunk[:, rows] for chunk in self._variances]
+        return part
+
+    def result(self) -> RegressionPrediction:
+        """Return the prediction for the batch."""
+        mean, variance = self._moments.mean, self._moments.variance
+        if self._exact_last:
+            # The law of total variance, over the masks of the last dropout and all others.
+            variance = variance + self._last.mean
+        check_rows_finite(self._function, mean + variance, self._first_row)
+        if self._spread is not None:
+            # The law of total variance: E[noise variance] + Var[mean].
+            noise = self._noise.mean
+            check_rows_finite(self._function, noise, self._first_row)
+        else:
+            noise = _noise_variance(self._function, self._noise_std, mean)
+        return RegressionPrediction(
+            mean=mean.to(self._dtype),
+            epistemic_variance=variance.to(self._dtype),
+            aleatoric_variance=noise.to(self._dtype),
+            mcse=self._moments.mean_error.to(self._dtype),
+            std_mcse=self._std_error(noise).to(self._dtype),
+            n_samples=self._moments.count,
+            samples=None if self._samples is None else torch.cat(self._samples),
+            sample_variances=torch.cat(self._variances) if self._variances else None,
+        )
+
+    def _std_error(self, noise: Tensor) -> Tensor:
+        """Return the Monte Carlo standard error of the predictive standard deviation."""
+        counts, _, variances = self._moments.without_each()
+        if self._spread is not None:
+            _, noise, _ = self._noise.without_each()
+        if self._exact_last:
+            variances = variances + self._last.without_each()[1]
+        without_each = (variances + noise).sqrt()
+        # Only differences count, so the plain average stands for the value from all passes.
+        whole = without_each.mean(dim=0)
+        return jackknife(whole, without_each, counts, self._moments.count)
+
+
+class ClassificationAccumulator:
+    """Streams probabilities, entropies and votes."""
+
+    def __init__(
+        self,
+        function: str,
+        first_row: int,
+        keep_samples: bool,
+        groups: PassGroups,
+        *,
+        outputs: Outputs,
+        binary: bool = False,
+        multilabel: bool = False,
+    ) -> None:
+        self._function = function
+        self._first_row: int | Tensor = first_row
+        self._outputs = outputs
+        self._binary = binary or multilabel
+        self._multilabel = multilabel
+        self._samples: list[Tensor] | None = [] if keep_samples else None
+        self._moments = Moments(groups)
+        self._entropies = Moments(groups)
+        self._votes: Tensor | None = None
+        self._dtype = torch.float32
+
+    def update(self, chunk: Tensor) -> None:
+        """Add passes: (s, n, C, ...); (s, n) or (s, n, 1) if binary; (s, n, L) if multilabel."""
+        check_rows_finite(self._function, chunk.amax(dim=0) + chunk.amin(dim=0), self._first_row)
+        self._dtype = _result_dtype(chunk)
+        wide = chunk.to(accumulation_dtype(chunk.device))
+        probs = class_probabilities(
+            self._function,
+            wide,
+            self._outputs,
+            binary=self._binary,
+            multilabel=self._multilabel,
+        )
+        self._moments.update(probs)
+        self._entropies.update(entropy(probs, dim=2))
+        n_classes = probs.shape[2]
+        votes = torch.nn.functional.one_hot(probs.argmax(dim=2), n_classes).sum(dim=0)
+        self._votes = votes if self._votes is None else self._votes + votes
+        if self._samples is not None:
+            self._samples.append(probs.to(self._dtype))
+
+    def rows(self, rows: Tensor) -> Self:
+        """Return an accumulator that has seen the same passes of some rows."""
+        part = copy(self)
+        part._first_row = _numbered(self._first_row, rows)
+        part._moments = self._moments.rows(rows)
+        part._entropies = self._entropies.rows(rows)
+        part._votes = None if self._votes is None else self._votes[rows]
+        if self._samples is not None:
+            part._samples = [chunk[:, rows] for chunk in self._samples]
+        return part
+
+    def result(self) -> ClassificationPrediction:
+        """Return the prediction for the batch."""
+        if self._votes is None:
+            raise RuntimeError("ClassificationAccumulator.result: no passes have been added")
+        probs, variance, count = self._moments.mean, self._moments.variance, self._moments.count
+        # Jensen's inequality holds exactly for exact numbers; rounding must not break it.
+        total = entropy(probs)
+        expected = torch.minimum(self._entropies.mean, total)
+        counts, probs_without, variances_without = self._moments.without_each()
+        total_without = entropy(probs_without, dim=2)
+        _, expected_without, _ = self._entropies.without_each()
+
+        def error(whole: Tensor, without_each: Tensor) -> Tensor:
+            return jackknife(whole, without_each, counts, count).to(self._dtype)
+
+        stds_without = variances_without.sqrt()
+        # Second-order term of the entropy of a mean.
+        bias = self._moments.variance_of_mean / probs.clamp_min(torch.finfo(probs.dtype).tiny)
+        return ClassificationPrediction(
+            probs=probs.to(self._dtype),
+            probs_std=variance.sqrt().to(self._dtype),
+            expected_entropy=expected.to(self._dtype),
+            variation_ratio=(1 - self._votes.amax(dim=-1) / count).to(self._dtype),
+            mcse=self._moments.mean_error.to(self._dtype),
+            probs_std_mcse=error(stds_without.mean(dim=0), stds_without),
+            predictive_entropy_mcse=error(total, total_without),
+            mutual_information_mcse=error(total - expected, total_without - expected_without),
+            mutual_information_bias=-(bias.sum(dim=1) / 2).to(self._dtype),
+            n_samples=count,
+            samples=None if self._samples is None else torch.cat(self._samples),
+        )
+
+
+def joined(parts: Sequence[AnyPrediction]) -> AnyPrediction:
+    """Put the predictions of successive batches together, rows in order."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+
+    def all_rows(name: str, _: Tensor) -> Tensor:
+        dim = 1 if name in first._passes_first else 0
+        return torch.cat([getattr(part, name) for part in parts], dim=dim)
+
+    return first._map(all_rows)
+
+
+def joined_samples(parts: Sequence[Tensor]) -> Tensor:
+    """Put the passes over successive batches together, (S, N, ...)."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
+
+
+def _numbered(first_row: int | Tensor, rows: Tensor) -> Tensor:
+    """Return the numbers of some rows of a batch among all inputs."""
+    return first_row[rows] if isinstance(first_row, Tensor) else first_row + rows
+
+
+def _noise_variance(function: str, noise_std: Tensor | None, mean: Tensor) -> Tensor:
+    """Return the noise variance of every value; zeros if no noise was given."""
+    if noise_std is None:
+        return torch.zeros_like(mean)
+    shape, row = tuple(noise_std.shape), mean.shape[1:]
+    if shape not in {(), tuple(row)}:
+        raise ShapeError.of(
+            function,
+            "noise_std",
+            f"be a number or one per output, shape {tuple(row)}",
+            f"shape {shape}",
+            "Noise that differs by row needs a model that predicts it",
+        )
+    return noise_std.to(mean).square().expand_as(mean).clone()
+
+
+def _result_dtype(chunk: Tensor) -> torch.dtype:
+    """Return the type of the results: float64 for float64 models, float32 for all others."""
+    return torch.float64 if chunk.dtype == torch.float64 else torch.float32

@@ -1,0 +1,113 @@
+"""When enough passes have run: Monte Carlo errors against what the caller tolerates."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from mcdrop._engine.schedule import Rows
+from mcdrop._tasks.accumulate import joined
+from mcdrop.errors import RangeError
+from mcdrop.prediction.base import Prediction
+from mcdrop.prediction.classification import ClassificationPrediction
+from mcdrop.prediction.regression import RegressionPrediction
+
+__all__ = ["AnyPrediction", "Tolerance", "Tolerated", "in_row_order"]
+
+AnyPrediction = TypeVar("AnyPrediction", RegressionPrediction, ClassificationPrediction)
+
+# Standard errors that are small enough: one for all quantities, or one for each.
+Tolerated = float | Mapping[str, float] | None
+
+# The standard error of each quantity that can be asked for.
+_REGRESSION = {"mean": "mcse", "std": "std_mcse"}
+_CLASSIFICATION = {
+    "probs": "mcse",
+    "probs_std": "probs_std_mcse",
+    "predictive_entropy": "predictive_entropy_mcse",
+    "mutual_information": "mutual_information_mcse",
+}
+_RELATIVE = 0.05
+_ABSOLUTE = 0.01
+
+
+@dataclass(frozen=True)
+class Tolerance(Generic[AnyPrediction]):
+    """The largest Monte Carlo standard error that is small enough.
+
+    Attributes:
+        function: Public function to name in errors.
+        given: A number for all quantities, one by quantity, or None for the default.
+        is_regression: Whether predictions are regressions: a single number is then relative to
+            the predictive standard deviation of each value; it is absolute for classifications.
+    """
+
+    function: str
+    given: float | Mapping[str, float] | None
+    is_regression: bool
+
+    def __post_init__(self) -> None:
+        by_name = self.given if isinstance(self.given, Mapping) else {"": self.given}
+        for value in by_name.values():
+            wrong = isinstance(value, bool) or not isinstance(value, int | float)
+            if value is not None and (wrong or not 0 < value < math.inf):
+                self._refuse("be positive", value, "Pass the standard error you can live with")
+        unknown = sorted(set(by_name) - set(self._errors()) - {""})
+        if unknown or not by_name:
+            names = f"name quantities among {list(self._errors())}"
+            self._refuse(names, unknown or "none", "Leave out the others")
+
+    def settled(self, prediction: AnyPrediction) -> Tensor:
+        """Tell which rows need no more passes, (N,)."""
+        quantities = self._errors()
+        unit: float | Tensor = 1.0
+        if isinstance(self.given, Mapping):
+            limits = dict(self.given)
+        else:
+            by_default = _RELATIVE if self.is_regression else _ABSOLUTE
+            limits = dict.fromkeys(quantities, self.given or by_default)
+        if isinstance(prediction, RegressionPrediction) and not isinstance(self.given, Mapping):
+            unit = prediction.std
+        enough = []
+        for name, limit in limits.items():
+            error: Tensor = getattr(prediction, quantities[name])
+            small = error <= limit * unit
+            enough.append(small.reshape(len(small), -1).all(dim=1))
+        return torch.stack(enough).all(dim=0)
+
+    def _errors(self) -> dict[str, str]:
+        return _REGRESSION if self.is_regression else _CLASSIFICATION
+
+    def _refuse(self, condition: str, value: object, remedy: str) -> None:
+        raise RangeError.of(self.function, "tolerance", condition, value, remedy)
+
+
+def in_row_order(function: str, parts: Sequence[Rows[AnyPrediction]]) -> AnyPrediction:
+    """Put predictions for sets of rows together, and warn of rows that did not settle."""
+    unsettled = sum(len(part.numbers) for part in parts if not part.settled)
+    if unsettled:
+        total = sum(len(part.numbers) for part in parts)
+        most = max(part.n_samples for part in parts)
+        warnings.warn(
+            f"{function}: {unsettled} of {total} rows did not reach `tolerance` in {most} passes."
+            " Their standard errors say how far they got. Raise `tolerance`.",
+            stacklevel=3,
+        )
+    whole = joined([_with_passes(part.result, part.n_samples) for part in parts])
+    order = torch.cat([part.numbers for part in parts]).argsort()
+    return replace(whole[order], n_samples=max(part.n_samples for part in parts))
+
+
+def _with_passes(prediction: AnyPrediction, n_samples: int) -> AnyPrediction:
+    per_row = torch.full((len(prediction),), n_samples, device=_device(prediction))
+    return replace(prediction, passes_per_row=per_row)
+
+
+def _device(prediction: Prediction) -> torch.device:
+    return next(iter(prediction._tensors().values())).device

@@ -1,0 +1,1 @@
+"""The private copy of the user's model: made, gated, tracked."""

@@ -1,0 +1,140 @@
+"""Follows the modules of a structural copy through a forward pass: their names and their gates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+from mcdrop._live.mode import Pass
+from mcdrop._twin.gates import gate_of, rate_attribute
+from mcdrop.errors import RangeError, UnsupportedError
+
+__all__ = ["Tracker"]
+
+
+class Tracker:
+    """Hooks on a structural copy that tell a `Pass` which module is running, and open gates.
+
+    Args:
+        function: Public function to name in errors.
+        twin: The copy; it gets hooks and flags that nobody else sees.
+        stochastic: Module types and names whose own `training` flag gates their randomness.
+    """
+
+    def __init__(
+        self, function: str, twin: nn.Module, stochastic: Iterable[type[nn.Module] | str]
+    ) -> None:
+        self._function = function
+        self._rate_gates: list[nn.Module] = []
+        self._random_gates: dict[int, bool] = {}
+        self._current: Pass | None = None
+        self._drawn: list[tuple[int, int]] = []
+        self._sort(twin, tuple(stochastic))
+        for path, module in twin.named_modules():
+            if hasattr(module, "gradient_checkpointing"):
+                module.gradient_checkpointing = False
+            entry = (path, module)
+            module.register_forward_pre_hook(self._enter_hook(entry), with_kwargs=True)
+            module.register_forward_hook(self._leave_hook(entry), always_call=True)
+
+    def begin(self, current: Pass | None) -> None:
+        """Follow the next pass; None runs the plain model, with every gate closed."""
+        self._current = current
+        self._drawn.clear()
+        for module in self._rate_gates:
+            module.__dict__["training"] = current is not None
+
+    def _sort(self, twin: nn.Module, stochastic: tuple[type[nn.Module] | str, ...]) -> None:
+        """Find the gates among the modules of the copy."""
+        types = tuple(item for item in stochastic if isinstance(item, type))
+        names = {item for item in stochastic if isinstance(item, str)}
+        known = dict(twin.named_modules())
+        missing = sorted(names - set(known) - {type(m).__name__ for m in known.values()})
+        if missing:
+            raise RangeError.of(
+                self._function,
+                "stochastic",
+                "name modules of the model or their types",
+                missing,
+                "Take the names from model.named_modules()",
+            )
+        for path, module in known.items():
+            if isinstance(module, types) or path in names or type(module).__name__ in names:
+                self._random_gates[id(module)] = True
+                continue
+            gate = gate_of(module)
+            if gate == "mixed":
+                raise UnsupportedError.of(
+                    self._function,
+                    "model",
+                    "switch only its dropout by the training flag of a module",
+                    f"{path or 'the model'} ({type(module).__name__}), where it switches more",
+                    f"Call dropout with training=self.training there, or accept all that the flag"
+                    f" switches with stochastic=({path or type(module).__name__!r},)",
+                )
+            if gate == "rate":
+                self._rate_gates.append(module)
+            elif gate == "random":
+                self._random_gates[id(module)] = False
+
+    def _enter_hook(self, entry: tuple[str, nn.Module]) -> Any:
+        """Make the hook that runs before a module."""
+        module = entry[1]
+        is_gate = id(module) in self._random_gates
+
+        def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
+            if self._current is None:
+                return
+            self._current.modules.append(entry)
+            if is_gate:
+                self._open(self._current, module, (*args, *kwargs.values()))
+
+        return enter
+
+    def _leave_hook(self, entry: tuple[str, nn.Module]) -> Any:
+        """Make the hook that runs after a module, also after an exception."""
+        path, module = entry
+        asked_for = self._random_gates.get(id(module))
+
+        def leave(*_: Any) -> None:
+            current = self._current
+            if current is None:
+                return
+            current.modules.pop()
+            if asked_for is None:
+                return
+            current.open_gates -= 1
+            n_before, fired = self._drawn.pop()
+            if asked_for and fired and not current.opened and _draws(current) == n_before:
+                raise UnsupportedError.of(
+                    self._function,
+                    "stochastic",
+                    "name modules that draw random numbers with torch while training",
+                    f"{path or type(module).__name__!r}, which drew none",
+                    "Leave it out",
+                )
+
+        return leave
+
+    def _open(self, current: Pass, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        """Let a module that draws its own numbers do so, unless every unit is to be kept."""
+        attribute = rate_attribute(module)
+        rate = float("nan") if attribute is None else float(getattr(module, attribute))
+        shape = next((tuple(x.shape) for x in _tensors(arguments)), ())
+        site = current.site("module", rate, shape)
+        if attribute is not None:
+            module.__dict__[attribute] = site.p
+        module.__dict__["training"] = not current.opened
+        current.open_gates += 1
+        self._drawn.append((_draws(current), site.fired))
+
+
+def _draws(current: Pass) -> int:
+    """Count what has been random so far: dropout calls and numbers of the model's own."""
+    return current.random_calls + len(current.sites)
+
+
+def _tensors(arguments: tuple[Any, ...]) -> Iterator[Tensor]:
+    return (x for x in arguments if isinstance(x, Tensor))
