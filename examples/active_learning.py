@@ -1,6 +1,6 @@
-"""Label the digits that teach the network most, and compare with labelling at random.
+"""Label the digits that teach the network most, and compare with labeling at random.
 
-A small dropout network starts from 20 labelled digits of scikit-learn's 1797. Each round it is
+A small dropout network starts from 20 labeled digits of scikit-learn's 1797. Each round it is
 trained from scratch, then chooses 10 more digits to label. Every strategy sees the same splits,
 first labels and initial weights, so that differences to random choice are paired. Run it with
 `python examples/active_learning.py --out DIR`.
@@ -39,7 +39,7 @@ STRATEGIES: dict[str, Choice | None] = {
 
 
 def train(X: Tensor, y: Tensor, epochs: int, seed: int) -> nn.Sequential:
-    """A two-layer network with dropout, trained on all labelled rows at once."""
+    """A two-layer network with dropout, trained on all labeled rows at once."""
     torch.manual_seed(seed)
     net = nn.Sequential(
         nn.Linear(64, 128), nn.ReLU(), nn.Dropout(0.3),
@@ -60,22 +60,22 @@ def accuracies(choose: Choice | None, repetition: int, rounds: int, epochs: int)
     pool, test = train_test_split(
         torch.arange(len(y)), test_size=0.4, random_state=repetition, stratify=y
     )  # shuffled, so that its first rows are random ones
-    labelled, unlabelled = pool[:START], pool[START:]
+    labeled, unlabeled = pool[:START], pool[START:]
     results = []
     for number in range(rounds + 1):
         seed = 1000 * repetition + number
-        mc = mcdrop.wrap(train(X[labelled], y[labelled], epochs, seed), masks="shared")
+        mc = mcdrop.wrap(train(X[labeled], y[labeled], epochs, seed), masks="shared")
         prediction = mc.predict_with_uncertainty(
             X, task="classification", n_samples=PASSES, seed=seed, keep_samples=True
         )
         results.append((prediction[test].labels == y[test]).double().mean().item())
         if number == rounds:
             break
-        chosen = choose(prediction[unlabelled]) if choose else torch.arange(BATCH)
-        rest = torch.ones(len(unlabelled), dtype=torch.bool)
+        chosen = choose(prediction[unlabeled]) if choose else torch.arange(BATCH)
+        rest = torch.ones(len(unlabeled), dtype=torch.bool)
         rest[chosen] = False
-        labelled = torch.cat([labelled, unlabelled[chosen]])
-        unlabelled = unlabelled[rest]
+        labeled = torch.cat([labeled, unlabeled[chosen]])
+        unlabeled = unlabeled[rest]
     return results
 
 
@@ -111,7 +111,7 @@ def table(labels: list[int], results: dict[str, dict[str, Any]]) -> str:
 
 def figure(labels: list[int], results: dict[str, dict[str, Any]]) -> Figure:
     drawing = Figure(figsize=(6, 4), layout="constrained")
-    axes = drawing.subplots(subplot_kw={"xlabel": "labelled digits", "ylabel": "test accuracy"})
+    axes = drawing.subplots(subplot_kw={"xlabel": "labeled digits", "ylabel": "test accuracy"})
     for name, r in results.items():
         axes.errorbar(labels, r["accuracy"][:-1], r["standard_error"][:-1], label=name, capsize=2)
     axes.legend(frameon=False)

@@ -23,8 +23,8 @@ def split(X: Tensor, y: Tensor) -> tuple[Tensor, ...]:
     """Train, validation and test rows, 60 : 20 : 20; features scaled by the training rows."""
     X_train, X_rest, y_train, y_rest = train_test_split(X, y, test_size=0.4, random_state=0)
     X_val, X_test, y_val, y_test = train_test_split(X_rest, y_rest, test_size=0.5, random_state=0)
-    centre, scale = X_train.mean(dim=0), X_train.std(dim=0).clamp_min(1e-6)
-    scaled = ((part - centre) / scale for part in (X_train, X_val, X_test))
+    center, scale = X_train.mean(dim=0), X_train.std(dim=0).clamp_min(1e-6)
+    scaled = ((part - center) / scale for part in (X_train, X_val, X_test))
     return *scaled, y_train, y_val, y_test
 
 
@@ -50,12 +50,12 @@ def regression(epochs: int) -> mcdrop.CalibrationReport:
     """Disease progression one year later, from ten measurements."""
     X, y = (torch.tensor(part, dtype=torch.float32) for part in load_diabetes(return_X_y=True))
     X_train, X_val, X_test, y_train, y_val, y_test = split(X, y.unsqueeze(1))
-    centre, scale = y_train.mean(), y_train.std()
-    net = train(1, 0.4, nn.MSELoss(), X_train, (y_train - centre) / scale, epochs, "diabetes")
+    center, scale = y_train.mean(), y_train.std()
+    net = train(1, 0.4, nn.MSELoss(), X_train, (y_train - center) / scale, epochs, "diabetes")
     with torch.no_grad():  # back to units of y
         for parameter in net[-1].parameters():
             parameter.mul_(scale)
-        net.get_parameter("6.bias").add_(centre)
+        net.get_parameter("6.bias").add_(center)
 
     mc = mcdrop.wrap(net)
     held_out = mc.predict_with_uncertainty(X_val, n_samples=500, seed=0, keep_samples=True)

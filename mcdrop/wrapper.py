@@ -16,7 +16,7 @@ from mcdrop._engine.record import Masks
 from mcdrop._engine.schedule import Sampler
 from mcdrop._live.sites import DropoutSite
 from mcdrop._tasks.accumulate import SampleAccumulator, joined_samples
-from mcdrop._tasks.likelihoods import Outputs
+from mcdrop._tasks.likelihoods import OutputType
 from mcdrop._tasks.settings import ClassificationTask, RegressionTask, Task, TaskSettings
 from mcdrop._tasks.tolerance import Tolerated
 from mcdrop.checks import (
@@ -36,7 +36,7 @@ class Options(TypedDict, total=False):
     """The options of `MCDropout.predict_with_uncertainty` besides `task`; see there."""
 
     n_samples: int | Literal["auto"]
-    outputs: Outputs
+    output_type: OutputType
     select: Select
     noise_std: float | Tensor | None
     keep_samples: bool
@@ -182,7 +182,7 @@ class MCDropout(nn.Module):
             seed: Same seed, same numbers; None draws one from the operating system.
             batch_size: Rows per forward call; None passes the inputs on whole, unless one pass
                 over them is large and the model is seen to treat every row on its own.
-            sample_chunk: Passes per vectorised call; None chooses.
+            sample_chunk: Passes per vectorized call; None chooses.
             device: Where to run; None for where the model is.
             dtype: Floating point type to run in; None for the model's.
             progress: Show a progress bar on standard error.
@@ -231,7 +231,7 @@ class MCDropout(nn.Module):
         *,
         n_samples: int | Literal["auto"] = 100,
         task: Task = "regression",
-        outputs: Outputs = "logits",
+        output_type: OutputType = "logits",
         select: Select = None,
         noise_std: float | Tensor | None = None,
         keep_samples: bool = False,
@@ -256,8 +256,9 @@ class MCDropout(nn.Module):
                 of the noise, or its logarithm), "classification" (one score per class along
                 dimension 1), "binary" (one score per row for class 1) or "multilabel" (one such
                 score per label, (N, L); probabilities are then (N, 2, L)).
-            outputs: What the model returns: "logits", "probs" or "log_probs" for classification;
-                "log_variance" or "variance" as the second of a heteroscedastic pair.
+            output_type: Kind of number the model returns: "logits", "probs" or "log_probs" for
+                classification; "log_variance" or "variance" as the second of a heteroscedastic
+                pair.
             select: Which tensor of the output is the prediction, if the model returns several: a
                 key, an index, an attribute or a callable.
             noise_std: For regression: standard deviation of the observation noise, units of y, a
@@ -267,7 +268,7 @@ class MCDropout(nn.Module):
             seed: Same seed, same numbers; None draws one from the operating system.
             batch_size: Rows per forward call; None passes the inputs on whole, unless one pass
                 over them is large and the model is seen to treat every row on its own.
-            sample_chunk: Passes per vectorised call; None chooses.
+            sample_chunk: Passes per vectorized call; None chooses.
             device: Where to run; None for where the model is.
             dtype: Floating point type to run in; None for the model's.
             progress: Show a progress bar on standard error.
@@ -286,7 +287,7 @@ class MCDropout(nn.Module):
         Raises:
             NoDropoutError: If nothing in the model became random.
             NonFiniteError: If an output holds NaN or infinity; the text names the rows.
-            OutputError: If the output is not what `select` and `outputs` say.
+            OutputError: If the output is not what `select` and `output_type` say.
             ShapeError: If the inputs have no rows, or the output does not fit the task.
             RangeError: If an option lies outside its range.
             UnsupportedError: If the last dropout cannot be integrated as asked.
@@ -297,7 +298,9 @@ class MCDropout(nn.Module):
         name = "predict_with_uncertainty"
         passes = checked_passes(name, n_samples, tolerance=tolerance, keep_samples=keep_samples)
         groups = PassGroups(passes, stratified=self.stratified)
-        settings = TaskSettings(name, task, outputs, noise_std, keep_samples, groups, exact_last)
+        settings = TaskSettings(
+            name, task, output_type, noise_std, keep_samples, groups, exact_last
+        )
         sampler = self._sampler(
             name,
             select=settings.select(select),

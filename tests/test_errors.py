@@ -158,14 +158,14 @@ def test_select_that_picks_nothing_is_an_error(select: Any) -> None:
         (lambda x: x[:, 0], {}, mcdrop.ShapeError, r"\(N, C\) class scores .*got shape \(12,\)"),
         (lambda x: x[:, :1], {}, mcdrop.ShapeError, "use task='binary'"),
         (lambda x: x, {"task": "binary"}, mcdrop.ShapeError, r"one score per row.*\(12, 3\)"),
-        (lambda x: x.softmax(1), {}, mcdrop.OutputError, "Pass outputs='probs'"),
-        (lambda x: x, {"outputs": "probs"}, mcdrop.OutputError, "Pass outputs='logits'"),
-        (lambda x: x, {"outputs": "log_probs"}, mcdrop.OutputError, "rows that sum to"),
+        (lambda x: x.softmax(1), {}, mcdrop.OutputError, "Pass output_type='probs'"),
+        (lambda x: x, {"output_type": "probs"}, mcdrop.OutputError, "Pass output_type='logits'"),
+        (lambda x: x, {"output_type": "log_probs"}, mcdrop.OutputError, "rows that sum to"),
         (
             lambda x: 2 + x[:, 0],
-            {"task": "binary", "outputs": "probs"},
+            {"task": "binary", "output_type": "probs"},
             mcdrop.OutputError,
-            "Pass outputs='logits'",
+            "Pass output_type='logits'",
         ),
     ],
 )
@@ -189,9 +189,9 @@ def test_the_three_kinds_of_class_scores_agree() -> None:
     }
     found = [
         mcdrop.wrap(Returns(make)).predict_with_uncertainty(
-            X, task="classification", outputs=outputs, seed=0
+            X, task="classification", output_type=kind, seed=0
         )
-        for outputs, make in kinds.items()
+        for kind, make in kinds.items()
     ]
     for other in found[1:]:
         torch.testing.assert_close(other.probs, found[0].probs)

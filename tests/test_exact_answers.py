@@ -36,7 +36,7 @@ def test_moments_agree_with_all_masks_within_four_standard_errors(p: float, hidd
     fourth = ((samples - mean) ** 4).mean(axis=0)
     spread = np.sqrt(np.maximum(fourth - variance**2, 0) / N_PASSES)
     gap = np.abs(prediction.epistemic_variance.numpy() - variance)
-    # Masks realise the rate to 2^-17, hence the relative term.
+    # Masks realize the rate to 2^-17, hence the relative term.
     assert (gap <= 4 * spread + 1e-3 * variance + 1e-12).all()
 
 
@@ -71,14 +71,14 @@ def test_linear_model_with_input_dropout_has_the_closed_form_variance(p: float) 
         x, n_samples=N_PASSES, seed=2, keep_samples=True
     )
     assert prediction.samples is not None
-    centred = prediction.samples - linear(x).detach()
-    fourth = centred.pow(4).mean(dim=0).squeeze(1)
+    centered = prediction.samples - linear(x).detach()
+    fourth = centered.pow(4).mean(dim=0).squeeze(1)
     standard_error = ((fourth - exact.square()).clamp_min(0) / N_PASSES).sqrt()
     error = (prediction.epistemic_variance.squeeze(1) - exact).abs()
     assert bool((error <= 4 * standard_error + 1e-3 * exact).all())
 
 
-@pytest.mark.parametrize("strategy", ["vectorised", "sequential"])
+@pytest.mark.parametrize("strategy", ["vectorized", "sequential"])
 def test_alpha_dropout_keeps_mean_and_variance_of_standard_normal_input(
     strategy: Strategy,
 ) -> None:
@@ -101,13 +101,13 @@ def test_same_seed_gives_the_same_passes_in_both_strategies_and_any_chunking() -
         nn.Linear(4, 33), nn.ReLU(), nn.Dropout(0.3), nn.Linear(33, 17), nn.Dropout(0.01)
     )
     x = torch.randn(9, 4)
-    reference = passes(net, x, 50, "vectorised")
-    for strategy, chunk in (("sequential", None), ("vectorised", 1), ("vectorised", 7)):
+    reference = passes(net, x, 50, "vectorized")
+    for strategy, chunk in (("sequential", None), ("vectorized", 1), ("vectorized", 7)):
         other = passes(net, x, 50, strategy, chunk)  # type: ignore[arg-type]
         torch.testing.assert_close(other, reference, rtol=1e-5, atol=1e-6)
-    again = passes(net, x, 50, "vectorised")
+    again = passes(net, x, 50, "vectorized")
     assert torch.equal(again, reference)
-    assert not torch.equal(passes(net, x, 50, "vectorised", seed=1), reference)
+    assert not torch.equal(passes(net, x, 50, "vectorized", seed=1), reference)
 
 
 def test_rate_zero_reproduces_the_plain_model_exactly() -> None:

@@ -125,7 +125,7 @@ def test_snapshot_notices_what_train_mode_would_do() -> None:
     assert not same(before, snapshot(model))
 
 
-@pytest.mark.parametrize("strategy", ["vectorised", "sequential"])
+@pytest.mark.parametrize("strategy", ["vectorized", "sequential"])
 def test_batch_norm_keeps_its_running_statistics_in_use(strategy: Strategy) -> None:
     model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5))
     assert isinstance(model[0].running_mean, torch.Tensor)
@@ -261,7 +261,7 @@ def test_inference_mode_around_a_prediction_changes_no_number() -> None:
     with torch.inference_mode():
         found = mcdrop.wrap(net).predict_with_uncertainty(x, n_samples=40, seed=0)
     assert found.run is not None
-    assert found.run.strategy == "vectorised"
+    assert found.run.strategy == "vectorized"
     torch.testing.assert_close(found.mean, expected.mean)
     torch.testing.assert_close(found.std, expected.std)
     assert bool((found.std > 0).all())

@@ -106,7 +106,7 @@ def test_rate_zero_reproduces_the_model(entry: Entry) -> None:
 def test_strategies_agree_and_a_fallback_is_named(entry: Entry) -> None:
     made = entry.make()
     found, run = draw(entry, made, 6)
-    assert run.strategy == ("sequential" if entry.sequential else "vectorised"), run.reason
+    assert run.strategy == ("sequential" if entry.sequential else "vectorized"), run.reason
     if entry.sequential:
         assert entry.sequential in run.reason
     alone, _ = draw(entry, made, 6, "sequential")

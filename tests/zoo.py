@@ -576,7 +576,7 @@ def page() -> str:
         "Every row is a model in the test suite. For each, the tests check that every site",
         "spreads the output when it alone is on, that with all rates zero the model is",
         "reproduced, that both strategies give the same numbers, that mean and variance are",
-        "those of torch's own train mode where that randomises nothing else, and that nothing of",
+        "those of torch's own train mode where that randomizes nothing else, and that nothing of",
         "the model changes. This page is written by `python -m tests.zoo > docs/what-is-live.md`.",
     ]
     for group in dict.fromkeys(entry.group for entry in ZOO):
@@ -592,7 +592,7 @@ def page() -> str:
         "| what | why |",
         "|---|---|",
         "| BatchNorm, spectral norm, observers | they would use and change their statistics |",
-        "| LayerDrop, input masking, auxiliary heads and losses | training-time behaviour |",
+        "| LayerDrop, input masking, auxiliary heads and losses | training-time behavior |",
         "| gradient checkpointing | changes nothing but memory |",
         "| attention dropout in programs exported in eval mode | the export left out its rate |",
         "",

@@ -61,7 +61,7 @@ def compared(pool: Pool, reference: Pool, kurtosis: Tensor) -> Agreement:
     Args:
         pool: The answer; it may hold fewer columns than the reference.
         reference: The loop's.
-        kurtosis: Fourth standardised moment of the loop's passes, per output; the variance of n
+        kurtosis: Fourth standardized moment of the loop's passes, per output; the variance of n
             passes has a relative variance of (kurtosis - 1) / n.
     """
     mean, variance = pool.moments()
@@ -87,8 +87,8 @@ def compared(pool: Pool, reference: Pool, kurtosis: Tensor) -> Agreement:
 
 
 def kurtosis_of(samples: Tensor) -> Tensor:
-    """Return the fourth standardised moment over passes; at least its average over outputs."""
-    centred = samples.double().cpu() - samples.double().cpu().mean(dim=0)
-    variance = centred.square().mean(dim=0).clamp_min(1e-24)
-    kurtosis: Tensor = centred.pow(4).mean(dim=0) / variance.square()
+    """Return the fourth standardized moment over passes; at least its average over outputs."""
+    centered = samples.double().cpu() - samples.double().cpu().mean(dim=0)
+    variance = centered.square().mean(dim=0).clamp_min(1e-24)
+    kurtosis: Tensor = centered.pow(4).mean(dim=0) / variance.square()
     return torch.maximum(kurtosis, kurtosis.mean())

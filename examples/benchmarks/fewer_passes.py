@@ -40,13 +40,13 @@ class Forecaster(nn.Module):
 
 def trained(net: nn.Module, x: Tensor, y: Tensor, loss: Loss, epochs: int) -> nn.Module:
     """Train with Adam and return the network in eval mode."""
-    optimiser = torch.optim.Adam(net.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
     net.train()
     for _ in range(epochs):
         for rows in torch.randperm(len(x)).split(64):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss(net(x[rows]), y[rows]).backward()
-            optimiser.step()
+            optimizer.step()
     return net.eval()
 
 

@@ -81,7 +81,7 @@ class Moments:
     def __init__(self, groups: PassGroups | None = None) -> None:
         self.count = 0
         self._groups = groups or PassGroups(None)
-        self._centre: Tensor | None = None
+        self._center: Tensor | None = None
         self._counts = torch.zeros(0)
         self._sums = torch.zeros(0)
         self._squares = torch.zeros(0)
@@ -91,18 +91,18 @@ class Moments:
     def update(self, chunk: Tensor) -> None:
         """Add passes, shape (s, ...)."""
         values = chunk.to(accumulation_dtype(chunk.device))
-        if self._centre is None:
-            self._centre = values.mean(dim=0)
-            numel = max(1, self._centre.numel())
+        if self._center is None:
+            self._center = values.mean(dim=0)
+            numel = max(1, self._center.numel())
             n_groups = max(_FEWEST_GROUPS, min(_GROUPS, _GROUPS * _LARGE // numel))
             self._counts = values.new_zeros(n_groups)
             self._sums = values.new_zeros((n_groups, *values.shape[1:]))
             self._squares = torch.zeros_like(self._sums)
-        centred = (values - self._centre).flatten(1)
+        centered = (values - self._center).flatten(1)
         member = self._groups.of(self.count, len(values), len(self._counts), values)
         self._counts += member.sum(dim=1)
-        self._sums += (member @ centred).view_as(self._sums)
-        self._squares += (member @ centred.square_()).view_as(self._squares)
+        self._sums += (member @ centered).view_as(self._sums)
+        self._squares += (member @ centered.square_()).view_as(self._squares)
         self.count += len(values)
         self._left = self._mean_variance = None
 
@@ -163,14 +163,14 @@ class Moments:
         """
         part = Moments(self._groups)
         part.count, part._counts = self.count, self._counts.clone()
-        part._centre = self._base()[rows]
+        part._center = self._base()[rows]
         part._sums, part._squares = self._sums[:, rows], self._squares[:, rows]
         return part
 
     def _base(self) -> Tensor:
-        if self._centre is None:
+        if self._center is None:
             raise RuntimeError("Moments: no passes have been added")
-        return self._centre
+        return self._center
 
     def _used(self) -> Tensor:
         """Tell which groups have passes in them."""
@@ -228,8 +228,8 @@ def _jackknife_variance(whole: Tensor, without: Tensor, counts: Tensor, count: i
     """Return the squared standard error; groups may differ in size."""
     inverse_share = (count / (count - counts)).view(-1, *(1 for _ in whole.shape))
     pseudo = inverse_share * whole - (inverse_share - 1) * without
-    centre = (pseudo / inverse_share).sum(dim=0)
-    return ((pseudo - centre).square() / (inverse_share - 1)).mean(dim=0)
+    center = (pseudo / inverse_share).sum(dim=0)
+    return ((pseudo - center).square() / (inverse_share - 1)).mean(dim=0)
 
 
 @cache

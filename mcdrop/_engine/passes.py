@@ -50,7 +50,7 @@ class Plan:
         output_numel: Elements of the plain model's output for the batch.
         dtype: Type of that output.
         widest: Numbers per pass in the largest tensor that comes after a dropout, as far as known.
-        shared_work: Operations before the first dropout, which a vectorised call does once.
+        shared_work: Operations before the first dropout, which a vectorized call does once.
         work_per_pass: Operations after it, for each pass.
         rows: The row dimensions, where all rows share one mask.
         copies_inputs: Whether the model drops out its inputs in place and reads them again.
@@ -122,7 +122,7 @@ class PassRunner:
         self._work_before: list[int] = []
 
     def plan(self, batch: Batch) -> Plan:
-        """Decide the strategy: vectorised if, with every mask open, it reproduces the model."""
+        """Decide the strategy: vectorized if, with every mask open, it reproduces the model."""
         plain = self.plain(batch)
         if self._masks == "shared":
             self._shared = row_layout(self._function, self._observed, batch)
@@ -131,7 +131,7 @@ class PassRunner:
             self._defers = defers
             reason, shared_work, work_per_pass = self._checked(batch, plain)
             if shared_work is not None:
-                return self._planned("vectorised", reason, plain, shared_work, work_per_pass)
+                return self._planned("vectorized", reason, plain, shared_work, work_per_pass)
         try:
             self.one(batch, opened=True)
         except InPlaceError:
@@ -149,7 +149,7 @@ class PassRunner:
         """
         try:
             with FlopCounter() as counter:
-                opened = self.vectorised(batch, Span(count=2), opened=True, flops=counter)
+                opened = self.vectorized(batch, Span(count=2), opened=True, flops=counter)
         except CANNOT_BATCH as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             return f"the model cannot be batched over passes: {lines[0]}", None, 0
@@ -204,7 +204,7 @@ class PassRunner:
         self._last_site = live[-1].order
         return self._last_site
 
-    def vectorised(
+    def vectorized(
         self,
         batch: Batch,
         span: Span,
@@ -242,7 +242,7 @@ class PassRunner:
         return self._kept(passes)
 
     def sequential(self, batch: Batch, span: Span) -> Tensor:
-        """Run passes one after the other; arguments and result as for `vectorised`."""
+        """Run passes one after the other; arguments and result as for `vectorized`."""
         numbers = range(span.first, span.first + span.count)
         spans = (Span(span.batch, number) for number in numbers)
         passes = (self._outcome(batch, self._pass(batch, each, False)) for each in spans)

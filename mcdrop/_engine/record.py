@@ -10,7 +10,7 @@ from mcdrop._live.sites import DropoutSite
 __all__ = ["Masks", "Run", "Strategy"]
 
 Masks = Literal["independent", "shared"]
-Strategy = Literal["vectorised", "sequential"]
+Strategy = Literal["vectorized", "sequential"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Run:
     """Which strategy made a prediction, why, and what it cost.
 
     Attributes:
-        strategy: "vectorised" (all passes of a chunk in one call, the part of the network before
+        strategy: "vectorized" (all passes of a chunk in one call, the part of the network before
             the first dropout computed once) or "sequential" (one pass at a time).
         reason: Why that strategy ran, in one sentence.
         n_samples: Stochastic passes per row, S; the most any row took, where they differ.

@@ -32,7 +32,7 @@ class Settings:
         select: Which tensor of the output is the prediction.
         seed: Seed of the masks; None draws one from the operating system.
         batch_size: Rows per forward call, or None.
-        sample_chunk: Passes per vectorised call, or None to choose.
+        sample_chunk: Passes per vectorized call, or None to choose.
         device: Where to run; None for where the model is.
         dtype: Floating point type to run in; None for the model's.
         progress: Whether to show a progress bar on standard error.

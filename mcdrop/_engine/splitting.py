@@ -30,7 +30,7 @@ _PASSES = 8
 
 
 def passes_that_fit(plan: Plan, device: torch.device, *, rows_split: bool = False) -> int:
-    """Return the passes per vectorised call.
+    """Return the passes per vectorized call.
 
     They fill the cache, or more memory where much work comes before the first dropout: every call
     repeats that work, and it should stay below a tenth of the rest.

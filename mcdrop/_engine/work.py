@@ -169,7 +169,7 @@ class Work:
         self._chunk = min(settings.sample_chunk or fitting, self._n_samples)
         if settings.strategy is not None and settings.strategy != plan.strategy:
             self._strategy, self._reason = settings.strategy, "asked for"
-        elif settings.strategy is None and self._chunk == 1 and plan.strategy == "vectorised":
+        elif settings.strategy is None and self._chunk == 1 and plan.strategy == "vectorized":
             self._strategy = "sequential"
             self._reason = "one pass over this batch already fills the memory set aside for it"
         return plan
@@ -182,13 +182,13 @@ class Work:
 
     def _passes(self, batch: Batch, span: Span) -> Tensor:
         """Run one chunk; what cannot be batched after all runs one pass at a time."""
-        if self._strategy == "vectorised":
+        if self._strategy == "vectorized":
             try:
-                return self._runner.vectorised(batch, span)
+                return self._runner.vectorized(batch, span)
             except CANNOT_BATCH as error:
                 if _out_of_memory(error):
                     raise
-                if self._settings.strategy == "vectorised":
+                if self._settings.strategy == "vectorized":
                     raise
                 self._strategy = "sequential"
                 self._reason = f"batch {span.batch} could not be batched over passes: {error}"

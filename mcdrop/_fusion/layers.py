@@ -52,7 +52,7 @@ class Memory:
         self._buffer = like.new_empty(0)
 
     def empty(self, *shape: int) -> Tensor:
-        """Return uninitialised memory, the same each time."""
+        """Return uninitialized memory, the same each time."""
         numel = math.prod(shape)
         if self._buffer.numel() < numel:
             self._buffer = self._buffer.new_empty(numel)

@@ -37,7 +37,7 @@ class Dropped:
     Attributes:
         x: The values.
         mask: Which units, or None where every unit is kept.
-        rate: The rate that the mask realises.
+        rate: The rate that the mask realizes.
     """
 
     x: Tensor | Linear | Mapped

@@ -124,7 +124,7 @@ class _BelowVmap(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Keep nothing: vectorised passes run without gradients."""
+        """Keep nothing: vectorized passes run without gradients."""
 
     @staticmethod
     def vmap(

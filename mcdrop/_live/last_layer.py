@@ -47,7 +47,7 @@ class LastLayer:
 
         Args:
             x: What the dropout was given.
-            rate: The rate that masks would realise.
+            rate: The rate that masks would realize.
             by_element: Whether every element has a mask of its own.
         """
         if not by_element:

@@ -22,7 +22,7 @@ class DropoutSite:
         fired: Whether units were dropped at random, that is 0 < p < 1.
         flops_before: Share of the pass's floating point operations that come before this call;
             None where they were not counted. For the first site that fires, it is the share that
-            vectorised passes compute only once.
+            vectorized passes compute only once.
     """
 
     name: str

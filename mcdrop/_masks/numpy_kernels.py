@@ -33,7 +33,7 @@ class Workspace:
         self._bytes = 0
 
     def empty(self, key: object, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Return an uninitialised CPU tensor, the same memory for the same key.
+        """Return an uninitialized CPU tensor, the same memory for the same key.
 
         Args:
             key: What the buffer is for; its last content is lost.

@@ -39,7 +39,7 @@ def _numerator(p: float, bits: int) -> int:
 
 
 def effective_rate(p: float) -> float:
-    """Return the rate that masks realise for a nominal `p` in (0, 1), within 2^-17 of it.
+    """Return the rate that masks realize for a nominal `p` in (0, 1), within 2^-17 of it.
 
     The survivors are rescaled by this rate rather than the nominal one, so that the expectation
     of a dropped-out unit is exact.

@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from mcdrop._engine.moments import Moments, PassGroups, accumulation_dtype, jackknife
 from mcdrop._engine.outputs import check_rows_finite
-from mcdrop._tasks.likelihoods import Outputs, class_probabilities, mean_and_variance
+from mcdrop._tasks.likelihoods import OutputType, class_probabilities, mean_and_variance
 from mcdrop.errors import ShapeError
 from mcdrop.prediction.base import Prediction
 from mcdrop.prediction.classification import ClassificationPrediction, entropy
@@ -65,7 +65,7 @@ class RegressionAccumulator:
         groups: PassGroups,
         *,
         noise_std: Tensor | None = None,
-        spread: Outputs | None = None,
+        spread: OutputType | None = None,
         exact_last: bool = False,
     ) -> None:
         self._function = function
@@ -160,13 +160,13 @@ class ClassificationAccumulator:
         keep_samples: bool,
         groups: PassGroups,
         *,
-        outputs: Outputs,
+        output_type: OutputType,
         binary: bool = False,
         multilabel: bool = False,
     ) -> None:
         self._function = function
         self._first_row: int | Tensor = first_row
-        self._outputs = outputs
+        self._output_type = output_type
         self._binary = binary or multilabel
         self._multilabel = multilabel
         self._samples: list[Tensor] | None = [] if keep_samples else None
@@ -183,7 +183,7 @@ class ClassificationAccumulator:
         probs = class_probabilities(
             self._function,
             wide,
-            self._outputs,
+            self._output_type,
             binary=self._binary,
             multilabel=self._multilabel,
         )

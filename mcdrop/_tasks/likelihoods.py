@@ -9,24 +9,29 @@ from torch import Tensor
 
 from mcdrop.errors import McdropError, OutputError, ShapeError
 
-__all__ = ["Outputs", "class_probabilities", "mean_and_variance", "paired"]
+__all__ = ["OutputType", "class_probabilities", "mean_and_variance", "paired"]
 
-Outputs = Literal["logits", "probs", "log_probs", "log_variance", "variance"]
+OutputType = Literal["logits", "probs", "log_probs", "log_variance", "variance"]
 
 # Rows of probabilities may miss 1 by this much: half precision keeps three digits.
 _SUM_TOLERANCE = 1e-3
 
 
 def class_probabilities(
-    function: str, values: Tensor, outputs: Outputs, *, binary: bool, multilabel: bool = False
+    function: str,
+    values: Tensor,
+    output_type: OutputType,
+    *,
+    binary: bool,
+    multilabel: bool = False,
 ) -> Tensor:
-    """Turn model outputs into class probabilities, refusing what contradicts `outputs`.
+    """Turn model outputs into class probabilities, refusing what contradicts `output_type`.
 
     Args:
         function: Public function to name in errors.
-        values: Outputs of several passes, (s, n, C, ...), or (s, n), (s, n, 1) and, for several
+        values: OutputType of several passes, (s, n, C, ...), or (s, n), (s, n, 1) and, for several
             labels, (s, n, L, ...) if binary.
-        outputs: What they are: "logits", "probs" or "log_probs".
+        output_type: What they are: "logits", "probs" or "log_probs".
         binary: Whether every score stands for class 1 of two.
         multilabel: Whether there are several such scores per row.
 
@@ -35,14 +40,14 @@ def class_probabilities(
 
     Raises:
         ShapeError: If there are no classes where they should be.
-        OutputError: If the values cannot be what `outputs` says.
+        OutputError: If the values cannot be what `output_type` says.
     """
     if binary:
-        return _two_class(function, values, outputs, multilabel)
-    return _many_class(function, values, outputs)
+        return _two_class(function, values, output_type, multilabel)
+    return _many_class(function, values, output_type)
 
 
-def _many_class(function: str, values: Tensor, outputs: Outputs) -> Tensor:
+def _many_class(function: str, values: Tensor, output_type: OutputType) -> Tensor:
     """Turn outputs into probabilities over C classes along dimension 2."""
     if values.ndim < 3 or values.shape[2] < 2:
         raise ShapeError.of(
@@ -52,19 +57,19 @@ def _many_class(function: str, values: Tensor, outputs: Outputs) -> Tensor:
             f"shape {tuple(values.shape[1:])}",
             "For one score per row use task='binary'; for real values task='regression'",
         )
-    total = values.exp().sum(dim=2) if outputs == "log_probs" else values.sum(dim=2)
-    normalised = bool(((total - 1).abs() < _SUM_TOLERANCE).all())
-    if outputs == "logits":
-        if normalised and bool((values >= 0).all()):
-            raise _mislabelled(function, "be logits", "probabilities: rows sum to 1", "'probs'")
+    total = values.exp().sum(dim=2) if output_type == "log_probs" else values.sum(dim=2)
+    normalized = bool(((total - 1).abs() < _SUM_TOLERANCE).all())
+    if output_type == "logits":
+        if normalized and bool((values >= 0).all()):
+            raise _mislabeled(function, "be logits", "probabilities: rows sum to 1", "'probs'")
         return values.softmax(dim=2)
-    if not normalised or (outputs == "probs" and bool((values < 0).any())):
+    if not normalized or (output_type == "probs" and bool((values < 0).any())):
         found = f"rows that sum to {total.min().item():.4g} ... {total.max().item():.4g}"
-        raise _mislabelled(function, f"be {outputs}", found, "'logits'")
-    return values.exp() if outputs == "log_probs" else values
+        raise _mislabeled(function, f"be {output_type}", found, "'logits'")
+    return values.exp() if output_type == "log_probs" else values
 
 
-def _two_class(function: str, values: Tensor, outputs: Outputs, multilabel: bool) -> Tensor:
+def _two_class(function: str, values: Tensor, output_type: OutputType, multilabel: bool) -> Tensor:
     """Turn scores of class 1 into probabilities of classes 0 and 1 along dimension 2."""
     if not multilabel and values.ndim == 3 and values.shape[2] == 1:
         values = values.squeeze(2)
@@ -78,23 +83,23 @@ def _two_class(function: str, values: Tensor, outputs: Outputs, multilabel: bool
             f"shape {tuple(values.shape[1:])}",
             f"See task={other!r} for the other case",
         )
-    if outputs == "logits":
+    if output_type == "logits":
         positive = values.sigmoid()
         return torch.stack([(-values).sigmoid(), positive], dim=2)
-    positive = values.exp() if outputs == "log_probs" else values
+    positive = values.exp() if output_type == "log_probs" else values
     if bool(((positive < 0) | (positive > 1)).any()):
         found = f"values from {positive.min().item():.4g} to {positive.max().item():.4g}"
-        raise _mislabelled(function, f"be {outputs}", found, "'logits'")
+        raise _mislabeled(function, f"be {output_type}", found, "'logits'")
     return torch.stack([1 - positive, positive], dim=2)
 
 
-def _mislabelled(function: str, condition: str, found: str, instead: str) -> McdropError:
+def _mislabeled(function: str, condition: str, found: str, instead: str) -> McdropError:
     return OutputError.of(
         function,
-        "outputs",
+        "output_type",
         f"say what the model returns: {condition}",
         found,
-        f"Pass outputs={instead}",
+        f"Pass output_type={instead}",
     )
 
 
@@ -125,25 +130,27 @@ def paired(function: str, chosen: object) -> Tensor:
     return torch.stack(tensors, dim=-1)
 
 
-def mean_and_variance(function: str, values: Tensor, outputs: Outputs) -> tuple[Tensor, Tensor]:
+def mean_and_variance(
+    function: str, values: Tensor, output_type: OutputType
+) -> tuple[Tensor, Tensor]:
     """Split what `paired` made into means and noise variances.
 
     Args:
         function: Public function to name in errors.
         values: Means and spreads, (s, n, ..., 2).
-        outputs: What the second one is: "log_variance" or "variance".
+        output_type: What the second one is: "log_variance" or "variance".
 
     Raises:
         OutputError: If a variance is not positive.
     """
     mean, spread = values.unbind(dim=-1)
-    variance = spread.exp() if outputs == "log_variance" else spread
+    variance = spread.exp() if output_type == "log_variance" else spread
     if not bool((variance > 0).all()):
         raise OutputError.of(
             function,
-            "outputs",
+            "output_type",
             "say what the second output is: variances are positive",
             f"values down to {spread.min().item():.4g}",
-            "Pass outputs='log_variance'",
+            "Pass output_type='log_variance'",
         )
     return mean, variance

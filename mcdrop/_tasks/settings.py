@@ -17,7 +17,7 @@ from mcdrop._tasks.accumulate import (
     RegressionAccumulator,
     joined,
 )
-from mcdrop._tasks.likelihoods import Outputs, paired
+from mcdrop._tasks.likelihoods import OutputType, paired
 from mcdrop._tasks.tolerance import AnyPrediction, Tolerance, Tolerated, in_row_order
 from mcdrop.checks import check_choice, checked_noise
 from mcdrop.errors import RangeError
@@ -39,7 +39,7 @@ class TaskSettings:
     Attributes:
         function: Public function to name in errors.
         task: Name of the task.
-        outputs: What the model returns.
+        output_type: What the model returns.
         noise_std: Standard deviation of the observation noise, or None.
         keep_samples: Whether all passes are kept.
         groups: Which passes are set against one another.
@@ -48,7 +48,7 @@ class TaskSettings:
 
     function: str
     task: Task
-    outputs: Outputs
+    output_type: OutputType
     noise_std: float | Tensor | None
     keep_samples: bool
     groups: PassGroups
@@ -57,9 +57,13 @@ class TaskSettings:
     def __post_init__(self) -> None:
         check_choice(self.function, "task", self.task, _TASKS)
         if self.task == "heteroscedastic":
-            check_choice(self.function, "outputs", self.outputs, ("log_variance", "variance"))
+            check_choice(
+                self.function, "output_type", self.output_type, ("log_variance", "variance")
+            )
         elif self.task != "regression":
-            check_choice(self.function, "outputs", self.outputs, ("logits", "probs", "log_probs"))
+            check_choice(
+                self.function, "output_type", self.output_type, ("logits", "probs", "log_probs")
+            )
         if self.noise_std is not None and self.task != "regression":
             raise RangeError.of(
                 self.function,
@@ -111,7 +115,7 @@ class TaskSettings:
     def regression(self) -> Callable[[int], RegressionAccumulator]:
         """Return what makes an accumulator, given the number of its first row."""
         noise = checked_noise(self.function, self.noise_std)
-        spread = self.outputs if self.task == "heteroscedastic" else None
+        spread = self.output_type if self.task == "heteroscedastic" else None
         return lambda row: RegressionAccumulator(
             self.function,
             row,
@@ -129,7 +133,7 @@ class TaskSettings:
             row,
             self.keep_samples,
             self.groups,
-            outputs=self.outputs,
+            output_type=self.output_type,
             binary=self.task == "binary",
             multilabel=self.task == "multilabel",
         )

@@ -42,7 +42,7 @@ def batch_bald(
 ) -> BatchSelection:
     """Choose k rows whose labels together would teach the model most.
 
-    Greedily maximises I(y_1, ..., y_k; w) = sum_i I(y_i; w | y_1, ..., y_{i-1}), within a factor
+    Greedily maximizes I(y_1, ..., y_k; w) = sum_i I(y_i; w | y_1, ..., y_{i-1}), within a factor
     1 - 1/e of the best batch. Given the labels of the rows chosen so far, pass s has the weight
     P(s | labels); averaged over labels, a further row adds
 
@@ -154,12 +154,12 @@ class _Labels:
         total = joint.sum(dim=2)
         shares = (self.shares.unsqueeze(1) * total).flatten()
         told = self.told.repeat_interleave(probs.shape[1])
-        return _Labels(shares, _normalised(joint).flatten(0, 1), told)
+        return _Labels(shares, _normalized(joint).flatten(0, 1), told)
 
     def _drawn(self, probs: Tensor, source: Tensor, generator: torch.Generator) -> _Labels:
         """Append to every configuration a label drawn from its own pass; `probs` are (S, C)."""
         labels = probs[source].multinomial(1, generator=generator).squeeze(1)
-        posterior = _normalised(self.posterior * probs.T[labels])
+        posterior = _normalized(self.posterior * probs.T[labels])
         return _Labels(self.shares, posterior, self.told, source)
 
     def gain(self, probs: Tensor) -> Tensor:
@@ -243,6 +243,6 @@ def _wide(probs: Tensor) -> Tensor:
     return wide / wide.sum(dim=-1, keepdim=True)
 
 
-def _normalised(weights: Tensor) -> Tensor:
+def _normalized(weights: Tensor) -> Tensor:
     """Scale the last dimension to sum to 1; an impossible configuration stays at 0."""
     return weights / weights.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mcdrop._engine.inputs import InputReader
 from mcdrop._engine.outputs import Select, check_rows_finite, select_tensor
-from mcdrop._tasks.likelihoods import Outputs, class_probabilities
+from mcdrop._tasks.likelihoods import OutputType, class_probabilities
 from mcdrop._twin.copy import structural_copy
 from mcdrop.errors import RangeError, UnsupportedError
 from mcdrop.prediction.classification import ClassificationPrediction, entropy
@@ -28,7 +28,7 @@ class Deterministic:
     Args:
         model: The trained network.
         task: "regression", "classification" or "binary".
-        outputs: For classification: "logits", "probs" or "log_probs".
+        output_type: For classification: "logits", "probs" or "log_probs".
         select: Which tensor of the output is the prediction, if the model returns several.
         batch_size: Rows per forward call; None passes the inputs on whole.
 
@@ -44,7 +44,7 @@ class Deterministic:
         model: nn.Module,
         *,
         task: Literal["regression", "classification", "binary"] = "regression",
-        outputs: Outputs = "logits",
+        output_type: OutputType = "logits",
         select: Select = None,
         batch_size: int | None = None,
     ) -> None:
@@ -58,7 +58,7 @@ class Deterministic:
             )
         self.model = model
         self.task = task
-        self.outputs = outputs
+        self.output_type = output_type
         self.select = select
         self.batch_size = batch_size
         self._noise_variance: Tensor | None = None
@@ -94,7 +94,7 @@ class Deterministic:
 
         Raises:
             UnsupportedError: If a regression has not been fitted, so that its noise is unknown.
-            OutputError: If the output is not what `select` and `outputs` say.
+            OutputError: If the output is not what `select` and `output_type` say.
         """
         name = "Deterministic.predict"
         if self.task == "regression" and self._noise_variance is None:
@@ -106,7 +106,7 @@ class Deterministic:
             noise = self._noise_variance.to(output.dtype)
             return _regression(output, noise.expand_as(output).clone())
         wide = output.double().unsqueeze(0)
-        probs = class_probabilities(name, wide, self.outputs, binary=self.task == "binary")[0]
+        probs = class_probabilities(name, wide, self.output_type, binary=self.task == "binary")[0]
         probs = probs.to(output.dtype if output.dtype == torch.float64 else torch.float32)
         return ClassificationPrediction(
             probs=probs,

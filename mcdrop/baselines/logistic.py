@@ -1,4 +1,4 @@
-"""L2-penalised logistic regression: the plain linear classifier to compare dropout with."""
+"""L2-penalized logistic regression: the plain linear classifier to compare dropout with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FOLDS = 5
 
 
 class LogisticL2:
-    """Multinomial logistic regression on standardised features with an L2 penalty.
+    """Multinomial logistic regression on standardized features with an L2 penalty.
 
     One fixed set of coefficients predicts, so nothing is epistemic: mutual information, variation
     ratio and `probs_std` are 0, and the expected entropy is the predictive entropy.

@@ -13,12 +13,12 @@ from mcdrop.prediction import RegressionPrediction
 
 __all__ = ["Ridge"]
 
-# From hardly any penalty to "predict the mean", for standardised features and up to 1e5 rows.
+# From hardly any penalty to "predict the mean", for standardized features and up to 1e5 rows.
 _ALPHAS = np.logspace(-3, 6, 37)
 
 
 class Ridge:
-    """Least squares with an L2 penalty on standardised features; the intercept is free.
+    """Least squares with an L2 penalty on standardized features; the intercept is free.
 
     The predictive distribution is normal. Its variance is the residual variance of the training
     rows, ``RSS / (n - trace(H))`` with H the hat matrix, and is wholly aleatoric: plain Ridge
@@ -30,7 +30,7 @@ class Ridge:
     = s^2 (n - trace(H)): unbiased. At alpha = 0 it is the usual n - D - 1.
 
     Args:
-        alpha: Penalty on the squared coefficients of the standardised features, added to the sum
+        alpha: Penalty on the squared coefficients of the standardized features, added to the sum
             of squared errors; "cv" chooses it by leave-one-out error.
 
     Source:
@@ -81,8 +81,8 @@ class Ridge:
         target = target_matrix("Ridge.fit", y, len(features))
         ridge = RidgeCV(_ALPHAS) if self.alpha == "cv" else SklearnRidge(self.alpha)
         self._model = make_pipeline(StandardScaler(), ridge).fit(features, target)
-        standardised = self._model[0].transform(features)
-        degrees = len(features) - effective_parameters(standardised, self.chosen_alpha)
+        standardized = self._model[0].transform(features)
+        degrees = len(features) - effective_parameters(standardized, self.chosen_alpha)
         # Rank computations leave rounding dust where nothing is left.
         if degrees < 1e-6:
             raise RangeError.of(
@@ -120,8 +120,8 @@ class Ridge:
         )
 
 
-def effective_parameters(standardised: Matrix, alpha: float) -> float:
+def effective_parameters(standardized: Matrix, alpha: float) -> float:
     """Trace of the hat matrix: ``1 + sum_j d_j^2 / (d_j^2 + alpha)``, the 1 for the intercept."""
-    singular = np.linalg.svd(standardised, compute_uv=False)
+    singular = np.linalg.svd(standardized, compute_uv=False)
     power = np.square(singular[singular > 1e-10 * max(singular[0], 1e-300)])
     return 1.0 + float((power / (power + alpha)).sum())

@@ -3,7 +3,7 @@
 All of them are live under `mcdrop.wrap` and do nothing in plain `eval()`.
 """
 
-from mcdrop.layers.concrete import ConcreteDropout, concrete_regulariser
+from mcdrop.layers.concrete import ConcreteDropout, concrete_regularizer
 from mcdrop.layers.drop_connect import DropConnectLinear
 from mcdrop.layers.inject import inject_dropout
 from mcdrop.layers.locked import LockedDropout
@@ -14,6 +14,6 @@ __all__ = [
     "DropConnectLinear",
     "LockedDropout",
     "StochasticDepth",
-    "concrete_regulariser",
+    "concrete_regularizer",
     "inject_dropout",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mcdrop.errors import NoDropoutError, RangeError, UnsupportedError
 
-__all__ = ["ConcreteDropout", "concrete_regulariser"]
+__all__ = ["ConcreteDropout", "concrete_regularizer"]
 
 _Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 
@@ -24,7 +24,7 @@ class ConcreteDropout(nn.Module):
         z = sigmoid((logit(p) + logit(u)) / temperature),  u ~ Uniform(0, 1),
 
     so that gradients reach p. When mcdrop samples, masks are hard: Bernoulli at the learned rate.
-    In plain `eval()` it is the layer alone. Add `concrete_regulariser` to the training loss:
+    In plain `eval()` it is the layer alone. Add `concrete_regularizer` to the training loss:
     without it nothing holds the rate above zero.
 
     Args:
@@ -93,7 +93,7 @@ class ConcreteDropout(nn.Module):
         dropped: Tensor = self.layer(x * mask)
         return dropped
 
-    def regulariser(
+    def regularizer(
         self, n_rows: int, *, length_scale: float = 1.0, precision: float = 1.0
     ) -> Tensor:
         """Divergence of the approximate posterior from the prior, per row, for the training loss.
@@ -107,8 +107,8 @@ class ConcreteDropout(nn.Module):
 
         It belongs to a loss that is the mean over rows of the negative log-likelihood in nats,
         divided by `precision`: cross-entropy with precision 1, half the squared error with the
-        noise precision tau. For `nn.MSELoss` (twice that) add twice the regulariser. Do not add
-        weight decay on W as well; biases are not regularised.
+        noise precision tau. For `nn.MSELoss` (twice that) add twice the regularizer. Do not add
+        weight decay on W as well; biases are not regularized.
 
         Args:
             n_rows: Rows of the training set (not of the batch), N >= 1.
@@ -127,19 +127,19 @@ class ConcreteDropout(nn.Module):
         Example:
             >>> layer = ConcreteDropout(nn.Linear(2, 1, bias=False), p_init=0.5)
             >>> _ = torch.nn.init.ones_(layer.layer.weight)
-            >>> round(layer.regulariser(n_rows=10).item(), 6)  # (2 - 2 log 2) / 10
+            >>> round(layer.regularizer(n_rows=10).item(), 6)  # (2 - 2 log 2) / 10
             0.061371
         """
         if not isinstance(n_rows, int) or n_rows < 1:
             raise RangeError.of(
-                "regulariser",
+                "regularizer",
                 "n_rows",
                 "be an integer of at least 1",
                 repr(n_rows),
                 "Pass the number of training rows",
             )
-        scale = _positive("regulariser", "length_scale", length_scale)
-        tau = _positive("regulariser", "precision", precision)
+        scale = _positive("regularizer", "length_scale", length_scale)
+        tau = _positive("regularizer", "precision", precision)
         layer = self.layer
         n_features = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
         # log p and log(1 - p) from the logit stay finite where p rounds to 0 or 1.
@@ -161,16 +161,16 @@ class ConcreteDropout(nn.Module):
         return keep / torch.sigmoid(-like)
 
 
-def concrete_regulariser(
+def concrete_regularizer(
     model: nn.Module, n_rows: int, *, length_scale: float = 1.0, precision: float = 1.0
 ) -> Tensor:
-    """Sum of the regularisers of all `ConcreteDropout` layers of a model, for the training loss.
+    """Sum of the regularizers of all `ConcreteDropout` layers of a model, for the training loss.
 
     Args:
         model: Any module; a layer that is used several times counts once.
-        n_rows: As for `ConcreteDropout.regulariser`.
-        length_scale: As for `ConcreteDropout.regulariser`.
-        precision: As for `ConcreteDropout.regulariser`.
+        n_rows: As for `ConcreteDropout.regularizer`.
+        length_scale: As for `ConcreteDropout.regularizer`.
+        precision: As for `ConcreteDropout.regularizer`.
 
     Returns:
         A scalar to add to the mean loss per row.
@@ -186,20 +186,20 @@ def concrete_regulariser(
         >>> net = nn.Sequential(ConcreteDropout(nn.Linear(4, 8)), nn.ReLU(),
         ...                     ConcreteDropout(nn.Linear(8, 1)))
         >>> x, y = torch.zeros(20, 4), torch.zeros(20, 1)
-        >>> loss = (net(x) - y).square().mean() / 2 + concrete_regulariser(net, n_rows=20)
+        >>> loss = (net(x) - y).square().mean() / 2 + concrete_regularizer(net, n_rows=20)
         >>> loss.backward()
     """
     layers = [module for module in model.modules() if isinstance(module, ConcreteDropout)]
     if not layers:
         raise NoDropoutError.of(
-            "concrete_regulariser",
+            "concrete_regularizer",
             "model",
             "have a ConcreteDropout layer",
             f"{type(model).__name__} without any",
             "Wrap its linear and convolution layers in mcdrop.layers.ConcreteDropout",
         )
     terms = [
-        layer.regulariser(n_rows, length_scale=length_scale, precision=precision)
+        layer.regularizer(n_rows, length_scale=length_scale, precision=precision)
         for layer in layers
     ]
     return torch.stack(terms).sum()

@@ -124,7 +124,7 @@ def _entropy_calibration_error(
 def entropy_calibration_error(
     probs: ArrayLike, y: ArrayLike, *, n_bins: int = 15, binning: Binning = "uniform"
 ) -> float:
-    """Gap between normalised predictive entropy and error rate; lower is better.
+    """Gap between normalized predictive entropy and error rate; lower is better.
 
     With H = -sum_c probs_c log probs_c / log C in bins, sum over bins of
     w_b |error rate_b - mean H_b|: the classification form of the uncertainty calibration

@@ -105,7 +105,7 @@ def ood_aupr(uncertainty: ArrayLike, is_ood: ArrayLike, *, positive: Positive = 
     """Area under the precision-recall curve of detecting foreign rows; higher is better.
 
     AUPR = sum over thresholds of (recall_k - recall_(k-1)) precision_k (average precision: no
-    straight lines between points, which would be too optimistic). Its chance level is the
+    straight lines between points, which would be too optimiztic). Its chance level is the
     share of positive rows, so it cannot be compared between mixtures.
 
     Args:

@@ -106,7 +106,7 @@ def pit(samples: ArrayLike, y: ArrayLike, *, seed: int | None = 0) -> Array:
         NonFiniteError: If an array holds NaN or infinity.
 
     Source:
-        Hamill (2001) for ranks; Czado, Gneiting & Held (2009) for the randomised form.
+        Hamill (2001) for ranks; Czado, Gneiting & Held (2009) for the randomized form.
 
     Example:
         >>> pit([[0.0], [1.0], [2.0]], [1.5], seed=None)  # two of three below: (2 + 1/2) / 4

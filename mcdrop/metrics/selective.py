@@ -203,7 +203,7 @@ def _augrc(uncertainty: ArrayLike, loss: ArrayLike) -> Reduction[float]:
 
 @reduces_by(_augrc)
 def augrc(uncertainty: ArrayLike, loss: ArrayLike) -> float:
-    """Area under the generalised risk-coverage curve; lower is better.
+    """Area under the generalized risk-coverage curve; lower is better.
 
     The integral over coverage from 0 to 1 of coverage * risk, the loss that is let through,
     joined by straight lines: the mean loss of undetected failures. For zero-one errors of rate

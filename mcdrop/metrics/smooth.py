@@ -22,7 +22,7 @@ def _smooth_calibration_error(
     require_choice(function, "kind", kind, ("top_label", "binary"))
     pairs = take_forecasts(function, probs, y, kind)
     forecast, residual = pairs.forecast[0], pairs.event[0] - pairs.forecast[0]
-    # Each residual is split between the two nearest cell centres; past the ends it reflects.
+    # Each residual is split between the two nearest cell centers; past the ends it reflects.
     position = np.clip(forecast, 0, 1) * _CELLS - 0.5
     left = np.floor(position)
     share = position - left

@@ -83,7 +83,7 @@ def expected_normalized_calibration_error(
     n_bins: int = 15,
     binning: Binning = "quantile",
 ) -> float:
-    """Expected normalised calibration error (ENCE) of standard deviations; lower is better.
+    """Expected normalized calibration error (ENCE) of standard deviations; lower is better.
 
     ENCE = mean over bins of |RMV_b - RMSE_b| / RMV_b, with RMV_b = sqrt(mean std^2) and
     RMSE_b = sqrt(mean (mean - y)^2) over the rows whose std falls in bin b.

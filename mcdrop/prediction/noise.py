@@ -22,7 +22,7 @@ _GRID = 24
 def fit_noise_std(prediction: RegressionPrediction, y: Any) -> Tensor:
     """Noise level that makes held-out targets most likely under the mixture over passes.
 
-    Maximises ``sum_n log (1/S) sum_s N(y_n; samples_sn, noise_std^2)`` over noise_std > 0, for each
+    Maximizes ``sum_n log (1/S) sum_s N(y_n; samples_sn, noise_std^2)`` over noise_std > 0, for each
     output on its own. Use rows that the model was not trained on.
 
     Args:
@@ -69,7 +69,7 @@ def fit_noise_std(prediction: RegressionPrediction, y: Any) -> Tensor:
 
 
 def _maximum(score: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
-    """Maximise elementwise on [low, high]: a grid finds the right peak, golden section the top."""
+    """Maximize elementwise on [low, high]: a grid finds the right peak, golden section the top."""
     grid = [low + (high - low) * step / _GRID for step in range(_GRID + 1)]
     best = torch.stack([score(point) for point in grid]).argmax(dim=0)
     step = (high - low) / _GRID

@@ -93,8 +93,8 @@ class RegressionPrediction(Prediction):
             OutputError: If masks were independent, or the samples were not kept.
         """
         samples = self.joint_samples().double()
-        centred = (samples - samples.mean(dim=0)).movedim(1, -1)
-        products = torch.einsum("s...n,s...m->...nm", centred, centred)
+        centered = (samples - samples.mean(dim=0)).movedim(1, -1)
+        products = torch.einsum("s...n,s...m->...nm", centered, centered)
         # Scaled to the unbiased variances, which know about stratified passes.
         raw = products.diagonal(dim1=-2, dim2=-1)
         target = self.epistemic_variance.double().movedim(0, -1)

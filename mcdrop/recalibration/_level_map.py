@@ -79,8 +79,8 @@ def moments(prediction: RegressionPrediction, curves: Sequence[Curve]) -> tuple[
         mapped = [np.interp(levels[..., d], *curve) for d, curve in enumerate(curves)]
         shares = np.stack([levels, np.stack(mapped, axis=-1)])
         mass = np.diff(np.concatenate([below, shares], axis=1), axis=1)
-        centres = block.cpu().numpy() - _STEP / 2
-        powers += np.einsum("kend,pe->kpnd", mass, [centres, centres**2])
+        centers = block.cpu().numpy() - _STEP / 2
+        powers += np.einsum("kend,pe->kpnd", mass, [centers, centers**2])
         below = shares[:, -1:]
     tail = 1 - below[:, 0]  # mass beyond the last cell, 8 std out, is put just there
     end = float(edges[-1])

@@ -11,7 +11,7 @@ _GRID = 33
 
 
 def positive_minimum(loss: Callable[[float], float], low: float, high: float) -> tuple[float, bool]:
-    """Return the minimiser on [low, high] and whether it lies inside, off both ends.
+    """Return the minimizer on [low, high] and whether it lies inside, off both ends.
 
     A grid of logarithms finds the right valley, Brent's method its bottom.
     """

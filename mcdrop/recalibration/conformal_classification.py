@@ -113,7 +113,7 @@ class ConformalClassifier:
         method: "lac", "aps" or "raps".
         level: Probability that the label is in the set; `fit` makes sure it can be guaranteed.
         penalty: Added per rank beyond `n_free` by "raps", at least 0.
-        n_free: Ranks that "raps" does not penalise.
+        n_free: Ranks that "raps" does not penalize.
         seed: Seed of U, with streams of their own for `fit` and for calls; the same row of every
             call gets the same U. None puts U at 1: larger sets, the guarantee from below stays.
 

@@ -22,7 +22,7 @@ from mcdrop.recalibration._split import Groups, Scores, sorted_scores, threshold
 
 __all__ = ["ConformalRegressionPrediction", "ConformalRegressor"]
 
-Method = Literal["absolute", "normalised", "quantile"]
+Method = Literal["absolute", "normalized", "quantile"]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -42,7 +42,7 @@ class ConformalRegressionPrediction(RegressionPrediction):
         scores: Calibration scores by group, output and ascending rank.
         group_names: The groups of the calibration; one, "all", if none were named.
         level: Level given to the regressor, at which `lower` and `upper` are taken.
-        method: "absolute", "normalised" or "quantile".
+        method: "absolute", "normalized" or "quantile".
     """
 
     _derived: ClassVar[tuple[str, ...]] = (*RegressionPrediction._derived, "lower", "upper")
@@ -108,7 +108,7 @@ class ConformalRegressor:
     The score of a calibration row, and the interval that its quantile t gives:
 
     - "absolute": ``|y - mean|``, giving mean -+ t. One width for every row.
-    - "normalised": ``|y - mean| / std``, giving mean -+ t std. Wider where the model is unsure.
+    - "normalized": ``|y - mean| / std``, giving mean -+ t std. Wider where the model is unsure.
     - "quantile": ``max(l - y, y - u)`` with (l, u) the model's own interval at `level`, giving
       (l - t, u + t). Keeps asymmetric intervals; t is negative where they were too wide.
 
@@ -117,11 +117,11 @@ class ConformalRegressor:
     `groups` this holds in each group. With several outputs each is covered on its own.
 
     Args:
-        method: "absolute", "normalised" or "quantile".
+        method: "absolute", "normalized" or "quantile".
         level: Probability inside, in (0, 1); `fit` makes sure that it can be guaranteed.
 
     Source:
-        Lei et al. (2018), algorithm 2 and section 5.2; conformalised quantiles: Romano, Patterson
+        Lei et al. (2018), algorithm 2 and section 5.2; conformalized quantiles: Romano, Patterson
         & Candes (2019); groups: Vovk, Gammerman & Shafer (2005), section 4.5.
 
     Example:
@@ -136,7 +136,7 @@ class ConformalRegressor:
     """
 
     def __init__(self, method: Method = "absolute", level: float = 0.9) -> None:
-        choices = ("absolute", "normalised", "quantile")
+        choices = ("absolute", "normalized", "quantile")
         require_choice("ConformalRegressor", "method", method, choices)
         require_open_unit("ConformalRegressor", "level", level)
         self.method: Method = method
@@ -222,7 +222,7 @@ class ConformalRegressor:
             raise RangeError.of(
                 function,
                 "prediction",
-                "have a predictive std above 0 to normalise by",
+                "have a predictive std above 0 to normalize by",
                 "0 in some rows",
                 'Predict with noise_std= (units of y), or use method="absolute"',
             )

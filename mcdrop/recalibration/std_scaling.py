@@ -37,7 +37,7 @@ class StdScaling:
 
     For a prediction of family "normal" the best factor has a closed form, factor^2 = mean of
     ((y - mean) / std)^2, so that the mean squared z-score of the fitted rows is 1. For a
-    "mixture" the likelihood of the stretched mixture is maximised by search, which needs samples
+    "mixture" the likelihood of the stretched mixture is maximized by search, which needs samples
     and observation noise; fit on ``prediction.as_normal()`` for the closed form. Either factor
     may be applied to either family.
 

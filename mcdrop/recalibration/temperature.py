@@ -131,7 +131,7 @@ class TemperatureScaling:
         stratified = prediction.run is not None and prediction.run.stratified
         groups = PassGroups(len(scaled), stratified=stratified)
         passes = ClassificationAccumulator(
-            function, 0, keep_samples=True, groups=groups, outputs="probs"
+            function, 0, keep_samples=True, groups=groups, output_type="probs"
         )
         passes.update(scaled)
         # A temperature leaves the vote of every pass as it was.

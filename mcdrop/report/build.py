@@ -87,9 +87,9 @@ def calibration_report(
         )
         parts |= {"task": "regression", "remarks": _remarks(regressions[name])}
     else:
-        labelled = matched_classification(predictions, y)
+        labeled = matched_classification(predictions, y)
         parts = _parts(
-            labelled,
+            labeled,
             classification_scores,
             classification_curves,
             classification_findings,

@@ -32,7 +32,7 @@ __all__ = [
 _SIZE = (5.2, 4.2)
 _INK = "#1d232b"
 _GREY = "#5b6470"
-# Okabe & Ito (2008), told apart under the common forms of colour blindness.
+# Okabe & Ito (2008), told apart under the common forms of color blindness.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (9, 3)), (0, (3, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -83,9 +83,9 @@ class Caption:
 
 @dataclass(frozen=True)
 class Look:
-    """Colour, line and marker of one method, the same in every figure."""
+    """Color, line and marker of one method, the same in every figure."""
 
-    colour: str
+    color: str
     dashes: Any
     marker: str
     main: bool
@@ -111,7 +111,7 @@ def house_style() -> Iterator[None]:
 
 
 def blank(caption: Caption) -> tuple[Figure, Axes]:
-    """Return an empty figure with labelled axes."""
+    """Return an empty figure with labeled axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=_SIZE)
@@ -126,24 +126,24 @@ def points(axes: Axes, curve: Curve, look: Look, *, weighed: bool = False) -> An
     Args:
         axes: Where to draw.
         curve: The points.
-        look: Colour, line and marker.
+        look: Color, line and marker.
         weighed: Draw markers that rest on more rows larger, and no intervals for baselines.
     """
     from matplotlib.lines import Line2D
 
     width, layer = (1.8, 4.0) if look.main else (1.2, 3.0)
-    face = look.colour if look.main else "white"
-    style: dict[str, Any] = {"color": look.colour, "linestyle": look.dashes, "linewidth": width}
+    face = look.color if look.main else "white"
+    style: dict[str, Any] = {"color": look.color, "linestyle": look.dashes, "linewidth": width}
     axes.plot(curve.x, curve.y, zorder=layer, **style)
     largest = max(curve.count, default=1)
     sizes = [12 + 60 * n / largest if weighed else 28.0 for n in curve.count]
     axes.scatter(
-        curve.x, curve.y, sizes, color=face, edgecolor=look.colour, marker=look.marker,
+        curve.x, curve.y, sizes, color=face, edgecolor=look.color, marker=look.marker,
         linewidth=1.2, zorder=layer + 0.1, clip_on=False,
     )  # fmt: skip
     if look.main or not weighed:
         bar = 1.4 if look.main else 0.7
-        axes.vlines(curve.x, curve.low, curve.high, color=look.colour, linewidth=bar, zorder=2.5)
+        axes.vlines(curve.x, curve.low, curve.high, color=look.color, linewidth=bar, zorder=2.5)
     return Line2D([], [], marker=look.marker, markersize=5, markerfacecolor=face, **style)
 
 

@@ -30,7 +30,7 @@ def draw_reliability(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
     counts = figure.add_subplot(grid[1], sharex=axes)
     for curve, look in looks(curves, methods):
         if look.main:
-            counts.bar([100 * x for x in curve.x], curve.count, 3.0, color=look.colour, alpha=0.75)
+            counts.bar([100 * x for x in curve.x], curve.count, 3.0, color=look.color, alpha=0.75)
     counts.set(xlabel=FIGURES["reliability"].x, ylabel="Rows")
     counts.locator_params(axis="y", nbins=3, integer=True)
     counts.tick_params(labelbottom=True)
@@ -58,9 +58,9 @@ def draw_referral(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
     for curve, look in looks(curves, methods):
         shown = percent(curve)
         if look.main:
-            axes.fill_between(shown.x, shown.low, shown.high, color=look.colour, alpha=0.15, lw=0)
+            axes.fill_between(shown.x, shown.low, shown.high, color=look.color, alpha=0.15, lw=0)
         width = 2.0 if look.main else 1.3
-        style = {"color": look.colour, "linestyle": look.dashes, "linewidth": width}
+        style = {"color": look.color, "linestyle": look.dashes, "linewidth": width}
         handles += axes.plot(shown.x, shown.y, **style)
     axes.set(xlim=(0, 92), ylim=(0, None))
     key_above(figure, handles, [curve.method for curve in curves])

@@ -32,8 +32,8 @@ def draw_coverage(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
     for curve, look in looks(curves, methods):
         shown = percent(curve)
         if look.main:
-            axes.fill_between(shown.x, shown.low, shown.high, color=look.colour, alpha=0.15, lw=0)
-        style = {"color": look.colour, "linestyle": look.dashes, "marker": look.marker}
+            axes.fill_between(shown.x, shown.low, shown.high, color=look.color, alpha=0.15, lw=0)
+        style = {"color": look.color, "linestyle": look.dashes, "marker": look.marker}
         width, size = (2.0, 4) if look.main else (1.3, 0)
         handles += axes.plot(shown.x, shown.y, linewidth=width, markersize=size, **style)
     axes.set(xlim=(0, 100), ylim=(-2, 102), xticks=range(0, 101, 20), yticks=range(0, 101, 20))
@@ -62,12 +62,12 @@ def draw_pit(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
         edges = np.linspace(0, 1, len(shares) + 1)
         if look.main:
             low, high = 100 * curve.low[0], 100 * curve.high[0]
-            bars = axes.bar(curve.x, shares, 0.92 / len(shares), color=look.colour, alpha=0.75)
+            bars = axes.bar(curve.x, shares, 0.92 / len(shares), color=look.color, alpha=0.75)
             band = axes.axhspan(low, high, color="#1d232b", alpha=0.12, lw=0, zorder=2.5)
             handles += [bars, band]
             labels += [curve.method, "range if calibrated"]
         else:
-            outline = {"color": look.colour, "linestyle": look.dashes, "linewidth": 1.5}
+            outline = {"color": look.color, "linestyle": look.dashes, "linewidth": 1.5}
             handles.append(axes.stairs(shares, edges, baseline=None, zorder=3, **outline))
             labels.append(curve.method)
     axes.set(xlim=(0, 1), ylim=(0, None))

@@ -29,13 +29,13 @@ def _table(table: Table) -> list[str]:
     """Return a table with its notes below."""
     header = ["Metric", *(_plain(method) for method in table.methods)]
     lines = [header, ["---"] * len(header)]
-    lines += [[_labelled(row), *(_written(cell) for cell in row.cells)] for row in table.rows]
+    lines += [[_labeled(row), *(_written(cell) for cell in row.cells)] for row in table.rows]
     notes = [f"({letter}) {_plain(note)}" for letter, note in table.notes.items()]
     below = ["", "; ".join(notes) + "."] if notes else []
     return [*(f"| {' | '.join(line)} |" for line in lines), *below]
 
 
-def _labelled(row: Row) -> str:
+def _labeled(row: Row) -> str:
     return f"{row.measure.label} ({row.detail})" if row.detail else row.measure.label
 
 

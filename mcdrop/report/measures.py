@@ -209,7 +209,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             "CRPS",
             "units of y",
             "lower",
-            "Continuous ranked probability score: the mean absolute error, generalised to a "
+            "Continuous ranked probability score: the mean absolute error, generalized to a "
             "predicted distribution. It is forgiving of outliers where the NLL is not.",
         ),
         "coverage_50": _coverage(50),

@@ -239,7 +239,7 @@ def _pit_histogram(name: str, pit_values: Array, level: float) -> Curve:
 
 
 def _pit(r: Regression) -> Array | None:
-    """Return the PIT of every target; among passes without noise, its randomised rank."""
+    """Return the PIT of every target; among passes without noise, its randomized rank."""
     if r.has_own_intervals:
         return None
     return pit(r.passes, r.y) if r.pit is None and r.passes is not None else r.pit

@@ -11,7 +11,7 @@ from mcdrop.report.report import CalibrationReport
 
 __all__ = ["Cell", "Row", "Table", "difference_table", "score_table"]
 
-# Shape and word, never colour alone.
+# Shape and word, never color alone.
 _MARKS = {
     "better": "▲ better",
     "worse": "▼ worse",

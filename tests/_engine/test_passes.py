@@ -107,7 +107,7 @@ def test_what_is_put_off_takes_no_memory_so_chunks_are_larger() -> None:
     assert chunks == [2048, 128]
 
 
-def test_a_model_that_differs_from_itself_is_not_vectorised() -> None:
+def test_a_model_that_differs_from_itself_is_not_vectorized() -> None:
     prediction = mcdrop.wrap(Inconstant()).predict_with_uncertainty(X, n_samples=4, seed=0)
     assert prediction.run is not None
     assert prediction.run.strategy == "sequential"
@@ -129,7 +129,7 @@ def test_the_part_before_the_first_dropout_runs_once_per_chunk() -> None:
     model = nn.Sequential(CountsCalls(calls), nn.Dropout(0.5), nn.Linear(4, 1))
     prediction = mcdrop.wrap(model).predict_with_uncertainty(X, n_samples=100, sample_chunk=50)
     assert prediction.run is not None
-    assert prediction.run.strategy == "vectorised"
+    assert prediction.run.strategy == "vectorized"
     # The plain model, the check with open masks, and two chunks of passes.
     assert next(calls) == 4
 
@@ -221,7 +221,7 @@ def test_large_inputs_are_split_by_rows_where_rows_are_independent() -> None:
     assert run is not None
     # 2^19 elements hold 8 passes of 1024 rows of 64; most work comes before the dropout, so more
     # passes share it.
-    assert (run.batch_size, run.sample_chunk, run.strategy) == (1024, 32, "vectorised")
+    assert (run.batch_size, run.sample_chunk, run.strategy) == (1024, 32, "vectorized")
     exact = model.eval()(x).detach()
     inside = ((prediction.mean - exact).abs() < 4 * prediction.mcse).double().mean().item()
     assert inside > 0.99
@@ -303,7 +303,7 @@ def test_chunks_are_halved_until_they_fit_in_memory(
 ) -> None:
     net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
     expected = mcdrop.wrap(net).predict_with_uncertainty(X, n_samples=50, seed=0)
-    original = PassRunner.vectorised
+    original = PassRunner.vectorized
     seen: list[int] = []
 
     def scarce(self: PassRunner, batch: Any, span: Span, **options: Any) -> torch.Tensor:
@@ -312,7 +312,7 @@ def test_chunks_are_halved_until_they_fit_in_memory(
             raise error
         return original(self, batch, span, **options)
 
-    monkeypatch.setattr(PassRunner, "vectorised", scarce)
+    monkeypatch.setattr(PassRunner, "vectorized", scarce)
     found = mcdrop.wrap(net).predict_with_uncertainty(X, n_samples=50, seed=0)
     torch.testing.assert_close(found.mean, expected.mean)
     torch.testing.assert_close(found.epistemic_variance, expected.epistemic_variance)
@@ -327,7 +327,7 @@ def test_running_out_of_memory_with_one_pass_is_an_error(monkeypatch: pytest.Mon
     def none_left(*_: Any, **__: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(PassRunner, "vectorised", none_left)
+    monkeypatch.setattr(PassRunner, "vectorized", none_left)
     monkeypatch.setattr(PassRunner, "sequential", none_left)
     net = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 1))
     with pytest.raises(torch.OutOfMemoryError):

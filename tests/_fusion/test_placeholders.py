@@ -59,7 +59,7 @@ def check(model: nn.Module, masks: Masks, *, put_off: bool = True, **options: An
     found, run = passes(model, masks, memory=plans, **options)
     assert [plan.defers for key, plan in plans.items() if key[0] == "plan"] == [put_off]
     expected, _ = passes(model, masks, "sequential", **options)
-    assert run.strategy == "vectorised", run.reason
+    assert run.strategy == "vectorized", run.reason
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert found.std(dim=0).max().item() > 1e-3
     return run

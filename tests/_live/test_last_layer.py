@@ -28,7 +28,7 @@ def test_a_single_dropout_is_integrated_exactly(
         X, n_samples=2, seed=0, exact_last=True, dtype=torch.float64
     )
     np.testing.assert_allclose(found.mean, mean, rtol=1e-9, atol=1e-12)
-    # Masks realise the rate to 2^-17.
+    # Masks realize the rate to 2^-17.
     np.testing.assert_allclose(found.epistemic_variance, variance, rtol=2e-3)
     np.testing.assert_allclose(found.mcse, 0, atol=1e-12)
 

@@ -48,7 +48,7 @@ def test_law_of_total_variance_over_all_masks(log: bool) -> None:
     found = mcdrop.wrap(Pair(net, log=log)).predict_with_uncertainty(
         X,
         task="heteroscedastic",
-        outputs="log_variance" if log else "variance",
+        output_type="log_variance" if log else "variance",
         n_samples=N_PASSES,
         seed=0,
         keep_samples=True,
@@ -86,21 +86,29 @@ def test_mixture_uses_the_noise_of_each_pass() -> None:
 @pytest.mark.parametrize(
     ("make", "options", "text"),
     [
-        (lambda out: (out[:, :1], out[:, 1:]), {}, r"`outputs` to be one of \('log_variance', 'v"),
-        (lambda out: out, {"outputs": "variance"}, r"return \(mean, log_variance\) of one shape"),
+        (
+            lambda out: (out[:, :1], out[:, 1:]),
+            {},
+            r"`output_type` to be one of \('log_variance', 'v",
+        ),
+        (
+            lambda out: out,
+            {"output_type": "variance"},
+            r"return \(mean, log_variance\) of one shape",
+        ),
         (
             lambda out: (out, out[:, :1]),
-            {"outputs": "log_variance"},
+            {"output_type": "log_variance"},
             r"but got \(3, 2\), \(3, 1\)\. Make the pair",
         ),
         (
             lambda out: (out[:, :1], -out[:, 1:].square()),
-            {"outputs": "variance"},
-            "Pass outputs='log_variance'",
+            {"output_type": "variance"},
+            "Pass output_type='log_variance'",
         ),
         (
             lambda out: (out[:, :1], out[:, 1:]),
-            {"outputs": "log_variance", "noise_std": 1.0},
+            {"output_type": "log_variance", "noise_std": 1.0},
             "`noise_std` to be None for task='heteroscedastic'",
         ),
     ],

@@ -138,7 +138,7 @@ def test_opened_gates_are_live(model: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("model", [AuxiliaryHead(), Checkpointed()])
-def test_other_training_time_behaviour_stays_off(model: nn.Module) -> None:
+def test_other_training_time_behavior_stays_off(model: nn.Module) -> None:
     prediction = mcdrop.wrap(model.train()).predict_with_uncertainty(X, seed=0)
     assert prediction.mean.shape[:2] == (6, 5)
     assert bool((prediction.epistemic_variance > 0).all())

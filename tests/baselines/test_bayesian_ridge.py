@@ -26,8 +26,8 @@ def test_split_is_the_posterior_covariance_plus_the_noise():
 
 def test_epistemic_variance_grows_with_the_squared_distance_from_the_data():
     X, y = data()
-    centre = X.mean(0)
-    rows = centre + np.array([[1.0, 0.0], [10.0, 0.0]])
+    center = X.mean(0)
+    rows = center + np.array([[1.0, 0.0], [10.0, 0.0]])
     near, far = BayesianRidge().fit(X, y).predict(rows).epistemic_variance
     assert (far / near).item() == pytest.approx(100, rel=1e-6)
 

@@ -28,7 +28,7 @@ def test_input_dropout_in_expectation_is_ridge_with_this_penalty(p):
     assert expected_dropout_loss(X, y, w, p) == pytest.approx(ridge_loss, rel=1e-12)
 
 
-def test_standardised_features_give_plain_ridge():
+def test_standardized_features_give_plain_ridge():
     X = torch.randn(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     X = (X - X.mean(0)) / X.std(0, correction=0)
     torch.testing.assert_close(

@@ -13,8 +13,8 @@ def data(n=90, seed=0):
     return X, np.digitize(X[:, 0] + 0.5 * rng.normal(size=n), [-0.5, 0.5])
 
 
-def test_coefficients_minimise_the_penalised_log_loss():
-    # Two classes, one standardised feature: C * sum(log loss) + w^2 / 2, by a general optimiser.
+def test_coefficients_minimize_the_penalized_log_loss():
+    # Two classes, one standardized feature: C * sum(log loss) + w^2 / 2, by a general optimizer.
     X, labels = data()
     y, C = (labels > 0).astype(int), 0.3
     z = (X[:, 0] - X[:, 0].mean()) / X[:, 0].std()

@@ -10,7 +10,7 @@ from mcdrop._tasks.accumulate import SampleAccumulator, joined_samples
 
 
 def draw(
-    model: nn.Module, x: Tensor, n: int, strategy: Strategy = "vectorised", seed: int = 0
+    model: nn.Module, x: Tensor, n: int, strategy: Strategy = "vectorized", seed: int = 0
 ) -> Tensor:
     """Draw `n` passes with the given strategy, (n, N, ...)."""
     sampler = Sampler("sample", model, {}, strategy=strategy, seed=seed)
@@ -25,7 +25,7 @@ def assert_moments(passes: Tensor, mean: Tensor, variance: Tensor) -> None:
     passes = passes.double()
     error = (passes.mean(dim=0) - mean).abs()
     assert bool((error <= 4 * (variance / n).sqrt() + 1e-6).all())
-    # Var(s^2) = (m4 - s^4) / n with the fourth moment of the passes; masks realise the rate to
+    # Var(s^2) = (m4 - s^4) / n with the fourth moment of the passes; masks realize the rate to
     # 2^-17 only, hence the relative term.
     fourth = (passes - mean).pow(4).mean(dim=0)
     spread = ((fourth - variance.square()).clamp_min(0) / n).sqrt()

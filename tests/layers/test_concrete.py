@@ -1,4 +1,4 @@
-"""Concrete dropout: relaxation, gradient, what is learned, and the regulariser by hand."""
+"""Concrete dropout: relaxation, gradient, what is learned, and the regularizer by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import mcdrop
 from mcdrop.errors import NoDropoutError, RangeError, UnsupportedError
-from mcdrop.layers import ConcreteDropout, concrete_regulariser
+from mcdrop.layers import ConcreteDropout, concrete_regularizer
 from tests.layers.passes import assert_moments, draw
 
 
@@ -108,7 +108,7 @@ def test_gradient_of_the_logit_agrees_with_finite_differences(temperature: float
         torch.manual_seed(1)
         with torch.no_grad():
             layer.rate_logit.fill_(logit)
-        value: Tensor = layer(x).square().mean() + layer.regulariser(10)
+        value: Tensor = layer(x).square().mean() + layer.regularizer(10)
         return value
 
     loss(-0.8).backward()
@@ -143,15 +143,15 @@ def one_thread() -> Iterator[None]:
 
 
 def learned_rate(x: Tensor, y: Tensor, epochs: int = 250) -> float:
-    """Rate of a linear model trained with its regulariser."""
+    """Rate of a linear model trained with its regularizer."""
     torch.manual_seed(0)
     layer = ConcreteDropout(nn.Linear(x.shape[1], 1), 0.2)
-    optimiser = torch.optim.Adam(layer.parameters(), lr=0.1)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
     for _ in range(epochs):
-        optimiser.zero_grad()
-        loss = (layer(x) - y).square().mean() / 2 + layer.regulariser(len(x))
+        optimizer.zero_grad()
+        loss = (layer(x) - y).square().mean() / 2 + layer.regularizer(len(x))
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     return layer.rate.item()
 
 
@@ -176,7 +176,7 @@ def test_learned_rate_falls_with_the_number_of_rows() -> None:
 
 
 @pytest.mark.parametrize(("share", "sign"), [(0.85, -1), (1.15, 1)])
-def test_training_pulls_the_rate_to_the_minimiser_of_the_exact_objective(
+def test_training_pulls_the_rate_to_the_minimizer_of_the_exact_objective(
     share: float, sign: int
 ) -> None:
     torch.manual_seed(0)
@@ -184,7 +184,7 @@ def test_training_pulls_the_rate_to_the_minimiser_of_the_exact_objective(
     x = torch.randn(n_rows, 3)
 
     def slope(p: float) -> float:
-        """Derivative in p of half the expected squared error plus the regulariser."""
+        """Derivative in p of half the expected squared error plus the regularizer."""
         error = (w * x).square().sum(dim=1).mean().item() / 2
         weights = w.square().sum().item() / 2 / n_rows
         return (error + weights) / (1 - p) ** 2 + 3 / n_rows * math.log(p / (1 - p))
@@ -194,7 +194,7 @@ def test_training_pulls_the_rate_to_the_minimiser_of_the_exact_objective(
         layer.layer.weight.copy_(w)
     many = x.repeat(20_000, 1)
     error = (layer(many) - (many @ w).unsqueeze(1)).square().mean() / 2
-    (error + layer.regulariser(n_rows)).backward()
+    (error + layer.regularizer(n_rows)).backward()
     assert layer.rate_logit.grad is not None
     assert layer.rate_logit.grad.sign().item() == sign
 
@@ -208,7 +208,7 @@ def _root(slope: Callable[[float], float]) -> float:
     return low
 
 
-def test_regulariser_by_hand() -> None:
+def test_regularizer_by_hand() -> None:
     linear = nn.Linear(2, 1)
     with torch.no_grad():
         linear.weight.copy_(torch.tensor([[1.0, 2.0]]))
@@ -216,19 +216,19 @@ def test_regulariser_by_hand() -> None:
     # |W|^2 = 5, K = 2, and the bias does not count.
     half = ConcreteDropout(linear, p_init=0.5)
     # (5 / (2 * 0.5) - 2 log 2) / 10.
-    assert half.regulariser(10).item() == pytest.approx((5 - 2 * math.log(2)) / 10)
+    assert half.regularizer(10).item() == pytest.approx((5 - 2 * math.log(2)) / 10)
     # l = 3, tau = 4: (9 * 5 / (2 * 0.5) - 2 log 2) / (4 * 10).
-    scaled = half.regulariser(10, length_scale=3.0, precision=4.0).item()
+    scaled = half.regularizer(10, length_scale=3.0, precision=4.0).item()
     assert scaled == pytest.approx((45 - 2 * math.log(2)) / 40)
     # H(0.2) = 0.2 log 5 + 0.8 log 1.25.
-    fifth = ConcreteDropout(linear, p_init=0.2).regulariser(1).item()
+    fifth = ConcreteDropout(linear, p_init=0.2).regularizer(1).item()
     assert fifth == pytest.approx(5 / 1.6 - 2 * (0.2 * math.log(5) + 0.8 * math.log(1.25)))
 
 
-def test_regulariser_is_the_papers_with_its_own_weights() -> None:
+def test_regularizer_is_the_papers_with_its_own_weights() -> None:
     p, l_squared = 0.3, 2.0
     linear = nn.Linear(6, 4)
-    ours = ConcreteDropout(linear, p).regulariser(1, length_scale=l_squared**0.5).item()
+    ours = ConcreteDropout(linear, p).regularizer(1, length_scale=l_squared**0.5).item()
     # The paper's weights M are dropped without scaling, so M = W / (1 - p) is the same model:
     # l^2 (1 - p) / 2 |M|^2 - K H(p).
     theirs = linear.weight.detach() / (1 - p)
@@ -237,28 +237,28 @@ def test_regulariser_is_the_papers_with_its_own_weights() -> None:
     assert ours == pytest.approx(paper, rel=1e-5)
 
 
-def test_regulariser_counts_channels_of_a_grouped_convolution() -> None:
+def test_regularizer_counts_channels_of_a_grouped_convolution() -> None:
     conv = nn.Conv2d(6, 4, 3, groups=2)
     nn.init.zeros_(conv.weight)
-    assert ConcreteDropout(conv, 0.5).regulariser(1).item() == pytest.approx(-6 * math.log(2))
+    assert ConcreteDropout(conv, 0.5).regularizer(1).item() == pytest.approx(-6 * math.log(2))
 
 
 @pytest.mark.parametrize("logit", [-200.0, 200.0])
-def test_regulariser_has_a_gradient_where_the_rate_rounds_to_its_limits(logit: float) -> None:
+def test_regularizer_has_a_gradient_where_the_rate_rounds_to_its_limits(logit: float) -> None:
     layer = ConcreteDropout(nn.Linear(2, 1).double())
     with torch.no_grad():
         layer.rate_logit.fill_(logit)
-    layer.regulariser(1).backward()
+    layer.regularizer(1).backward()
     assert layer.rate_logit.grad is not None
     assert bool(layer.rate_logit.grad.isfinite())
 
 
-def test_sum_of_regularisers_counts_a_layer_once() -> None:
+def test_sum_of_regularizers_counts_a_layer_once() -> None:
     first, second = ConcreteDropout(nn.Linear(3, 3)), ConcreteDropout(nn.Linear(3, 1), 0.3)
     net = nn.Sequential(first, nn.ReLU(), first, nn.Sequential(second))
     options = {"length_scale": 0.5, "precision": 2.0}
-    total = concrete_regulariser(net, 20, **options)
-    parts = first.regulariser(20, **options) + second.regulariser(20, **options)
+    total = concrete_regularizer(net, 20, **options)
+    parts = first.regularizer(20, **options) + second.regularizer(20, **options)
     torch.testing.assert_close(total, parts)
     total.backward()
     assert second.rate_logit.grad is not None
@@ -266,7 +266,7 @@ def test_sum_of_regularisers_counts_a_layer_once() -> None:
 
 def test_model_without_concrete_dropout_is_refused() -> None:
     with pytest.raises(NoDropoutError, match="have a ConcreteDropout layer, but got Sequential"):
-        concrete_regulariser(nn.Sequential(nn.Dropout(0.5)), 10)
+        concrete_regularizer(nn.Sequential(nn.Dropout(0.5)), 10)
 
 
 @pytest.mark.parametrize("p_init", [0.0, 1.0, -1, "0.1"])
@@ -279,10 +279,10 @@ def test_bad_initial_rates_are_refused(p_init: Any) -> None:
     ("call", "text"),
     [
         (lambda: ConcreteDropout(nn.Linear(2, 2), 0.1, 0.0), "`temperature` to be a finite"),
-        (lambda: _layer().regulariser(0), "`n_rows` to be an integer of at least 1, but got 0"),
-        (lambda: _layer().regulariser(1.5), "`n_rows` to be an integer"),
-        (lambda: _layer().regulariser(1, length_scale=-1), "`length_scale` to be a finite number"),
-        (lambda: _layer().regulariser(1, precision=math.inf), "`precision` to be a finite number"),
+        (lambda: _layer().regularizer(0), "`n_rows` to be an integer of at least 1, but got 0"),
+        (lambda: _layer().regularizer(1.5), "`n_rows` to be an integer"),
+        (lambda: _layer().regularizer(1, length_scale=-1), "`length_scale` to be a finite number"),
+        (lambda: _layer().regularizer(1, precision=math.inf), "`precision` to be a finite number"),
     ],
 )
 def test_bad_options_are_refused(call: Callable[[], Any], text: str) -> None:

@@ -48,9 +48,9 @@ def test_rows_share_the_weights_of_a_pass_and_outputs_do_not() -> None:
     torch.manual_seed(2)
     p = 0.4
     layer = DropConnectLinear(2, 2, p, bias=False).double()
-    centred = draw(layer, X, 40_000) - layer.eval()(X).detach()
+    centered = draw(layer, X, 40_000) - layer.eval()(X).detach()
     # Cov(y_nj, y_mk) = p / (1 - p) sum_i W_ji^2 x_ni x_mi if j = k, else 0.
-    covariance = torch.einsum("snj,smk->njmk", centred, centred) / len(centred)
+    covariance = torch.einsum("snj,smk->njmk", centered, centered) / len(centered)
     own = p / (1 - p) * torch.einsum("ji,ni,mi->njm", layer.weight.detach().square(), X, X)
     exact = torch.zeros_like(covariance)
     for j in range(2):

@@ -107,7 +107,7 @@ def test_a_single_type_or_name_needs_no_tuple(after: Any) -> None:
     assert vars(dropped)["injected"] == ("1.injected_dropout",)
 
 
-@pytest.mark.parametrize("strategy", ["vectorised", "sequential"])
+@pytest.mark.parametrize("strategy", ["vectorized", "sequential"])
 def test_variance_is_that_of_dropout_in_that_place(strategy: Any) -> None:
     torch.manual_seed(0)
     p = 0.3
@@ -116,7 +116,7 @@ def test_variance_is_that_of_dropout_in_that_place(strategy: Any) -> None:
     x = X.double()
     hidden = net[1](net[0](x)).detach()
     variance = p / (1 - p) * (hidden * last.weight.detach()).square().sum(dim=1, keepdim=True)
-    n = 20_000 if strategy == "vectorised" else 4000
+    n = 20_000 if strategy == "vectorized" else 4000
     assert_moments(draw(inject(net, p), x, n, strategy), net(x).detach(), variance)
 
 
@@ -215,11 +215,11 @@ def test_dropout2d_drops_whole_channels_of_images_and_single_units_of_vectors() 
     assert not bool((single == single[..., :1]).all())
 
 
-def test_prediction_is_vectorised_and_rates_can_be_overridden_by_name() -> None:
+def test_prediction_is_vectorized_and_rates_can_be_overridden_by_name() -> None:
     dropped = inject(ConvNet().eval(), 0.5)
     prediction = mcdrop.predict_with_uncertainty(dropped, IMAGES, task="classification", seed=0)
     assert prediction.run is not None
-    assert prediction.run.strategy == "vectorised"
+    assert prediction.run.strategy == "vectorized"
     assert bool((prediction.mutual_information > 0).all())
     mc = mcdrop.wrap(dropped, p={dropped.injected[0]: 0.0, dropped.injected[1]: 0.2})
     assert [site.p for site in mc.sites(IMAGES)] == [0.0, 0.2]

@@ -1,4 +1,4 @@
-"""What all layers promise: live under mcdrop, in one vectorised call, and inert in eval mode."""
+"""What all layers promise: live under mcdrop, in one vectorized call, and inert in eval mode."""
 
 from __future__ import annotations
 
@@ -91,11 +91,11 @@ cases = pytest.mark.parametrize(("model", "x"), CASES.values(), ids=CASES.keys()
 
 
 @cases
-def test_prediction_is_vectorised_with_spread_everywhere(model: nn.Module, x: torch.Tensor) -> None:
+def test_prediction_is_vectorized_with_spread_everywhere(model: nn.Module, x: torch.Tensor) -> None:
     model = copy.deepcopy(model).train()
     prediction = mcdrop.wrap(model).predict_with_uncertainty(x, n_samples=200, seed=0)
     assert prediction.run is not None
-    assert prediction.run.strategy == "vectorised"
+    assert prediction.run.strategy == "vectorized"
     assert bool((prediction.epistemic_variance > 0).all())
     assert all(site.fired for site in prediction.run.sites)
 
@@ -111,7 +111,7 @@ def test_every_site_alone_gives_spread(model: nn.Module, x: torch.Tensor) -> Non
 @cases
 def test_both_strategies_draw_the_same_masks(model: nn.Module, x: torch.Tensor) -> None:
     torch.testing.assert_close(
-        draw(model, x, 20, "vectorised"), draw(model, x, 20, "sequential"), rtol=1e-4, atol=1e-5
+        draw(model, x, 20, "vectorized"), draw(model, x, 20, "sequential"), rtol=1e-4, atol=1e-5
     )
 
 
@@ -175,7 +175,7 @@ def test_public_names_are_those_of_the_design() -> None:
         "DropConnectLinear",
         "LockedDropout",
         "StochasticDepth",
-        "concrete_regulariser",
+        "concrete_regularizer",
         "inject_dropout",
     ]
     found: Any = [getattr(layers, name) for name in layers.__all__]

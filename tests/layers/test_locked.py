@@ -21,7 +21,7 @@ class SumOverTime(nn.Module):
         return x.sum(dim=(1, 2)).unsqueeze(1)
 
 
-@pytest.mark.parametrize("strategy", ["vectorised", "sequential"])
+@pytest.mark.parametrize("strategy", ["vectorized", "sequential"])
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_mask_is_the_same_at_every_time_step(batch_first: bool, strategy: Strategy) -> None:
     x = torch.ones(3, 7, 5)
@@ -30,7 +30,7 @@ def test_mask_is_the_same_at_every_time_step(batch_first: bool, strategy: Strate
     assert bool((passes == passes.narrow(time, 0, 1)).all())
     for dim in (rows, 3):
         assert bool((passes != passes.narrow(dim, 0, 1)).any())
-    # The realised rate is within 2^-17 of the nominal one.
+    # The realized rate is within 2^-17 of the nominal one.
     kept = passes[passes != 0]
     torch.testing.assert_close(kept, torch.full_like(kept, 1 / 0.8), rtol=1e-4, atol=0)
 

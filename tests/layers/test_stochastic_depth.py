@@ -50,7 +50,7 @@ def test_moments_agree_with_all_choices_of_branches() -> None:
     assert_moments(draw(net, x, 20_000), mean, variance)
 
 
-@pytest.mark.parametrize("strategy", ["vectorised", "sequential"])
+@pytest.mark.parametrize("strategy", ["vectorized", "sequential"])
 @pytest.mark.parametrize("shape", [(5,), (5, 3), (5, 3, 2), (5, 3, 2, 2)])
 def test_rows_live_or_die_whole(shape: tuple[int, ...], strategy: Strategy) -> None:
     n = 1000

@@ -61,7 +61,7 @@ def test_tiny_probability_keeps_its_digits() -> None:
 
 
 @pytest.mark.parametrize("score", [nll_categorical, brier_score])
-def test_truth_minimises_the_expected_score(score: object) -> None:
+def test_truth_minimizes_the_expected_score(score: object) -> None:
     assert callable(score)
     truth = np.array([0.5, 0.3, 0.2])
 

@@ -120,7 +120,7 @@ def test_fair_form_is_unbiased_for_few_passes_and_energy_is_not() -> None:
     assert energy - exact == pytest.approx(1 / (3 * math.sqrt(math.pi)), abs=4 * error)
 
 
-def test_truth_minimises_the_expected_crps() -> None:
+def test_truth_minimizes_the_expected_crps() -> None:
     y = np.random.default_rng(3).normal(1.0, 2.0, 200_000)
     ones = np.ones_like(y)
     best = crps_normal(ones, 2 * ones, y).mean()

@@ -70,14 +70,14 @@ def test_pinball_loss_over_all_levels_is_half_the_crps() -> None:
     assert 2 * total == pytest.approx(crps_normal([0.0], [1.0], [0.8])[0], rel=1e-6)
 
 
-def test_true_quantile_minimises_the_expected_loss() -> None:
+def test_true_quantile_minimizes_the_expected_loss() -> None:
     y = np.random.default_rng(2).normal(size=200_000)
     best = stats.norm.ppf(0.8)
     losses = {d: np.mean(pinball_loss(np.full_like(y, best + d), y, q=0.8)) for d in (-0.1, 0, 0.1)}
     assert min(losses, key=lambda d: losses[d]) == 0
 
 
-def test_true_quantiles_minimise_the_expected_interval_score() -> None:
+def test_true_quantiles_minimize_the_expected_interval_score() -> None:
     y = np.random.default_rng(3).normal(size=200_000)
     half = stats.norm.ppf(0.9)
     scores = {

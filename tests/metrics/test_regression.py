@@ -78,7 +78,7 @@ def test_mixture_and_moment_matched_normal_differ_for_two_modes() -> None:
     assert nll_mixture(means, stds, np.zeros(1))[0] > matched[0] + 2
 
 
-def test_truth_minimises_the_expected_log_score() -> None:
+def test_truth_minimizes_the_expected_log_score() -> None:
     rng = np.random.default_rng(3)
     y = rng.normal(1.0, 2.0, 200_000)
     ones = np.ones_like(y)

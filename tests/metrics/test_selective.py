@@ -58,7 +58,7 @@ def test_order_of_rows_and_rising_maps_change_nothing(
         assert metric(np.exp(u[order]), loss[order]) == pytest.approx(metric(u, loss), abs=1e-12)
 
 
-def test_generalised_area_follows_from_auroc_and_error_rate() -> None:
+def test_generalized_area_follows_from_auroc_and_error_rate() -> None:
     # Traub et al. (2024): AUGRC = (1 - AUROC) e (1 - e) + e^2 / 2, also with ties.
     for u in (U, np.round(U, 1)):
         e, auroc = ERRORS.mean(), roc_auc_score(ERRORS, u)

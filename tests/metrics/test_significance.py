@@ -21,7 +21,7 @@ def test_statistic_by_hand() -> None:
     assert found.n == 2
 
 
-def test_statistic_is_the_standardised_brier_score() -> None:
+def test_statistic_is_the_standardized_brier_score() -> None:
     probs, y = RNG.dirichlet(np.ones(4), 30), RNG.integers(0, 4, 30)
     mean, variance = 0.0, 0.0
     for row in probs:

@@ -86,4 +86,4 @@ def test_rows_tables_and_files(tmp_path: Path) -> None:
     back = mcdrop.ClassificationPrediction.load(tmp_path / "p.pt")
     assert torch.equal(back.probs, p.probs)
     assert back.run == p.run
-    assert "100 passes, vectorised" in repr(back)
+    assert "100 passes, vectorized" in repr(back)

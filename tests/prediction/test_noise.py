@@ -30,7 +30,7 @@ def prediction(samples: torch.Tensor) -> RegressionPrediction:
     )
 
 
-def test_fitted_noise_maximises_the_mixture_likelihood_of_each_output() -> None:
+def test_fitted_noise_maximizes_the_mixture_likelihood_of_each_output() -> None:
     found = mcdrop.fit_noise_std(prediction(SAMPLES), Y)
     assert found.shape == (2,)
     for output in range(2):

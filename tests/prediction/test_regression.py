@@ -61,10 +61,10 @@ def test_log_prob_of_the_normal_is_another_number() -> None:
 def test_mixture_quantile_inverts_the_mixture_distribution(q: float, noise: float) -> None:
     found = prediction(noise).quantile(q)
     for row in range(N):
-        centres = SAMPLES[:, row, 0].numpy()
+        centers = SAMPLES[:, row, 0].numpy()
 
-        def excess(t: float, centres: Any = centres) -> float:
-            return float(stats.norm.cdf(t, centres, noise).mean() - q)
+        def excess(t: float, centers: Any = centers) -> float:
+            return float(stats.norm.cdf(t, centers, noise).mean() - q)
 
         exact = optimize.brentq(excess, -80, 80, xtol=1e-13, rtol=1e-14)
         assert found[row, 0].item() == pytest.approx(exact, abs=1e-6 * noise)

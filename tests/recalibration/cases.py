@@ -96,8 +96,8 @@ def mixture_targets(p: RegressionPrediction, stretch: float = 1.0, seed: int = 1
     rng = np.random.default_rng(seed)
     assert p.samples is not None
     chosen = rng.integers(0, len(p.samples), len(p))
-    centres = p.samples[chosen, np.arange(len(p)), 0].numpy()
-    y = centres + rng.normal(size=len(p)) * p.aleatoric_std[:, 0].numpy()
+    centers = p.samples[chosen, np.arange(len(p)), 0].numpy()
+    y = centers + rng.normal(size=len(p)) * p.aleatoric_std[:, 0].numpy()
     mean = p.mean[:, 0].numpy()
     return torch.from_numpy(mean + stretch * (y - mean))
 

@@ -74,7 +74,7 @@ def test_coverage_holds_in_each_group_and_at_other_levels(method: Method) -> Non
     assert_coverage(inside[1], 29, 0.75)
 
 
-def test_without_randomisation_sets_cover_more() -> None:
+def test_without_randomization_sets_cover_more() -> None:
     rng = np.random.default_rng(2)
     shares = []
     for _ in range(300):

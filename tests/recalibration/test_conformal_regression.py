@@ -18,8 +18,8 @@ import mcdrop
 from mcdrop.recalibration import ConformalRegressionPrediction, ConformalRegressor, StdScaling
 from tests.recalibration.cases import averaged, mixture, mixture_targets, normal
 
-Method = Literal["absolute", "normalised", "quantile"]
-METHODS: tuple[Method, ...] = ("absolute", "normalised", "quantile")
+Method = Literal["absolute", "normalized", "quantile"]
+METHODS: tuple[Method, ...] = ("absolute", "normalized", "quantile")
 NEW = 50
 
 
@@ -95,7 +95,7 @@ def test_ranks_by_hand() -> None:
     assert (c.lower.item(), c.upper.item()) == (6, 14)
     # Divided by std 2, 4, 1, 1: scores 1, 1, 1, 3; rank 3 is 1 and the new std is 5.
     p = normal(np.zeros(4), [2.0, 4.0, 1.0, 1.0])
-    c = ConformalRegressor("normalised", 0.5).fit(p, [2, -4, 1, -3])(normal([10.0], 5.0))
+    c = ConformalRegressor("normalized", 0.5).fit(p, [2, -4, 1, -3])(normal([10.0], 5.0))
     assert [end.item() for end in c.interval(0.5)] == [5, 15]
 
 
@@ -144,7 +144,7 @@ def test_units_and_origin_of_y_change_nothing(
 def test_a_constant_factor_on_the_std_is_forgotten() -> None:
     p, y = bad_forecast(np.random.default_rng(3), 40)
     scaled = StdScaling().fit(p, y * 3)(p)
-    methods: tuple[Method, Method] = ("absolute", "normalised")
+    methods: tuple[Method, Method] = ("absolute", "normalized")
     for method in methods:
         raw = ConformalRegressor(method).fit(p, y)(p).interval()
         after = ConformalRegressor(method).fit(scaled, y)(scaled).interval()
@@ -200,16 +200,16 @@ def test_the_rest_of_the_prediction_is_the_models() -> None:
 def test_rows_tables_and_files(tmp_path: Path) -> None:
     p, y = bad_forecast(np.random.default_rng(7), 30)
     group = np.arange(30) % 2
-    c = ConformalRegressor("normalised").fit(p, y, groups=group)(p, groups=group)
+    c = ConformalRegressor("normalized").fit(p, y, groups=group)(p, groups=group)
     assert torch.equal(c[[3, 8]].upper, c.upper[[3, 8]])
     assert len(c[5]) == 1
     c.save(tmp_path / "c.pt")
     back = ConformalRegressionPrediction.load(tmp_path / "c.pt")
     assert torch.equal(back.interval(0.55)[0], c.interval(0.55)[0])
-    assert back.method == "normalised"
+    assert back.method == "normalized"
     table = c.to_pandas()
     np.testing.assert_array_equal(table["upper"], c.upper)
-    assert "normalised, 30 calibration rows, groups: 0, 1" in repr(c)
+    assert "normalized, 30 calibration rows, groups: 0, 1" in repr(c)
 
 
 def test_shapes_follow_the_mean() -> None:
@@ -251,7 +251,7 @@ def test_groups_must_be_known() -> None:
 
 def test_errors_say_what_to_do() -> None:
     p = normal(np.zeros(9), 1.0)
-    with pytest.raises(mcdrop.RangeError, match='one of "absolute", "normalised", "quantile"'):
+    with pytest.raises(mcdrop.RangeError, match='one of "absolute", "normalized", "quantile"'):
         ConformalRegressor("cqr")  # type: ignore[arg-type]
     with pytest.raises(mcdrop.RangeError, match=r"`level` to lie in \(0, 1\), but got 90"):
         ConformalRegressor(level=90)
@@ -266,7 +266,7 @@ def test_errors_say_what_to_do() -> None:
     with pytest.raises(mcdrop.NonFiniteError, match="`prediction` to hold finite numbers"):
         ConformalRegressor().fit(normal([np.nan] * 9, 1.0), np.zeros(9))
     with pytest.raises(mcdrop.RangeError, match='std above 0 .* or use method="absolute"'):
-        ConformalRegressor("normalised").fit(normal(np.zeros(9), 0.0), np.ones(9))
+        ConformalRegressor("normalized").fit(normal(np.zeros(9), 0.0), np.ones(9))
     fitted = ConformalRegressor().fit(p, np.ones(9))
     with pytest.raises(mcdrop.ShapeError, match="as in the fit"):
         fitted(normal(np.zeros((9, 2)), 1.0))

@@ -28,7 +28,7 @@ def two_classes(positive: list[float]) -> mcdrop.ClassificationPrediction:
     return averaged([[1 - p, p] for p in positive])
 
 
-def test_pooled_neighbours_by_hand() -> None:
+def test_pooled_neighbors_by_hand() -> None:
     # P(1) = 0.1, 0.3, 0.5, 0.8 with labels 0, 1, 0, 1: the middle two violate the order and share
     # their mean 1/2; the outer two keep 0 and 1.
     p = two_classes([0.1, 0.3, 0.5, 0.8])
@@ -57,7 +57,7 @@ def test_two_classes_are_the_binary_map(seed: int, n: int) -> None:
     np.testing.assert_allclose(found.sum(dim=1), 1)
 
 
-def test_one_against_the_rest_then_normalised() -> None:
+def test_one_against_the_rest_then_normalized() -> None:
     probs = RNG.dirichlet(np.ones(3), 50)
     y = drawn_labels(probs, RNG)
     found = IsotonicRecalibration().fit(averaged(probs), y)(averaged(probs)).probs.numpy()

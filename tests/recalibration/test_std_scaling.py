@@ -146,10 +146,10 @@ def test_errors_say_what_to_do() -> None:
         scaling(normal(np.zeros((3, 1)), 1.0))
 
 
-def spikes(centres: list[float], noise: float, n: int) -> mcdrop.RegressionPrediction:
-    samples = torch.tensor(centres).double().reshape(-1, 1, 1).expand(-1, n, 1)
+def spikes(centers: list[float], noise: float, n: int) -> mcdrop.RegressionPrediction:
+    samples = torch.tensor(centers).double().reshape(-1, 1, 1).expand(-1, n, 1)
     return replace(
-        mixture(n, passes=len(centres)),
+        mixture(n, passes=len(centers)),
         mean=samples.mean(dim=0),
         samples=samples,
         epistemic_variance=samples.var(dim=0),

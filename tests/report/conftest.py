@@ -23,7 +23,7 @@ def one_thread():
 def _run(n_samples):
     site = DropoutSite("layers.2", "dropout", 0.2, 0, (200, 50), True)
     return Run(
-        strategy="vectorised",
+        strategy="vectorized",
         reason="It could.",
         n_samples=n_samples,
         seed=7,

@@ -35,7 +35,7 @@ def test_a_constant_is_one_group_even_after_float32_arithmetic():
 
 
 def test_wilson_interval_of_eight_in_ten():
-    # By hand, z = 1.959964: centre (8 + z^2/2) / (10 + z^2) = 0.71674,
+    # By hand, z = 1.959964: center (8 + z^2/2) / (10 + z^2) = 0.71674,
     # half width z sqrt(8 * 2 / 10 + z^2 / 4) / (10 + z^2) = 0.22658.
     assert wilson_interval(0.8, 10, 0.95) == pytest.approx((0.49016, 0.94332), abs=1e-5)
 

@@ -162,7 +162,7 @@ def test_figures_do_not_depend_on_the_callers_settings(reports, tmp_path):
         assert report.to_html(tmp_path / "b.html").read_bytes() == plain
 
 
-def test_axes_are_labelled_every_method_is_in_the_key_and_no_text_overlaps(reports):
+def test_axes_are_labeled_every_method_is_in_the_key_and_no_text_overlaps(reports):
     for report in reports.values():
         for name, figure in report.figures().items():
             figure.draw_without_rendering()

@@ -28,7 +28,7 @@ def test_coverage_is_that_of_the_recalibrated_intervals():
     plain, y = overconfident(900, 1)
     for recalibrator in (
         ConformalRegressor("absolute"),
-        ConformalRegressor("normalised"),
+        ConformalRegressor("normalized"),
         QuantileRecalibration(),
         StdScaling(),
     ):

@@ -70,7 +70,7 @@ def draw(
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-@pytest.mark.parametrize("strategy", ["vectorised", "sequential"])
+@pytest.mark.parametrize("strategy", ["vectorized", "sequential"])
 def test_values_and_their_shares_are_those_of_torch_in_train_mode(
     case: tuple[nn.Module, tuple[int, ...]], strategy: Strategy
 ) -> None:
@@ -84,7 +84,7 @@ def test_values_and_their_shares_are_those_of_torch_in_train_mode(
     )
     levels = reference.unique()
     # On an input of ones there are two output levels, dropped and kept, however it is scaled;
-    # the realised rate differs from the nominal one by up to 2^-17, the scale accordingly.
+    # the realized rate differs from the nominal one by up to 2^-17, the scale accordingly.
     assert len(levels) == 2
     nearest = (found.unsqueeze(-1) - levels).abs()
     assert nearest.amin(dim=-1).max().item() < 1e-4
@@ -113,7 +113,7 @@ def test_whole_channels_are_dropped_together_exactly_where_torch_does(
 def test_both_strategies_draw_the_same_masks(case: tuple[nn.Module, tuple[int, ...]]) -> None:
     model, shape = case
     x = torch.randn(shape, generator=torch.Generator().manual_seed(2))
-    together, alone = draw(model, x, 40, "vectorised")[0], draw(model, x, 40, "sequential")[0]
+    together, alone = draw(model, x, 40, "vectorized")[0], draw(model, x, 40, "sequential")[0]
     torch.testing.assert_close(together, alone)
 
 
