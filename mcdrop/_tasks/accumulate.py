@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from mcdrop.prediction.classification import ClassificationPrediction, entropy
 from mcdrop.prediction.regression import RegressionPrediction
 
 __all__ = [
+    "Accumulator",
     "ClassificationAccumulator",
     "RegressionAccumulator",
     "SampleAccumulator",
@@ -26,7 +27,21 @@ __all__ = [
     "joined_samples",
 ]
 
-AnyPrediction = TypeVar("AnyPrediction", bound=Prediction)
+Kind = TypeVar("Kind", bound=Prediction)
+Result_co = TypeVar("Result_co", covariant=True)
+
+
+class Accumulator(Protocol[Result_co]):
+    """Receives the passes of one batch, chunk by chunk."""
+
+    def update(self, chunk: Tensor) -> None:
+        """Add outputs of shape (s, n, ...)."""
+
+    def rows(self, rows: Tensor) -> Self:
+        """Return an accumulator that has seen the same passes of some rows."""
+
+    def result(self) -> Result_co:
+        """Return the result for the batch."""
 
 
 class SampleAccumulator:
@@ -239,7 +254,7 @@ class ClassificationAccumulator:
         )
 
 
-def joined(parts: Sequence[AnyPrediction]) -> AnyPrediction:
+def joined(parts: Sequence[Kind]) -> Kind:
     """Put the predictions of successive batches together, rows in order."""
     if len(parts) == 1:
         return parts[0]
