@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         recalibration,
         report,
     )
+    from mcdrop._live.rules.registry import register_rule
     from mcdrop._live.sites import DropoutSite
     from mcdrop.errors import (
         McdropError,
@@ -58,6 +59,7 @@ _HOMES = {
     "fit_noise_std": "prediction",
     "noise_std_from_weight_decay": "prediction",
     "predict_with_uncertainty": "wrapper",
+    "register_rule": "_live.rules.registry",
     "wrap": "wrapper",
 }
 _MODULES = (
@@ -95,6 +97,7 @@ __all__ = [
     "predict_with_uncertainty",
     "prediction",
     "recalibration",
+    "register_rule",
     "report",
     "wrap",
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
 
 from mcdrop._live.call import Call
+from mcdrop._live.rules.registry import registered_forward
 from mcdrop._twin.gates import gate_of, rate_attribute
 from mcdrop.errors import RangeError, UnsupportedError
 
@@ -61,6 +62,10 @@ class Tracker:
                 "Take the names from model.named_modules()",
             )
         for path, module in known.items():
+            replacement = registered_forward(type(module))
+            if replacement is not None:
+                self._replace(module, replacement)
+                continue
             if isinstance(module, types) or path in names or type(module).__name__ in names:
                 self._random_gates[id(module)] = True
                 continue
@@ -78,6 +83,17 @@ class Tracker:
                 self._rate_gates.append(module)
             elif gate == "random":
                 self._random_gates[id(module)] = False
+
+    def _replace(self, module: nn.Module, replacement: Callable[..., Any]) -> None:
+        """Run what is registered for a module as its forward, except in the plain model."""
+        plain = module.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            if self._call is None:
+                return plain(*args, **kwargs)
+            return replacement(module, *args, **kwargs)
+
+        module.__dict__["forward"] = forward
 
     def _enter_hook(self, entry: tuple[str, nn.Module]) -> Any:
         """Make the hook that runs before a module."""

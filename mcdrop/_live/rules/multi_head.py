@@ -66,10 +66,10 @@ def multi_head_attention(
         k, v = (torch.cat([x, x.new_zeros(x.shape[0], 1, x.shape[2])], dim=1) for x in (k, v))
     scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(1, 2)
     if attn_mask is not None:
-        scores = scores + _additive(attn_mask, scores)
+        scores = scores + _wide_as(_additive(attn_mask, scores), scores)
     if key_padding_mask is not None:
         closed = _additive(key_padding_mask, scores).unsqueeze(1).repeat_interleave(num_heads, 0)
-        scores = scores + F.pad(closed, (0, scores.shape[-1] - closed.shape[-1]))
+        scores = scores + _wide_as(closed, scores)
     attention = F.dropout(scores.softmax(dim=-1), dropout_p, training)
     mixed = (attention @ v).transpose(0, 1).reshape(length * n_rows, width)
     out = F.linear(mixed, out_proj_weight, out_proj_bias).view(length, n_rows, -1)
@@ -78,6 +78,11 @@ def multi_head_attention(
     if batched:
         return out, shown
     return out.squeeze(1), None if shown is None else shown.squeeze(0)
+
+
+def _wide_as(mask: Tensor, scores: Tensor) -> Tensor:
+    """Leave open what a mask says nothing of: the rows that were added to the keys."""
+    return F.pad(mask, (0, scores.shape[-1] - mask.shape[-1]))
 
 
 def _additive(mask: Tensor, like: Tensor) -> Tensor:
