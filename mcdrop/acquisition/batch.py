@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mcdrop._engine.moments import accumulation_dtype
-from mcdrop.acquisition.scores import check_k
-from mcdrop.checks import check_count
+from mcdrop.acquisition.scores import require_k
+from mcdrop.checks import require_count
 from mcdrop.errors import OutputError, ShapeError, UnsupportedError
 from mcdrop.prediction import ClassificationPrediction
 from mcdrop.prediction.classification import entropy
@@ -85,8 +85,8 @@ def batch_bald(
         torch.Size([5])
     """
     samples = _function_samples(prediction)
-    check_k("batch_bald", k, samples.shape[1])
-    check_count("batch_bald", "n_mc", n_mc, 2)
+    require_k("batch_bald", k, samples.shape[1])
+    require_count("batch_bald", "n_mc", n_mc, 2)
     generator = torch.Generator(samples.device).manual_seed(seed)
     known = _Labels.none(samples)
     gains = torch.full((samples.shape[1],), torch.inf, dtype=known.shares.dtype)

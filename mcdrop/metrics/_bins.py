@@ -10,9 +10,10 @@ from typing import Literal, TypeVar
 import numpy as np
 import torch
 
+from mcdrop.checks import require_choice, require_count, shown
 from mcdrop.errors import ShapeError
-from mcdrop.metrics._arrays import ArrayLike, Float64, float64, shown, take_weights
-from mcdrop.metrics._checks import require_choice, require_count, take_probs
+from mcdrop.metrics._arrays import ArrayLike, Float64, float64, take_weights
+from mcdrop.metrics._probs import take_probs
 from mcdrop.metrics._reduction import Reduction
 
 R = TypeVar("R")

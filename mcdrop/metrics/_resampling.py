@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mcdrop.checks import require_choice, require_count, require_unit, shown
 from mcdrop.errors import NonFiniteError, ShapeError, UnsupportedError
-from mcdrop.metrics._arrays import Array, ArrayLike, Float64, float64, shown
-from mcdrop.metrics._checks import require_choice, require_count, require_open_unit
+from mcdrop.metrics._arrays import Array, ArrayLike, Float64, float64
 
 Method = Literal["auto", "percentile", "basic", "bca"]
 Rows: TypeAlias = npt.NDArray[np.int64]
@@ -114,7 +114,7 @@ class Plan:
     method: str
 
     def __post_init__(self) -> None:
-        require_open_unit(self.function, "level", self.level)
+        require_unit(self.function, "level", self.level)
         require_count(self.function, "n_resamples", self.n_resamples, least=2)
         require_choice(self.function, "method", self.method, _METHODS)
 

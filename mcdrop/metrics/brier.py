@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 
+from mcdrop.checks import require_choice
 from mcdrop.metrics._arrays import ArrayLike, Float64
 from mcdrop.metrics._bins import binned, from_columns, take_forecasts, to_columns
-from mcdrop.metrics._checks import Outcome, require_choice
+from mcdrop.metrics._probs import Outcome
 from mcdrop.metrics._reduction import Reduction, reduces_by
 
 DecompositionBinning = Literal["uniform", "quantile", "isotonic"]

@@ -8,10 +8,10 @@ from typing import Literal
 
 import numpy as np
 
+from mcdrop.checks import require_choice
 from mcdrop.errors import RangeError
 from mcdrop.metrics._arrays import ArrayLike, Float64
 from mcdrop.metrics._bins import Binning, CalibrationKind, binned, take_forecasts
-from mcdrop.metrics._checks import require_choice
 from mcdrop.metrics._reduction import Reduction, reduces_by
 
 Norm = Literal["l1", "l2", "max"]

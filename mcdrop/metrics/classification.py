@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from mcdrop.checks import require_choice
 from mcdrop.metrics._arrays import Array, ArrayLike, row_means, take_weights
-from mcdrop.metrics._checks import Outcome, require_choice, take_probs
+from mcdrop.metrics._probs import Outcome, take_probs
 from mcdrop.metrics._reduction import Reduction, mean_of, reduces_by
 
 _KINDS = ("multiclass", "binary")

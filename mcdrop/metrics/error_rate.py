@@ -10,17 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mcdrop.metrics._arrays import (
-    ArrayLike,
-    Float64,
-    float64,
+from mcdrop.checks import (
+    require_count,
     require_finite,
+    require_labels,
     require_rows,
     require_same_shape,
-    take,
+    require_unit,
 )
+from mcdrop.metrics._arrays import ArrayLike, Float64, float64, take
 from mcdrop.metrics._bins import Binning, Forecasts, binned, quantile_sums, wilson
-from mcdrop.metrics._checks import require_count, require_labels, require_open_unit, take_probs
+from mcdrop.metrics._probs import take_probs
 from mcdrop.metrics._reduction import Reduction, reduces_by
 
 
@@ -52,7 +52,7 @@ def _error_rate_curve(
 ) -> Reduction[ErrorRateCurve]:
     function = "error_rate_curve"
     require_count(function, "n_bins", n_bins)
-    require_open_unit(function, "level", level)
+    require_unit(function, "level", level)
     _, (score, wrong) = take(function, uncertainty=uncertainty, is_error=is_error)
     require_rows(function, "is_error", wrong)
     require_same_shape(function, "uncertainty", score, wrong, to="is_error")

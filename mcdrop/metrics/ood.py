@@ -7,18 +7,17 @@ from typing import Literal
 
 import numpy as np
 
-from mcdrop.errors import RangeError, ShapeError
-from mcdrop.metrics._arrays import (
-    ArrayLike,
-    Float64,
-    float64,
+from mcdrop.checks import (
+    require_choice,
     require_finite,
+    require_labels,
     require_rows,
     require_same_shape,
+    require_unit,
     shown,
-    take,
 )
-from mcdrop.metrics._checks import require_choice, require_labels, require_open_unit
+from mcdrop.errors import RangeError, ShapeError
+from mcdrop.metrics._arrays import ArrayLike, Float64, float64, take
 from mcdrop.metrics._reduction import Reduction, reduces_by
 
 Positive = Literal["out", "in"]
@@ -142,7 +141,7 @@ def _fpr_at_tpr(
     uncertainty: ArrayLike, is_ood: ArrayLike, *, tpr: float = 0.95, positive: Positive = "out"
 ) -> Reduction[float]:
     if tpr != 1.0:
-        require_open_unit("fpr_at_tpr", "tpr", tpr)
+        require_unit("fpr_at_tpr", "tpr", tpr)
     require_choice("fpr_at_tpr", "positive", positive, ("out", "in"))
     columns = _columns("fpr_at_tpr", uncertainty, is_ood)
     return Reduction(columns, partial(_false_positives, tpr=tpr, positive=positive), additive=False)

@@ -5,20 +5,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mcdrop.errors import RangeError
-from mcdrop.metrics._arrays import (
-    Array,
-    ArrayLike,
-    Float64,
-    float64,
+from mcdrop.checks import (
     require_finite,
     require_passes,
     require_rows,
     require_same_shape,
+    require_spread,
     rows_text,
-    take,
 )
-from mcdrop.metrics._checks import require_spread
+from mcdrop.errors import RangeError
+from mcdrop.metrics._arrays import Array, ArrayLike, Float64, float64, take
 from mcdrop.metrics.regression import take_mixture
 
 

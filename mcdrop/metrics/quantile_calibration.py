@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from mcdrop.checks import require_choice, require_count, require_unit
 from mcdrop.metrics._arrays import ArrayLike, Float64
 from mcdrop.metrics._bins import wilson
-from mcdrop.metrics._checks import require_choice, require_count, require_open_unit
 from mcdrop.metrics._reduction import Reduction, reduces_by
 from mcdrop.metrics.pit import take_pit
 
@@ -57,7 +57,7 @@ def _quantile_calibration_curve(
     kind: QuantileKind = "quantile",
     level: float = 0.95,
 ) -> Reduction[QuantileCalibrationCurve]:
-    require_open_unit("quantile_calibration_curve", "level", level)
+    require_unit("quantile_calibration_curve", "level", level)
     levels, counts = _shares("quantile_calibration_curve", pit_values, n_levels, kind)
     return Reduction(counts, partial(_curve, levels=levels, level=level))
 

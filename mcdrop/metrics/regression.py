@@ -6,20 +6,15 @@ import math
 
 import torch
 
-from mcdrop.errors import ShapeError
-from mcdrop.metrics._arrays import (
-    Array,
-    ArrayLike,
-    Origin,
+from mcdrop.checks import (
     require_finite,
     require_passes,
     require_rows,
     require_same_shape,
-    row_means,
-    take,
-    take_weights,
+    require_spread,
 )
-from mcdrop.metrics._checks import require_spread
+from mcdrop.errors import ShapeError
+from mcdrop.metrics._arrays import Array, ArrayLike, Origin, row_means, take, take_weights
 from mcdrop.metrics._reduction import Reduction, mean_of, reduces_by, root_ratio
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)

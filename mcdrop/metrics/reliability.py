@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from mcdrop.checks import require_choice, require_unit
 from mcdrop.metrics._arrays import ArrayLike, Float64
 from mcdrop.metrics._bins import (
     Binning,
@@ -16,7 +17,6 @@ from mcdrop.metrics._bins import (
     take_forecasts,
     wilson,
 )
-from mcdrop.metrics._checks import require_choice, require_open_unit
 from mcdrop.metrics._reduction import Reduction, reduces_by
 
 
@@ -54,7 +54,7 @@ def _reliability_curve(
 ) -> Reduction[ReliabilityCurve]:
     function = "reliability_curve"
     require_choice(function, "kind", kind, ("top_label", "binary"))
-    require_open_unit(function, "level", level)
+    require_unit(function, "level", level)
     end = partial(_curve, level=level)
     forecasts = take_forecasts(function, probs, y, kind)
     return binned(function, forecasts, end, n_bins=n_bins, binning=binning)

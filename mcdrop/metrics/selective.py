@@ -8,18 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from mcdrop.checks import require_choice, require_finite, require_rows, require_same_shape, shown
 from mcdrop.errors import RangeError, ShapeError
-from mcdrop.metrics._arrays import (
-    ArrayLike,
-    Float64,
-    float64,
-    require_finite,
-    require_rows,
-    require_same_shape,
-    shown,
-    take,
-)
-from mcdrop.metrics._checks import require_choice
+from mcdrop.metrics._arrays import ArrayLike, Float64, float64, take
 from mcdrop.metrics._reduction import Reduction, reduces_by
 
 

@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 import torch
 
+from mcdrop.checks import require_choice
 from mcdrop.metrics._arrays import ArrayLike, Float64, float64
-from mcdrop.metrics._checks import require_choice, take_probs
+from mcdrop.metrics._probs import take_probs
 from mcdrop.metrics._reduction import Reduction, reduces_by
 from mcdrop.metrics.pit import take_pit
 

@@ -6,9 +6,9 @@ from typing import Literal
 
 import numpy as np
 
+from mcdrop.checks import require_choice
 from mcdrop.metrics._arrays import ArrayLike, Float64
 from mcdrop.metrics._bins import take_forecasts
-from mcdrop.metrics._checks import require_choice
 from mcdrop.metrics._reduction import Reduction, reduces_by
 
 # Cells of the grid: at a bandwidth of 0.01 the error is one part in 10^5, at 0.001 in 10^3.

@@ -7,17 +7,16 @@ from functools import partial
 
 import numpy as np
 
-from mcdrop.metrics._arrays import (
-    ArrayLike,
-    Float64,
-    float64,
+from mcdrop.checks import (
+    require_choice,
+    require_count,
     require_finite,
     require_rows,
     require_same_shape,
-    take,
+    require_spread,
 )
+from mcdrop.metrics._arrays import ArrayLike, Float64, float64, take
 from mcdrop.metrics._bins import Binning, quantile_sums, uniform_sums
-from mcdrop.metrics._checks import require_choice, require_count, require_spread
 from mcdrop.metrics._reduction import Reduction, reduces_by
 
 

@@ -208,7 +208,7 @@ def test_calls_that_cannot_be_are_named() -> None:
         bootstrap(lambda y: float("nan"), Y)
     with pytest.raises(RangeError, match=r"`level` to lie in \(0, 1\), but got 95"):
         bootstrap(rmse, MEAN, Y, level=95)
-    with pytest.raises(RangeError, match="`n_resamples` to be a whole number of at least 2"):
+    with pytest.raises(RangeError, match="`n_resamples` to be an integer of at least 2"):
         bootstrap(rmse, MEAN, Y, n_resamples=1)
     with pytest.raises(RangeError, match='`method` to be one of "auto", "percentile"'):
         bootstrap(rmse, MEAN, Y, method="BCa")  # type: ignore[arg-type]
