@@ -23,7 +23,7 @@ Y2 = torch.zeros(3, 2)
         (
             lambda: checks.require_choice("f", "kind", "c", ("a", "b")),
             RangeError,
-            "f: expected `kind` to be one of \"a\", \"b\", but got 'c'. Pick one of these names.",
+            'f: expected `kind` to be one of "a", "b", but got \'c\'. Pick one of these names.',
         ),
         (
             lambda: checks.require_count("f", "k", True),

@@ -21,7 +21,7 @@ from mcdrop.checks import (
 from mcdrop.metrics._arrays import ArrayLike, Float64, float64, take
 from mcdrop.metrics._bins import Binning, Forecasts, binned, quantile_sums, wilson
 from mcdrop.metrics._probs import take_probs
-from mcdrop.metrics._reduction import Reduction, reduces_by
+from mcdrop.metrics._reduction import Reduction, finished
 
 
 @dataclass(frozen=True)
@@ -47,25 +47,10 @@ class ErrorRateCurve:
     level: float
 
 
-def _error_rate_curve(
-    uncertainty: ArrayLike, is_error: ArrayLike, *, n_bins: int = 10, level: float = 0.95
-) -> Reduction[ErrorRateCurve]:
-    function = "error_rate_curve"
-    require_count(function, "n_bins", n_bins)
-    require_unit(function, "level", level)
-    _, (score, wrong) = take(function, uncertainty=uncertainty, is_error=is_error)
-    require_rows(function, "is_error", wrong)
-    require_same_shape(function, "uncertainty", score, wrong, to="is_error")
-    require_finite(function, uncertainty=score, is_error=wrong)
-    require_labels(function, "is_error", wrong, 2)
-    columns = np.stack([float64(score.flatten()), float64(wrong.flatten())])
-    return Reduction(columns, partial(_curve, n_bins=n_bins, level=level), additive=False)
-
-
-@reduces_by(_error_rate_curve)
+@finished
 def error_rate_curve(
     uncertainty: ArrayLike, is_error: ArrayLike, *, n_bins: int = 10, level: float = 0.95
-) -> ErrorRateCurve:
+) -> Reduction[ErrorRateCurve]:
     """Error rate against any uncertainty score; it rises if the score ranks errors.
 
     The rows sorted by uncertainty are split into B equal parts, with the mean uncertainty and
@@ -94,7 +79,16 @@ def error_rate_curve(
         >>> curve.error_rate
         array([0. , 0.5])
     """
-    return _error_rate_curve(uncertainty, is_error, n_bins=n_bins, level=level).result()
+    function = "error_rate_curve"
+    require_count(function, "n_bins", n_bins)
+    require_unit(function, "level", level)
+    _, (score, wrong) = take(function, uncertainty=uncertainty, is_error=is_error)
+    require_rows(function, "is_error", wrong)
+    require_same_shape(function, "uncertainty", score, wrong, to="is_error")
+    require_finite(function, uncertainty=score, is_error=wrong)
+    require_labels(function, "is_error", wrong, 2)
+    columns = np.stack([float64(score.flatten()), float64(wrong.flatten())])
+    return Reduction(columns, partial(_curve, n_bins=n_bins, level=level), additive=False)
 
 
 def _curve(columns: Float64, n_bins: int, level: float) -> ErrorRateCurve:
@@ -108,22 +102,10 @@ def _curve(columns: Float64, n_bins: int, level: float) -> ErrorRateCurve:
     return ErrorRateCurve(edges, mean, rate, rows, low, high, level)
 
 
-def _entropy_calibration_error(
-    probs: ArrayLike, y: ArrayLike, *, n_bins: int = 15, binning: Binning = "uniform"
-) -> Reduction[float]:
-    function = "entropy_calibration_error"
-    origin, p, labels = take_probs(function, probs, y, kind="multiclass")
-    entropy = torch.special.entr(p).sum(dim=1) / math.log(p.shape[1])
-    wrong = (p.argmax(dim=1) != labels).to(p.dtype)
-    ones = np.ones(len(labels))
-    forecasts = Forecasts(float64(entropy)[None], float64(wrong)[None], ones, origin.dtype)
-    return binned(function, forecasts, _mean_gap, n_bins=n_bins, binning=binning)
-
-
-@reduces_by(_entropy_calibration_error)
+@finished
 def entropy_calibration_error(
     probs: ArrayLike, y: ArrayLike, *, n_bins: int = 15, binning: Binning = "uniform"
-) -> float:
+) -> Reduction[float]:
     """Gap between normalized predictive entropy and error rate; lower is better.
 
     With H = -sum_c probs_c log probs_c / log C in bins, sum over bins of
@@ -154,7 +136,13 @@ def entropy_calibration_error(
         >>> entropy_calibration_error([[0.5, 0.5], [0.5, 0.5]], [0, 1])  # |1/2 - 1|
         0.5
     """
-    return _entropy_calibration_error(probs, y, n_bins=n_bins, binning=binning).result()
+    function = "entropy_calibration_error"
+    origin, p, labels = take_probs(function, probs, y, kind="multiclass")
+    entropy = torch.special.entr(p).sum(dim=1) / math.log(p.shape[1])
+    wrong = (p.argmax(dim=1) != labels).to(p.dtype)
+    ones = np.ones(len(labels))
+    forecasts = Forecasts(float64(entropy)[None], float64(wrong)[None], ones, origin.dtype)
+    return binned(function, forecasts, _mean_gap, n_bins=n_bins, binning=binning)
 
 
 def _mean_gap(sums: Float64, edges: Float64) -> float:

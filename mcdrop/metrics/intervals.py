@@ -7,21 +7,13 @@ import torch
 from mcdrop.checks import require_finite, require_rows, require_same_shape, require_unit, rows_text
 from mcdrop.errors import RangeError
 from mcdrop.metrics._arrays import Array, ArrayLike, Origin, row_means, take, take_weights
-from mcdrop.metrics._reduction import Reduction, mean_of, reduces_by
+from mcdrop.metrics._reduction import Reduction, finished, mean_of
 
 
-def _coverage(
-    lower: ArrayLike, upper: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = None
-) -> Reduction[float]:
-    _, low, high, target = _interval("coverage", lower, upper, y)
-    inside = ((low <= target) & (target <= high)).to(low.dtype)
-    return mean_of(row_means(inside), take_weights("coverage", weights, low))
-
-
-@reduces_by(_coverage)
+@finished
 def coverage(
     lower: ArrayLike, upper: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = None
-) -> float:
+) -> Reduction[float]:
     """Share of targets inside their closed interval; best when equal to the stated level.
 
     coverage = mean over rows (and outputs) of 1[lower <= y <= upper].
@@ -47,7 +39,9 @@ def coverage(
         >>> coverage([0.0, 0.0], [1.0, 1.0], [1.0, 2.0])
         0.5
     """
-    return _coverage(lower, upper, y, weights=weights).result()
+    _, low, high, target = _interval("coverage", lower, upper, y)
+    inside = ((low <= target) & (target <= high)).to(low.dtype)
+    return mean_of(row_means(inside), take_weights("coverage", weights, low))
 
 
 def _interval(

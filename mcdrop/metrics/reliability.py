@@ -17,7 +17,7 @@ from mcdrop.metrics._bins import (
     take_forecasts,
     wilson,
 )
-from mcdrop.metrics._reduction import Reduction, reduces_by
+from mcdrop.metrics._reduction import Reduction, finished
 
 
 @dataclass(frozen=True)
@@ -43,24 +43,7 @@ class ReliabilityCurve:
     level: float
 
 
-def _reliability_curve(
-    probs: ArrayLike,
-    y: ArrayLike,
-    *,
-    n_bins: int = 15,
-    binning: Binning = "uniform",
-    kind: Literal["top_label", "binary"] = "top_label",
-    level: float = 0.95,
-) -> Reduction[ReliabilityCurve]:
-    function = "reliability_curve"
-    require_choice(function, "kind", kind, ("top_label", "binary"))
-    require_unit(function, "level", level)
-    end = partial(_curve, level=level)
-    forecasts = take_forecasts(function, probs, y, kind)
-    return binned(function, forecasts, end, n_bins=n_bins, binning=binning)
-
-
-@reduces_by(_reliability_curve)
+@finished
 def reliability_curve(
     probs: ArrayLike,
     y: ArrayLike,
@@ -69,7 +52,7 @@ def reliability_curve(
     binning: Binning = "uniform",
     kind: Literal["top_label", "binary"] = "top_label",
     level: float = 0.95,
-) -> ReliabilityCurve:
+) -> Reduction[ReliabilityCurve]:
     """Observed frequency against predicted probability in bins; on the diagonal is best.
 
     Bins are (a, b], with 0 in the first and 1 in the last. Each observed frequency k / n has a
@@ -101,9 +84,12 @@ def reliability_curve(
         >>> curve.confidence, curve.accuracy
         (array([0.2, 0.9]), array([0.5, 1. ]))
     """
-    return _reliability_curve(
-        probs, y, n_bins=n_bins, binning=binning, kind=kind, level=level
-    ).result()
+    function = "reliability_curve"
+    require_choice(function, "kind", kind, ("top_label", "binary"))
+    require_unit(function, "level", level)
+    end = partial(_curve, level=level)
+    forecasts = take_forecasts(function, probs, y, kind)
+    return binned(function, forecasts, end, n_bins=n_bins, binning=binning)
 
 
 def _curve(sums: Float64, edges: Float64, level: float) -> ReliabilityCurve:

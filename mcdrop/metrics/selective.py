@@ -11,7 +11,7 @@ import numpy as np
 from mcdrop.checks import require_choice, require_finite, require_rows, require_same_shape, shown
 from mcdrop.errors import RangeError, ShapeError
 from mcdrop.metrics._arrays import ArrayLike, Float64, float64, take
-from mcdrop.metrics._reduction import Reduction, reduces_by
+from mcdrop.metrics._reduction import Reduction, finished
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,8 @@ def _columns(function: str, uncertainty: ArrayLike, loss: ArrayLike) -> Float64:
     return np.stack([float64(score), float64(cost)])
 
 
-def _risk_coverage_curve(uncertainty: ArrayLike, loss: ArrayLike) -> Reduction[RiskCoverageCurve]:
-    columns = _columns("risk_coverage_curve", uncertainty, loss)
-    return Reduction(columns, _curve, additive=False)
-
-
-@reduces_by(_risk_coverage_curve)
-def risk_coverage_curve(uncertainty: ArrayLike, loss: ArrayLike) -> RiskCoverageCurve:
+@finished
+def risk_coverage_curve(uncertainty: ArrayLike, loss: ArrayLike) -> Reduction[RiskCoverageCurve]:
     """Mean loss of the rows kept against the share of rows kept; lower is better.
 
     risk(t) = mean loss over the rows with uncertainty <= t, coverage(t) = their share. Rows of
@@ -71,7 +66,8 @@ def risk_coverage_curve(uncertainty: ArrayLike, loss: ArrayLike) -> RiskCoverage
         >>> curve.coverage, curve.risk
         (array([0.25, 0.5 , 0.75, 1.  ]), array([0.  , 0.  , 0.  , 0.25]))
     """
-    return _risk_coverage_curve(uncertainty, loss).result()
+    columns = _columns("risk_coverage_curve", uncertainty, loss)
+    return Reduction(columns, _curve, additive=False)
 
 
 def _curve(columns: Float64) -> RiskCoverageCurve:
@@ -83,23 +79,8 @@ def _curve(columns: Float64) -> RiskCoverageCurve:
     )
 
 
-def _selective_risk(
-    uncertainty: ArrayLike, loss: ArrayLike, *, coverage: float
-) -> Reduction[float]:
-    if not 0.0 < coverage <= 1.0:
-        raise RangeError.of(
-            "selective_risk",
-            "coverage",
-            "lie in (0, 1]",
-            coverage,
-            "Pass the share of rows to keep, such as 0.8",
-        )
-    columns = _columns("selective_risk", uncertainty, loss)
-    return Reduction(columns, partial(_risk_at, coverage=coverage), additive=False)
-
-
-@reduces_by(_selective_risk)
-def selective_risk(uncertainty: ArrayLike, loss: ArrayLike, *, coverage: float) -> float:
+@finished
+def selective_risk(uncertainty: ArrayLike, loss: ArrayLike, *, coverage: float) -> Reduction[float]:
     """Mean loss after rejecting the most uncertain rows; lower is better.
 
     The risk of `risk_coverage_curve` at the smallest coverage that is at least the one asked
@@ -125,7 +106,16 @@ def selective_risk(uncertainty: ArrayLike, loss: ArrayLike, *, coverage: float) 
         >>> selective_risk([0.1, 0.2, 0.3, 0.4], [0, 0, 0, 1], coverage=0.75)
         0.0
     """
-    return _selective_risk(uncertainty, loss, coverage=coverage).result()
+    if not 0.0 < coverage <= 1.0:
+        raise RangeError.of(
+            "selective_risk",
+            "coverage",
+            "lie in (0, 1]",
+            coverage,
+            "Pass the share of rows to keep, such as 0.8",
+        )
+    columns = _columns("selective_risk", uncertainty, loss)
+    return Reduction(columns, partial(_risk_at, coverage=coverage), additive=False)
 
 
 def _risk_at(columns: Float64, coverage: float) -> float:
@@ -134,18 +124,10 @@ def _risk_at(columns: Float64, coverage: float) -> float:
     return float(curve.risk[np.searchsorted(curve.coverage, coverage - 1e-12)])
 
 
-def _aurc(
-    uncertainty: ArrayLike, loss: ArrayLike, *, convention: Literal["mean", "trapezoid"] = "mean"
-) -> Reduction[float]:
-    require_choice("aurc", "convention", convention, ("mean", "trapezoid"))
-    columns = _columns("aurc", uncertainty, loss)
-    return Reduction(columns, partial(_area, convention=convention), additive=False)
-
-
-@reduces_by(_aurc)
+@finished
 def aurc(
     uncertainty: ArrayLike, loss: ArrayLike, *, convention: Literal["mean", "trapezoid"] = "mean"
-) -> float:
+) -> Reduction[float]:
     """Area under the risk-coverage curve; lower is better.
 
     "mean": the mean over rows of the risk at the threshold that row sets,
@@ -176,7 +158,9 @@ def aurc(
         >>> aurc([0.1, 0.2, 0.3, 0.4], [0, 0, 0, 1], convention="trapezoid")  # 1/4 * 1/8
         0.03125
     """
-    return _aurc(uncertainty, loss, convention=convention).result()
+    require_choice("aurc", "convention", convention, ("mean", "trapezoid"))
+    columns = _columns("aurc", uncertainty, loss)
+    return Reduction(columns, partial(_area, convention=convention), additive=False)
 
 
 def _area(columns: Float64, convention: str) -> float:
@@ -188,12 +172,8 @@ def _area(columns: Float64, convention: str) -> float:
     return float((width * (curve.risk + before) / 2).sum())
 
 
-def _augrc(uncertainty: ArrayLike, loss: ArrayLike) -> Reduction[float]:
-    return Reduction(_columns("augrc", uncertainty, loss), _generalized_area, additive=False)
-
-
-@reduces_by(_augrc)
-def augrc(uncertainty: ArrayLike, loss: ArrayLike) -> float:
+@finished
+def augrc(uncertainty: ArrayLike, loss: ArrayLike) -> Reduction[float]:
     """Area under the generalized risk-coverage curve; lower is better.
 
     The integral over coverage from 0 to 1 of coverage * risk, the loss that is let through,
@@ -219,7 +199,7 @@ def augrc(uncertainty: ArrayLike, loss: ArrayLike) -> float:
         >>> augrc([0.1, 0.2, 0.3, 0.4], [0, 0, 0, 1])  # perfect order: (1/4)^2 / 2
         0.03125
     """
-    return _augrc(uncertainty, loss).result()
+    return Reduction(_columns("augrc", uncertainty, loss), _generalized_area, additive=False)
 
 
 def _generalized_area(columns: Float64) -> float:
