@@ -1,4 +1,4 @@
-"""Calibration of the uncertainty itself: how often the prediction is wrong at each height."""
+"""Error rate against predicted uncertainty, and the calibration error between the two."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from mcdrop.checks import (
     require_unit,
 )
 from mcdrop.metrics._arrays import ArrayLike, Float64, float64, take
-from mcdrop.metrics._bins import Binning, Forecasts, binned, quantile_sums, wilson
+from mcdrop.metrics._bins import Binning, Forecasts, binned, quantile_sums
 from mcdrop.metrics._probs import take_probs
 from mcdrop.metrics._reduction import Reduction, finished
+from mcdrop.metrics.shares import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _curve(columns: Float64, n_bins: int, level: float) -> ErrorRateCurve:
     count, total, errors, _ = sums
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN of an empty bin
         mean, rate = total / count, errors / count
-    low, high = wilson(errors, count, level)
+    low, high = wilson_interval(errors, count, level=level)
     rows = np.rint(count).astype(np.int64)
     return ErrorRateCurve(edges, mean, rate, rows, low, high, level)
 

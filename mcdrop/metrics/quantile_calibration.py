@@ -11,9 +11,9 @@ import numpy as np
 
 from mcdrop.checks import require_choice, require_count, require_unit
 from mcdrop.metrics._arrays import ArrayLike, Float64
-from mcdrop.metrics._bins import wilson
 from mcdrop.metrics._reduction import Reduction, finished
 from mcdrop.metrics.pit import take_pit
+from mcdrop.metrics.shares import wilson_interval
 
 QuantileKind = Literal["quantile", "interval"]
 
@@ -93,7 +93,7 @@ def quantile_calibration_curve(
 
 def _curve(counts: Float64, levels: Float64, level: float) -> QuantileCalibrationCurve:
     below, n = counts[:-1], counts[-1]
-    low, high = wilson(below, np.full_like(below, n), level)
+    low, high = wilson_interval(below, float(n), level=level)
     return QuantileCalibrationCurve(levels, below / n, low, high, round(float(n)))
 
 

@@ -15,9 +15,9 @@ from mcdrop.metrics._bins import (
     Binning,
     binned,
     take_forecasts,
-    wilson,
 )
 from mcdrop.metrics._reduction import Reduction, finished
+from mcdrop.metrics.shares import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,6 @@ def _curve(sums: Float64, edges: Float64, level: float) -> ReliabilityCurve:
     count, forecast, event, _ = sums[0]
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN of an empty bin
         confidence, observed = forecast / count, event / count
-    low, high = wilson(event, count, level)
+    low, high = wilson_interval(event, count, level=level)
     rows = np.rint(count).astype(np.int64)
     return ReliabilityCurve(edges[0], confidence, observed, rows, low, high, level)
