@@ -51,9 +51,10 @@ def _detection(function: str, columns: Float64, positive: str) -> tuple[Float64,
 
 @finished
 def ood_auroc(uncertainty: ArrayLike, is_ood: ArrayLike) -> Reduction[float]:
-    """Area under the ROC curve of detecting foreign rows by uncertainty; higher is better.
+    """Area under the ROC curve of out-of-distribution detection by uncertainty; higher is better.
 
-    AUROC = P(u_out > u_in) + P(u_out = u_in) / 2, for one foreign and one familiar row.
+    AUROC = P(u_out > u_in) + P(u_out = u_in) / 2, for one row from outside the
+    distribution and one from inside.
 
     Args:
         uncertainty: Any score, higher is less certain, shape (N,).
@@ -91,10 +92,10 @@ def _auroc(columns: Float64) -> float:
 def ood_aupr(
     uncertainty: ArrayLike, is_ood: ArrayLike, *, positive: Positive = "out"
 ) -> Reduction[float]:
-    """Area under the precision-recall curve of detecting foreign rows; higher is better.
+    """Area under the precision-recall curve of out-of-distribution detection; higher is better.
 
     AUPR = sum over thresholds of (recall_k - recall_(k-1)) precision_k (average precision: no
-    straight lines between points, which would be too optimiztic). Its chance level is the
+    straight lines between points, which would be too optimistic). Its chance level is the
     share of positive rows, so it cannot be compared between mixtures.
 
     Args:
@@ -143,7 +144,7 @@ def fpr_at_tpr(
         is_ood: One for out-of-distribution rows, zero for the others, shape (N,).
         tpr: True positive rate to reach, in (0, 1].
         positive: Which rows are to be found: "out", or "in" as in the ODIN paper, where 95 %
-            of the familiar rows are kept and foreign ones slip through.
+            of the in-distribution rows are kept and the rate counts foreign ones kept with them.
 
     Returns:
         A share between 0 and 1.
@@ -158,11 +159,10 @@ def fpr_at_tpr(
         Liang, Li & Srikant (2018), ODIN ("in"); computed by scikit-learn.
 
     Example:
-        >>> fpr_at_tpr([0.1, 0.3, 0.2, 0.4], [0, 0, 1, 1])  # both foreign rows: 0.3 as well
+        >>> fpr_at_tpr([0.1, 0.3, 0.2, 0.4], [0, 0, 1, 1])  # finding both 0.2 and 0.4 flags 0.3 too
         0.5
     """
-    if tpr != 1.0:
-        require_unit("fpr_at_tpr", "tpr", tpr)
+    require_unit("fpr_at_tpr", "tpr", tpr, one=True)
     require_choice("fpr_at_tpr", "positive", positive, ("out", "in"))
     columns = _columns("fpr_at_tpr", uncertainty, is_ood)
     return Reduction(columns, partial(_false_positives, tpr=tpr, positive=positive), additive=False)

@@ -8,8 +8,15 @@ from typing import Literal
 
 import numpy as np
 
-from mcdrop.checks import require_choice, require_finite, require_rows, require_same_shape, shown
-from mcdrop.errors import RangeError, ShapeError
+from mcdrop.checks import (
+    require_choice,
+    require_finite,
+    require_rows,
+    require_same_shape,
+    require_unit,
+    shown,
+)
+from mcdrop.errors import ShapeError
 from mcdrop.metrics._arrays import ArrayLike, Float64, float64, take
 from mcdrop.metrics._reduction import Reduction, finished
 
@@ -41,7 +48,7 @@ def _columns(function: str, uncertainty: ArrayLike, loss: ArrayLike) -> Float64:
 
 
 @finished
-def risk_coverage_curve(uncertainty: ArrayLike, loss: ArrayLike) -> Reduction[RiskCoverageCurve]:
+def risk_coverage_curve(uncertainty: ArrayLike, *, loss: ArrayLike) -> Reduction[RiskCoverageCurve]:
     """Mean loss of the rows kept against the share of rows kept; lower is better.
 
     risk(t) = mean loss over the rows with uncertainty <= t, coverage(t) = their share. Rows of
@@ -62,7 +69,7 @@ def risk_coverage_curve(uncertainty: ArrayLike, loss: ArrayLike) -> Reduction[Ri
         El-Yaniv & Wiener (2010); Geifman & El-Yaniv (2017).
 
     Example:
-        >>> curve = risk_coverage_curve([0.1, 0.2, 0.3, 0.4], [0, 0, 0, 1])
+        >>> curve = risk_coverage_curve([0.1, 0.2, 0.3, 0.4], loss=[0, 0, 0, 1])
         >>> curve.coverage, curve.risk
         (array([0.25, 0.5 , 0.75, 1.  ]), array([0.  , 0.  , 0.  , 0.25]))
     """
@@ -80,7 +87,7 @@ def _curve(columns: Float64) -> RiskCoverageCurve:
 
 
 @finished
-def selective_risk(uncertainty: ArrayLike, loss: ArrayLike, *, coverage: float) -> Reduction[float]:
+def selective_risk(uncertainty: ArrayLike, *, loss: ArrayLike, coverage: float) -> Reduction[float]:
     """Mean loss after rejecting the most uncertain rows; lower is better.
 
     The risk of `risk_coverage_curve` at the smallest coverage that is at least the one asked
@@ -103,17 +110,10 @@ def selective_risk(uncertainty: ArrayLike, loss: ArrayLike, *, coverage: float) 
         Geifman & El-Yaniv (2017).
 
     Example:
-        >>> selective_risk([0.1, 0.2, 0.3, 0.4], [0, 0, 0, 1], coverage=0.75)
+        >>> selective_risk([0.1, 0.2, 0.3, 0.4], loss=[0, 0, 0, 1], coverage=0.75)
         0.0
     """
-    if not 0.0 < coverage <= 1.0:
-        raise RangeError.of(
-            "selective_risk",
-            "coverage",
-            "lie in (0, 1]",
-            coverage,
-            "Pass the share of rows to keep, such as 0.8",
-        )
+    require_unit("selective_risk", "coverage", coverage, one=True)
     columns = _columns("selective_risk", uncertainty, loss)
     return Reduction(columns, partial(_risk_at, coverage=coverage), additive=False)
 
@@ -126,14 +126,14 @@ def _risk_at(columns: Float64, coverage: float) -> float:
 
 @finished
 def aurc(
-    uncertainty: ArrayLike, loss: ArrayLike, *, convention: Literal["mean", "trapezoid"] = "mean"
+    uncertainty: ArrayLike, *, loss: ArrayLike, convention: Literal["mean", "trapezoid"] = "mean"
 ) -> Reduction[float]:
     """Area under the risk-coverage curve; lower is better.
 
     "mean": the mean over rows of the risk at the threshold that row sets,
     (1 / N) sum_i risk(u_i). "trapezoid": the integral over coverage from 0 to 1 of the curve
     joined by straight lines, its first risk held down to coverage 0. The two differ by order
-    1 / N. The excess over a perfect ranking is aurc(u, loss) - aurc(loss, loss).
+    1 / N. The excess over a perfect ranking is aurc(u, loss=l) - aurc(l, loss=l).
 
     Args:
         uncertainty: Any score, higher is less certain, shape (N,).
@@ -153,9 +153,9 @@ def aurc(
         (2023).
 
     Example:
-        >>> aurc([0.1, 0.2, 0.3, 0.4], [0, 0, 0, 1])  # (0 + 0 + 0 + 1/4) / 4
+        >>> aurc([0.1, 0.2, 0.3, 0.4], loss=[0, 0, 0, 1])  # (0 + 0 + 0 + 1/4) / 4
         0.0625
-        >>> aurc([0.1, 0.2, 0.3, 0.4], [0, 0, 0, 1], convention="trapezoid")  # 1/4 * 1/8
+        >>> aurc([0.1, 0.2, 0.3, 0.4], loss=[0, 0, 0, 1], convention="trapezoid")  # 1/4 * 1/8
         0.03125
     """
     require_choice("aurc", "convention", convention, ("mean", "trapezoid"))
@@ -173,7 +173,7 @@ def _area(columns: Float64, convention: str) -> float:
 
 
 @finished
-def augrc(uncertainty: ArrayLike, loss: ArrayLike) -> Reduction[float]:
+def augrc(uncertainty: ArrayLike, *, loss: ArrayLike) -> Reduction[float]:
     """Area under the generalized risk-coverage curve; lower is better.
 
     The integral over coverage from 0 to 1 of coverage * risk, the loss that is let through,
@@ -196,7 +196,7 @@ def augrc(uncertainty: ArrayLike, loss: ArrayLike) -> Reduction[float]:
         classification systems.
 
     Example:
-        >>> augrc([0.1, 0.2, 0.3, 0.4], [0, 0, 0, 1])  # perfect order: (1/4)^2 / 2
+        >>> augrc([0.1, 0.2, 0.3, 0.4], loss=[0, 0, 0, 1])  # perfect order: (1/4)^2 / 2
         0.03125
     """
     return Reduction(_columns("augrc", uncertainty, loss), _generalized_area, additive=False)
