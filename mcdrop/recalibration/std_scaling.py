@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mcdrop.checks import require_fitted
 from mcdrop.errors import RangeError
+from mcdrop.metrics._search import positive_minimum
 from mcdrop.prediction import RegressionPrediction
 from mcdrop.prediction.mixture import mixture_log_prob
 from mcdrop.recalibration._matched import (
@@ -20,7 +21,6 @@ from mcdrop.recalibration._matched import (
     require_row_shape,
     targets_of,
 )
-from mcdrop.recalibration._search import positive_minimum
 
 __all__ = ["StdScaling"]
 
