@@ -16,7 +16,7 @@ __all__ = ["bald", "max_entropy", "max_variance", "top_k", "variation_ratio"]
 
 
 def bald(prediction: ClassificationPrediction) -> Tensor:
-    """Mutual information of a row's label and the weights: what the label would teach the model.
+    """Mutual information of a row's label and the weights.
 
     I(y; w | x) = H[mean_s p_s(y | x)] - mean_s H[p_s(y | x)], the plug-in estimate over S passes.
 
@@ -111,7 +111,7 @@ def variation_ratio(prediction: ClassificationPrediction) -> Tensor:
 def max_variance(prediction: RegressionPrediction) -> Tensor:
     """Variance over passes of a row's predicted mean: the epistemic part alone.
 
-    Var_s[m_s(x)], so that rows which are merely noisy are not sought.
+    Var_s[m_s(x)]. Observation noise is left out: a label cannot reduce it.
 
     Args:
         prediction: Regression of N rows. Rows with several outputs score the mean over them, so

@@ -1,4 +1,4 @@
-"""Dropout for a model that has none: a copy that shares its weights, with dropout put in."""
+"""Dropout for a model that has none: a copy that shares its weights and has dropout added."""
 
 from __future__ import annotations
 

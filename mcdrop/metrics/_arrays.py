@@ -1,4 +1,4 @@
-"""Arrays in, arrays out: NumPy, torch or lists become float64 tensors, results go back in kind."""
+"""NumPy, torch or lists become float64 tensors; results return in the caller's type."""
 
 from __future__ import annotations
 

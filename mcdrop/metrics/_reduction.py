@@ -1,4 +1,4 @@
-"""A metric half done: what it keeps of the rows, and how it ends."""
+"""Metrics in two steps: what batches of rows can merge, and the function that finishes it."""
 
 from __future__ import annotations
 
@@ -84,5 +84,5 @@ def _show_result_type(metric: Callable[..., Any], reduce: Callable[..., Any]) ->
 
 
 def reduction_of(metric: Callable[..., Any]) -> Callable[..., Reduction[Any]] | None:
-    """Look up the reduction of a metric; None if it has none."""
+    """Return the reduction that a metric finishes; None for a metric that scores every row."""
     return _REDUCTIONS.get(metric)

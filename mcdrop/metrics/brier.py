@@ -21,10 +21,10 @@ class BrierDecomposition:
     """Parts of the mean Brier score: score = reliability - resolution + uncertainty + within_bin.
 
     Attributes:
-        reliability: What recalibration would gain; lower is better.
+        reliability: Score that recalibration would remove; lower is better.
         resolution: How far outcomes differ between bins; higher is better.
         uncertainty: Score of the overall frequency, set by the data alone.
-        within_bin: What is lost by forecasts that differ within a bin; 0 for "isotonic".
+        within_bin: Score of forecasts that differ within a bin; 0 for "isotonic".
         score: The mean Brier score.
     """
 

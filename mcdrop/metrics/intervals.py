@@ -67,7 +67,7 @@ def interval_score(lower: ArrayLike, upper: ArrayLike, y: ArrayLike, *, level: f
     """Interval score of a central interval; lower is better.
 
     IS = (upper - lower) + 2/a (lower - y)+ + 2/a (y - upper)+, a = 1 - level: the width, plus
-    a fine for each miss in proportion to its distance.
+    2 / a times the distance by which the target lies outside.
 
     Args:
         lower: Quantile at (1 - level) / 2, shape (N,) or (N, D), units of y.

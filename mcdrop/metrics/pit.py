@@ -1,4 +1,4 @@
-"""Probability integral transform: where in its predictive distribution each target fell."""
+"""Probability integral transform: the predictive distribution function at each target."""
 
 from __future__ import annotations
 

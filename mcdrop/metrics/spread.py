@@ -1,4 +1,4 @@
-"""Whether a predicted standard deviation is as large as the error it announces."""
+"""Calibration of predicted standard deviations: binned variances against squared errors."""
 
 from __future__ import annotations
 
