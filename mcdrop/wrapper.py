@@ -20,7 +20,7 @@ from mcdrop._tasks.likelihoods import OutputType
 from mcdrop._tasks.predict import predict, sample
 from mcdrop._tasks.settings import ClassificationTask, RegressionTask, Task, TaskSettings
 from mcdrop._tasks.tolerance import Tolerated
-from mcdrop.checks import check_choice, check_count, checked_model, checked_rates
+from mcdrop.checks import checked_model, checked_rates, require_choice, require_count
 from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.regression import RegressionPrediction
 
@@ -118,7 +118,7 @@ class MCDropout(nn.Module):
         stratified: bool = True,
     ) -> None:
         super().__init__()
-        check_choice("wrap", "masks", masks, ("independent", "shared"))
+        require_choice("wrap", "masks", masks, ("independent", "shared"))
         self.rates = checked_rates(p)
         self.masks: Masks = masks
         self.stochastic = tuple(stochastic)
@@ -196,7 +196,7 @@ class MCDropout(nn.Module):
             NonFiniteError: If an output holds NaN or infinity.
             OutputError: If the output is not one tensor and `select` does not pick one.
         """
-        check_count("sample", "n_samples", n_samples, 1)
+        require_count("sample", "n_samples", n_samples, 1)
         settings = self._settings(
             "sample",
             selection=Selection(select),

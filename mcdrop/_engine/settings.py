@@ -14,7 +14,7 @@ from mcdrop._engine.plan import Memory
 from mcdrop._engine.record import Masks, Strategy
 from mcdrop._live.rules.registry import registrations
 from mcdrop._live.sites import DropoutSite
-from mcdrop.checks import check_choice, check_count
+from mcdrop.checks import require_choice, require_count
 from mcdrop.errors import NoDropoutError, RangeError
 
 __all__ = ["AskedStrategy", "Settings"]
@@ -67,8 +67,8 @@ class Settings:
         for argument, least in (("batch_size", 1), ("sample_chunk", 1), ("seed", 0)):
             value = getattr(self, argument)
             if value is not None:
-                check_count(self.function, argument, value, least)
-        check_choice(self.function, "strategy", self.strategy, _STRATEGIES)
+                require_count(self.function, argument, value, least)
+        require_choice(self.function, "strategy", self.strategy, _STRATEGIES)
 
     def signature(self) -> Hashable:
         """Return what a plan depends on besides the inputs: the model as it is, and the options."""

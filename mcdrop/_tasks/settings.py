@@ -12,7 +12,7 @@ from mcdrop._engine.settings import Settings
 from mcdrop._tasks.accumulate import ClassificationAccumulator, RegressionAccumulator
 from mcdrop._tasks.likelihoods import OutputType
 from mcdrop._tasks.tolerance import Tolerated
-from mcdrop.checks import check_choice, checked_noise, checked_passes
+from mcdrop.checks import checked_noise, checked_passes, require_choice
 from mcdrop.errors import RangeError
 
 __all__ = ["ClassificationTask", "RegressionTask", "Task", "TaskSettings"]
@@ -50,12 +50,12 @@ class TaskSettings:
         checked_passes(
             function, self.n_samples, tolerance=self.tolerance, keep_samples=self.keep_samples
         )
-        check_choice(function, "task", self.task, _TASKS)
+        require_choice(function, "task", self.task, _TASKS)
         if self.task == "heteroscedastic":
-            check_choice(function, "output_type", self.output_type, ("log_variance", "variance"))
+            require_choice(function, "output_type", self.output_type, ("log_variance", "variance"))
         elif self.task != "regression":
             choices = ("logits", "probs", "log_probs")
-            check_choice(function, "output_type", self.output_type, choices)
+            require_choice(function, "output_type", self.output_type, choices)
         if self.noise_std is not None and self.task != "regression":
             raise RangeError.of(
                 function,
