@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +18,10 @@ __all__ = [
     "checked_noise",
     "checked_passes",
     "checked_rates",
+    "require_fitted",
 ]
+
+Fitted = TypeVar("Fitted")
 
 
 def check_count(function: str, argument: str, value: object, least: int) -> None:
@@ -111,6 +115,15 @@ def check_choice(function: str, argument: str, value: object, choices: tuple[str
         raise RangeError.of(
             function, argument, f"be one of {choices}", repr(value), "Choose one of these"
         )
+
+
+def require_fitted(function: str, fitted: Fitted | None, data: str) -> Fitted:
+    """Return what `fit` left behind, or say that ``fit(data)`` has not run."""
+    if fitted is None:
+        raise UnsupportedError.of(
+            function, "self", "be fitted", "no fit so far", f"Call fit({data}) first"
+        )
+    return fitted
 
 
 def checked_noise(function: str, noise_std: float | Tensor | None) -> Tensor | None:

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from mcdrop._engine.moments import PassGroups
 from mcdrop._tasks.accumulate import ClassificationAccumulator
+from mcdrop.checks import require_fitted
 from mcdrop.errors import OutputError, RangeError
 from mcdrop.metrics._arrays import rows_text
 from mcdrop.metrics._checks import require_choice
 from mcdrop.prediction import ClassificationPrediction
-from mcdrop.recalibration._matched import labels_of, require_classification, require_fitted
+from mcdrop.prediction.search import positive_minimum
+from mcdrop.recalibration._matched import labels_of, require_classification
 from mcdrop.recalibration._mean_probs import with_mean_probs
-from mcdrop.recalibration._search import positive_minimum
 
 __all__ = ["TemperatureScaling"]
 
@@ -65,7 +66,7 @@ class TemperatureScaling:
     @property
     def temperature(self) -> float:
         """Temperature found by `fit`; above 1 softens, below 1 sharpens."""
-        return require_fitted("TemperatureScaling.temperature", self._temperature)
+        return require_fitted("TemperatureScaling.temperature", self._temperature, "prediction, y")
 
     def fit(self, prediction: ClassificationPrediction, y: Any) -> TemperatureScaling:
         """Find the temperature that makes held-out labels most likely, and return the scaler.
@@ -96,8 +97,10 @@ class TemperatureScaling:
                 f"probability 0 in {rows_text(missed)}",
                 "No temperature changes a 0: look at these rows, or predict in float64",
             )
-        temperature, inside = positive_minimum(_loss(log_probs, given), _LOWEST, _HIGHEST)
-        if not inside:
+        ends = log_probs.new_tensor(_LOWEST), log_probs.new_tensor(_HIGHEST)
+        best, inside = positive_minimum(_loss(log_probs, given), *ends)
+        temperature = best.item()
+        if not bool(inside):
             end = "sharper" if temperature < 1 else "softer"
             raise RangeError.of(
                 function,
@@ -122,7 +125,7 @@ class TemperatureScaling:
             OutputError: If passes are to be scaled and the samples were not kept.
         """
         function = "TemperatureScaling"
-        temperature = require_fitted(function, self._temperature)
+        temperature = require_fitted(function, self._temperature, "prediction, y")
         require_classification(function, prediction)
         log_probs = self._log_probs(function, prediction)
         if self.apply_to == "mean":
@@ -153,12 +156,12 @@ class TemperatureScaling:
         return prediction.samples.double().log()
 
 
-def _loss(log_probs: Tensor, given: Tensor) -> Callable[[float], float]:
+def _loss(log_probs: Tensor, given: Tensor) -> Callable[[Tensor], Tensor]:
     """Return the mean negative log-likelihood of labels, `given` that log-probability by pass."""
 
-    def loss(temperature: float) -> float:
+    def loss(temperature: Tensor) -> Tensor:
         totals = (log_probs / temperature).logsumexp(dim=2)
         scores = (given / temperature - totals).logsumexp(dim=0) - math.log(len(given))
-        return -scores.mean().item()
+        return -scores.mean()
 
     return loss
