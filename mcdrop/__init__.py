@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         ClassificationPrediction,
         RegressionPrediction,
         fit_noise_std,
+        load_prediction,
         noise_std_from_weight_decay,
     )
     from mcdrop.report import CalibrationReport, calibration_report
@@ -57,6 +58,7 @@ _HOMES = {
     "UnsupportedError": "errors",
     "calibration_report": "report",
     "fit_noise_std": "prediction",
+    "load_prediction": "prediction",
     "noise_std_from_weight_decay": "prediction",
     "predict_with_uncertainty": "wrapper",
     "register_rule": "_live.rules.registry",
@@ -92,6 +94,7 @@ __all__ = [
     "errors",
     "fit_noise_std",
     "layers",
+    "load_prediction",
     "metrics",
     "noise_std_from_weight_decay",
     "predict_with_uncertainty",
