@@ -12,14 +12,14 @@ from mcdrop.report.classification import (
     classification_curves,
     classification_scores,
 )
-from mcdrop.report.curves import Curve
 from mcdrop.report.findings import Evidence
 from mcdrop.report.findings_classification import classification_findings
 from mcdrop.report.findings_regression import regression_findings
 from mcdrop.report.matching import matched_classification, matched_regression, require_comparable
-from mcdrop.report.measures import Resampling, Scores
+from mcdrop.report.measures import NamedScores, Resampling
 from mcdrop.report.regression import Regression, regression_curves, regression_scores
 from mcdrop.report.report import CalibrationReport
+from mcdrop.report.values import FigureCurve
 
 __all__ = ["calibration_report"]
 
@@ -109,8 +109,8 @@ def calibration_report(
 
 def _parts(
     methods: Mapping[str, T],
-    scores_of: Callable[[T], Scores],
-    curves_of: Callable[[Mapping[str, T], Resampling], dict[str, tuple[Curve, ...]]],
+    scores_of: Callable[[T], NamedScores],
+    curves_of: Callable[[Mapping[str, T], Resampling], dict[str, tuple[FigureCurve, ...]]],
     findings_of: Callable[[T, Evidence], tuple[str, tuple[str, ...]]],
     resampling: Resampling,
 ) -> dict[str, Any]:

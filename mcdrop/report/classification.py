@@ -20,8 +20,9 @@ from mcdrop.metrics import (
     risk_coverage_curve,
 )
 from mcdrop.prediction import ClassificationPrediction
-from mcdrop.report.curves import Curve, group_number, wilson_interval
-from mcdrop.report.measures import Missing, Resampling, Score, Scores, as_scored
+from mcdrop.report.curves import group_number, wilson_interval
+from mcdrop.report.measures import Missing, NamedScores, Resampling, Score, as_scored
+from mcdrop.report.values import FigureCurve
 
 __all__ = ["Classification", "classification_curves", "classification_scores"]
 
@@ -47,7 +48,7 @@ class Classification:
         return (self.prediction.labels != self.y).double()
 
 
-def classification_scores(c: Classification) -> Scores:
+def classification_scores(c: Classification) -> NamedScores:
     """Score one prediction: every number of the table, or why it is missing."""
     p = c.prediction
     passes = p.n_samples > 1
@@ -76,7 +77,7 @@ def _nll(c: Classification) -> Score | Missing:
 
 def classification_curves(
     methods: Mapping[str, Classification], resampling: Resampling
-) -> dict[str, tuple[Curve, ...]]:
+) -> dict[str, tuple[FigureCurve, ...]]:
     """Points of every figure, one curve per method."""
     level = resampling.level
     return {
@@ -86,25 +87,25 @@ def classification_curves(
     }
 
 
-def _reliability(name: str, c: Classification, level: float) -> Curve:
+def _reliability(name: str, c: Classification, level: float) -> FigureCurve:
     """Accuracy against confidence in the predicted class; empty bins are left out."""
     curve = reliability_curve(c.prediction.probs, c.y, n_bins=_BINS, level=level)
     used = curve.count > 0
     columns = (curve.confidence, curve.accuracy, curve.low, curve.high, curve.count)
     x, y, low, high, count = (tuple(column[used].tolist()) for column in columns)
-    return Curve(name, x, y, low, high, count)
+    return FigureCurve(name, x, y, low, high, count)
 
 
-def _error_by_entropy(name: str, c: Classification, level: float) -> Curve:
+def _error_by_entropy(name: str, c: Classification, level: float) -> FigureCurve:
     """Error rate against predictive entropy, in groups of equal size."""
     entropy = c.prediction.predictive_entropy
     curve = error_rate_curve(entropy, c.wrong, n_bins=group_number(len(entropy)), level=level)
     columns = (curve.uncertainty, curve.error_rate, curve.low, curve.high, curve.count)
     x, y, low, high, count = (tuple(column.tolist()) for column in columns)
-    return Curve(name, x, y, low, high, count)
+    return FigureCurve(name, x, y, low, high, count)
 
 
-def _referral(name: str, c: Classification, level: float) -> Curve:
+def _referral(name: str, c: Classification, level: float) -> FigureCurve:
     """Error rate on the rows kept when the most uncertain share of them is referred."""
     curve = risk_coverage_curve(c.prediction.predictive_entropy, loss=c.wrong)
     # Few enough points for a page; rows of equal entropy are referred together.
@@ -114,4 +115,6 @@ def _referral(name: str, c: Classification, level: float) -> Curve:
     count = tuple(int(rows) for rows in kept)
     intervals = [wilson_interval(r, rows, level) for r, rows in zip(risks, count, strict=True)]
     low, high = zip(*intervals, strict=True)
-    return Curve(name, tuple((1 - curve.coverage[index]).tolist()), tuple(risks), low, high, count)
+    return FigureCurve(
+        name, tuple((1 - curve.coverage[index]).tolist()), tuple(risks), low, high, count
+    )

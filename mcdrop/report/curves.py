@@ -1,40 +1,17 @@
-"""The points behind the figures, computed once and shared by drawings and JSON."""
+"""Groups of rows and intervals of shares for the points of the figures."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Curve", "Float64", "equal_groups", "group_number", "wilson_interval"]
+__all__ = ["Float64", "equal_groups", "group_number", "wilson_interval"]
 
 Float64 = npt.NDArray[np.float64]
 
 _MAX_GROUPS = 10
 # A group's error rate or RMSE from fewer rows says little.
 _ROWS_PER_GROUP = 20
-
-
-@dataclass(frozen=True)
-class Curve:
-    """What one method looks like in one figure; units are on the figure's axes.
-
-    Attributes:
-        method: Name of the method.
-        x: Position of each point.
-        y: Height of each point.
-        low: Lower end of the interval of each point; empty if the figure has none.
-        high: Upper end of it.
-        count: Rows (times outputs) behind each point; empty if all points share all rows.
-    """
-
-    method: str
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
-    count: tuple[int, ...] = ()
 
 
 def group_number(n: int) -> int:

@@ -8,8 +8,10 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mcdrop.report.curves import Curve
+from mcdrop.report import figures_classification, figures_regression
+from mcdrop.report.extras import require_extra
 from mcdrop.report.figures import house_style
+from mcdrop.report.values import FigureCurve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,10 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["draw", "svg"]
 
 
-def draw(name: str, curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
+def draw(name: str, curves: Sequence[FigureCurve], methods: Sequence[str]) -> Figure:
     """Draw the figure called `name`."""
-    from mcdrop.report import figures_classification, figures_regression
-
+    require_extra("CalibrationReport.figures", "matplotlib")
     painters = {
         "coverage": figures_regression.draw_coverage,
         "error_by_std": figures_regression.draw_error_by_std,

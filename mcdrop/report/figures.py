@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from mcdrop.report.curves import Curve
+from mcdrop.report.values import FigureCurve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +91,9 @@ class Look:
     main: bool
 
 
-def looks(curves: Sequence[Curve], methods: Sequence[str]) -> Iterator[tuple[Curve, Look]]:
+def looks(
+    curves: Sequence[FigureCurve], methods: Sequence[str]
+) -> Iterator[tuple[FigureCurve, Look]]:
     """Pair every curve with the look of its method; the first method is the main one."""
     for curve in curves:
         i = list(methods).index(curve.method)
@@ -120,7 +122,7 @@ def blank(caption: Caption) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def points(axes: Axes, curve: Curve, look: Look, *, weighed: bool = False) -> Any:
+def points(axes: Axes, curve: FigureCurve, look: Look, *, weighed: bool = False) -> Any:
     """Draw a curve as joined markers, the main method with its intervals.
 
     Args:
@@ -152,7 +154,7 @@ def diagonal(axes: Axes, low: float, high: float) -> Any:
     return axes.plot([low, high], [low, high], color=_INK, linewidth=1, zorder=2)[0]
 
 
-def percent(curve: Curve, *, x: bool = True) -> Curve:
+def percent(curve: FigureCurve, *, x: bool = True) -> FigureCurve:
     """Return the curve with its shares in percent; `x` says whether x is a share too."""
     return replace(
         curve,

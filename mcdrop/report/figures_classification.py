@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mcdrop.report.curves import Curve
 from mcdrop.report.figures import FIGURES, blank, diagonal, key_above, looks, percent, points
+from mcdrop.report.values import FigureCurve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_error_by_entropy", "draw_referral", "draw_reliability"]
 
 
-def draw_reliability(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
+def draw_reliability(curves: Sequence[FigureCurve], methods: Sequence[str]) -> Figure:
     """Accuracy against confidence, with the rows per bin of the main method below."""
     figure, axes = blank(FIGURES["reliability"])
     low = 100 * min((x for curve in curves for x in curve.x), default=0.0)
@@ -39,7 +39,7 @@ def draw_reliability(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
     return figure
 
 
-def draw_error_by_entropy(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
+def draw_error_by_entropy(curves: Sequence[FigureCurve], methods: Sequence[str]) -> Figure:
     """Error rate against predictive entropy in groups of rows."""
     figure, axes = blank(FIGURES["error_by_entropy"])
     handles = [
@@ -51,7 +51,7 @@ def draw_error_by_entropy(curves: Sequence[Curve], methods: Sequence[str]) -> Fi
     return figure
 
 
-def draw_referral(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
+def draw_referral(curves: Sequence[FigureCurve], methods: Sequence[str]) -> Figure:
     """Error rate on the rows kept against the share referred to a person."""
     figure, axes = blank(FIGURES["referral"])
     handles = []

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mcdrop.report.curves import Curve
 from mcdrop.report.figures import (
     FIGURES,
     blank,
@@ -18,6 +17,7 @@ from mcdrop.report.figures import (
     points,
     span_of,
 )
+from mcdrop.report.values import FigureCurve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_coverage", "draw_error_by_std", "draw_pit"]
 
 
-def draw_coverage(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
+def draw_coverage(curves: Sequence[FigureCurve], methods: Sequence[str]) -> Figure:
     """Observed against nominal coverage, the main method with its band."""
     figure, axes = blank(FIGURES["coverage"])
     handles = []
@@ -42,7 +42,7 @@ def draw_coverage(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
     return figure
 
 
-def draw_error_by_std(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
+def draw_error_by_std(curves: Sequence[FigureCurve], methods: Sequence[str]) -> Figure:
     """Observed RMSE against stated standard deviation in groups of rows."""
     figure, axes = blank(FIGURES["error_by_std"])
     handles = [points(axes, c, look) for c, look in looks(curves, methods)]
@@ -53,7 +53,7 @@ def draw_error_by_std(curves: Sequence[Curve], methods: Sequence[str]) -> Figure
     return figure
 
 
-def draw_pit(curves: Sequence[Curve], methods: Sequence[str]) -> Figure:
+def draw_pit(curves: Sequence[FigureCurve], methods: Sequence[str]) -> Figure:
     """Histogram of the PIT: bars for the main method, steps for baselines."""
     figure, axes = blank(FIGURES["pit"])
     handles, labels = [], []

@@ -7,27 +7,29 @@ import re
 from importlib import resources
 from typing import Any
 
-from mcdrop.report.drawing import svg
+from mcdrop.report.drawing import draw, svg
+from mcdrop.report.extras import require_extra
 from mcdrop.report.figures import FIGURES
 from mcdrop.report.measures import MEASURES
-from mcdrop.report.report import CalibrationReport
 from mcdrop.report.tables import difference_table, score_table
+from mcdrop.report.values import ReportContents
 
 __all__ = ["fragment", "page"]
 
 
-def page(report: CalibrationReport, *, date: str | None = None) -> str:
+def page(report: ReportContents, *, date: str | None = None) -> str:
     """Return a complete HTML document: no script, no request to anywhere."""
     return _rendered(report, whole=True, date=date)
 
 
-def fragment(report: CalibrationReport) -> str:
+def fragment(report: ReportContents) -> str:
     """Return the content of the page, styled, to be put into another one."""
     return _rendered(report, whole=False, date=None)
 
 
-def _rendered(report: CalibrationReport, *, whole: bool, date: str | None) -> str:
+def _rendered(report: ReportContents, *, whole: bool, date: str | None) -> str:
     """Fill the template; everything but the drawings and the style sheet is escaped."""
+    require_extra("CalibrationReport.to_html", "jinja2", "matplotlib")
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -65,15 +67,18 @@ def typeset(text: str) -> str:
     return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
 
 
-def _drawings(report: CalibrationReport) -> dict[str, str]:
+def _drawings(report: ReportContents) -> dict[str, str]:
     """Return every figure as SVG; ids differ between figures and between reports."""
     # Two reports may stand on one page, as in a notebook.
     identity = f"{report.title}\0{report.methods}\0{report.metrics}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    return {name: svg(drawn, f"{name}-{digest}") for name, drawn in report.figures().items()}
+    return {
+        name: svg(draw(name, curves, report.methods), f"{name}-{digest}")
+        for name, curves in report.curves.items()
+    }
 
 
-def _facts(report: CalibrationReport) -> dict[str, str]:
+def _facts(report: ReportContents) -> dict[str, str]:
     """Return what made the numbers, as label and text."""
     run, resampling = report.run, report.resampling
     facts: dict[str, Any] = {}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from mcdrop.report.report import CalibrationReport
 from mcdrop.report.tables import Cell, Row, Table, difference_table, score_table
+from mcdrop.report.values import ReportContents
 
 __all__ = ["markdown"]
 
 
-def markdown(report: CalibrationReport) -> str:
+def markdown(report: ReportContents) -> str:
     """Return title, headline, findings and tables."""
     level = f"{report.resampling.level * 100:g} %"
     lines = [f"# {_plain(report.title)}", "", f"**{_plain(report.headline)}**", ""]

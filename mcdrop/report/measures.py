@@ -18,9 +18,9 @@ __all__ = [
     "MEASURES",
     "Measure",
     "Missing",
+    "NamedScores",
     "Resampling",
     "Score",
-    "Scores",
     "as_scored",
     "decimals",
     "magnitude",
@@ -76,7 +76,7 @@ class Missing:
     note: str
 
 
-Scores = Mapping[str, Score | Missing]
+NamedScores = Mapping[str, Score | Missing]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Resampling:
     n_resamples: int
     seed: int
 
-    def estimates(self, scores: Scores) -> dict[str, Estimate]:
+    def estimates(self, scores: NamedScores) -> dict[str, Estimate]:
         """Estimate every score that is there, with its interval over rows."""
         return {key: self.estimate(s) for key, s in scores.items() if isinstance(s, Score)}
 
@@ -102,7 +102,7 @@ class Resampling:
         )
         return replace(estimate, low=max(estimate.low, score.least))
 
-    def differences(self, main: Scores, other: Scores) -> dict[str, Estimate]:
+    def differences(self, main: NamedScores, other: NamedScores) -> dict[str, Estimate]:
         """Estimate main minus other on the same rows, where both have the score."""
         pairs = {key: (score, other.get(key)) for key, score in main.items()}
         return {

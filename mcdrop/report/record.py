@@ -8,14 +8,14 @@ from typing import Any
 
 from mcdrop.report.figures import FIGURES
 from mcdrop.report.measures import MEASURES, verdict
-from mcdrop.report.report import CalibrationReport
+from mcdrop.report.values import ReportContents
 
 __all__ = ["SCHEMA", "record"]
 
 SCHEMA = "mcdrop.calibration_report/1"
 
 
-def record(report: CalibrationReport) -> dict[str, Any]:
+def record(report: ReportContents) -> dict[str, Any]:
     """Return everything in the report, every number finite or null with a reason."""
     return {
         "schema": SCHEMA,
@@ -38,7 +38,7 @@ def record(report: CalibrationReport) -> dict[str, Any]:
     }
 
 
-def _method(report: CalibrationReport, method: str) -> dict[str, Any]:
+def _method(report: ReportContents, method: str) -> dict[str, Any]:
     """Return the numbers of one method, with its differences to the main one."""
     estimates = report.estimates(method)
     metrics: dict[str, Any] = {}
@@ -59,7 +59,7 @@ def _differences(differences: Mapping[str, Any]) -> dict[str, Any]:
     return {key: asdict(d) | {"main_is": verdict(key, d)} for key, d in differences.items()}
 
 
-def _figure(report: CalibrationReport, name: str) -> dict[str, Any]:
+def _figure(report: ReportContents, name: str) -> dict[str, Any]:
     """Return the points of a figure with its axes."""
     caption = FIGURES[name]
     curves = [

@@ -29,8 +29,9 @@ from mcdrop.metrics import (
     sharpness,
 )
 from mcdrop.prediction import RegressionPrediction
-from mcdrop.report.curves import Curve, equal_groups, wilson_interval
-from mcdrop.report.measures import Array, Missing, Resampling, Score, Scores, as_scored
+from mcdrop.report.curves import equal_groups, wilson_interval
+from mcdrop.report.measures import Array, Missing, NamedScores, Resampling, Score, as_scored
+from mcdrop.report.values import FigureCurve
 
 __all__ = ["Regression", "regression_curves", "regression_scores"]
 
@@ -129,7 +130,7 @@ class Regression:
         return Score(coverage, (tail, 1 - tail, self.pit), self.shape_note)
 
 
-def regression_scores(r: Regression) -> Scores:
+def regression_scores(r: Regression) -> NamedScores:
     """Score one prediction: every number of the table, or why it is missing."""
     p = r.prediction
     scores: dict[str, Score | Missing] = {
@@ -176,7 +177,7 @@ def _crps(r: Regression) -> Score:
 
 def regression_curves(
     methods: Mapping[str, Regression], resampling: Resampling
-) -> dict[str, tuple[Curve, ...]]:
+) -> dict[str, tuple[FigureCurve, ...]]:
     """Points of every figure, one curve per method that states an uncertainty."""
     stated = {name: r for name, r in methods.items() if r.has_spread}
     level = resampling.level
@@ -194,22 +195,22 @@ def regression_curves(
     }
 
 
-def _coverage_curve(name: str, r: Regression, level: float) -> Curve:
+def _coverage_curve(name: str, r: Regression, level: float) -> FigureCurve:
     """Observed share inside the central interval against its stated level."""
     scores = {nominal: r.coverage(nominal) for nominal in _CURVE_LEVELS}
     shares = {q: s.metric(*s.arrays) for q, s in scores.items() if isinstance(s, Score)}
     observed = tuple(shares.values())
     # Outputs of one row are not independent: the interval counts rows only.
     low, high = zip(*(wilson_interval(share, len(r.y), level) for share in observed), strict=True)
-    return Curve(name, tuple(shares), observed, low, high)
+    return FigureCurve(name, tuple(shares), observed, low, high)
 
 
-def _error_by_std(name: str, r: Regression, resampling: Resampling) -> Curve:
+def _error_by_std(name: str, r: Regression, resampling: Resampling) -> FigureCurve:
     """Observed RMSE against the stated standard deviation, in groups of equal size."""
     std, mean, y = (values.reshape(-1) for values in (r.prediction.std, r.prediction.mean, r.y))
     groups = equal_groups(std.numpy())
     observed = [resampling.estimate(Score(rmse, (mean[g], y[g]))) for g in groups]
-    return Curve(
+    return FigureCurve(
         name,
         x=tuple(sharpness(std[g]) for g in groups),
         y=tuple(e.value for e in observed),
@@ -219,7 +220,7 @@ def _error_by_std(name: str, r: Regression, resampling: Resampling) -> Curve:
     )
 
 
-def _pit_histogram(name: str, pit_values: Array, level: float) -> Curve:
+def _pit_histogram(name: str, pit_values: Array, level: float) -> FigureCurve:
     """Share of targets by PIT, and the range of shares if calibrated."""
     from scipy.stats import binom
 
@@ -228,7 +229,7 @@ def _pit_histogram(name: str, pit_values: Array, level: float) -> Curve:
     count, edges = np.histogram(values, bins=n_bins, range=(0.0, 1.0))
     # Outputs of one row are not independent: the range counts rows only.
     low, high = (float(end) / n_rows for end in binom.interval(level, n_rows, 1 / n_bins))
-    return Curve(
+    return FigureCurve(
         name,
         x=tuple((0.5 * (edges[1:] + edges[:-1])).tolist()),
         y=tuple((count / count.sum()).tolist()),

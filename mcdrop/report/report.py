@@ -1,16 +1,17 @@
-"""The calibration report as a value: numbers, findings and points, ready to be written."""
+"""The calibration report that users hold: its contents, and what writes them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from mcdrop._engine.record import Run
-from mcdrop.metrics import Estimate
-from mcdrop.report.curves import Curve
-from mcdrop.report.measures import Resampling
+from mcdrop.report.drawing import draw
+from mcdrop.report.html import fragment, page
+from mcdrop.report.markdown import markdown
+from mcdrop.report.record import record
+from mcdrop.report.values import ReportContents
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,52 +20,11 @@ __all__ = ["CalibrationReport"]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class CalibrationReport:
-    """How well a prediction's stated uncertainty agrees with what happened.
+class CalibrationReport(ReportContents):
+    """How well a prediction's stated uncertainty agrees with the targets.
 
-    Attributes:
-        title: Heading of the report.
-        name: Name of the main method.
-        task: "regression" or "classification".
-        n_rows: Rows that were compared.
-        headline: The verdict in a sentence or two.
-        findings: What the numbers say, most important first.
-        metrics: Estimate with interval by metric, such as "rmse" or "coverage_90".
-        baseline_metrics: The same by baseline.
-        differences: Main minus baseline on the same rows, by baseline and metric.
-        notes: By method and metric: how a number came about, or why it is missing.
-        remarks: What a reader has to know about all numbers.
-        curves: Points of each figure, one curve per method.
-        resampling: How the intervals were made: level, n_resamples, seed.
-        run: How the passes of the main prediction ran; None if it was not made by passes.
-        monte_carlo_error: Root mean squared Monte Carlo standard error of the predictive mean or
-            of the class probabilities; None if it was not made by passes.
+    The numbers are attributes, listed at `ReportContents`; the methods write them.
     """
-
-    title: str
-    name: str
-    task: Literal["regression", "classification"]
-    n_rows: int
-    headline: str
-    findings: tuple[str, ...]
-    metrics: Mapping[str, Estimate]
-    baseline_metrics: Mapping[str, Mapping[str, Estimate]]
-    differences: Mapping[str, Mapping[str, Estimate]]
-    notes: Mapping[str, Mapping[str, str]]
-    remarks: tuple[str, ...]
-    curves: Mapping[str, tuple[Curve, ...]]
-    resampling: Resampling
-    run: Run | None
-    monte_carlo_error: float | None
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Names of all methods, the main one first."""
-        return (self.name, *self.baseline_metrics)
-
-    def estimates(self, method: str) -> Mapping[str, Estimate]:
-        """Return the estimates of one method by its name."""
-        return self.metrics if method == self.name else self.baseline_metrics[method]
 
     def figures(self) -> dict[str, Figure]:
         """Draw every figure anew.
@@ -72,9 +32,10 @@ class CalibrationReport:
         Returns:
             Matplotlib figures by name, free of pyplot: "coverage", "error_by_std" and "pit" for
             regression; "reliability", "error_by_entropy" and "referral" for classification.
-        """
-        from mcdrop.report.drawing import draw
 
+        Raises:
+            UnsupportedError: If matplotlib is not installed.
+        """
         return {name: draw(name, curves, self.methods) for name, curves in self.curves.items()}
 
     def to_html(self, path: str | Path, *, date: str | None = None) -> Path:
@@ -87,9 +48,10 @@ class CalibrationReport:
 
         Returns:
             The path.
-        """
-        from mcdrop.report.html import page
 
+        Raises:
+            UnsupportedError: If matplotlib or jinja2 is not installed.
+        """
         path = Path(path)
         path.write_text(page(self, date=date), encoding="utf-8")
         return path
@@ -103,10 +65,6 @@ class CalibrationReport:
         Returns:
             The path.
         """
-        import json
-
-        from mcdrop.report.record import record
-
         path = Path(path)
         text = json.dumps(record(self), allow_nan=False, indent=2, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
@@ -114,8 +72,6 @@ class CalibrationReport:
 
     def to_markdown(self) -> str:
         """Return headline, findings and tables as Markdown, without figures."""
-        from mcdrop.report.markdown import markdown
-
         return markdown(self)
 
     def __str__(self) -> str:
@@ -131,6 +87,4 @@ class CalibrationReport:
 
     def _repr_html_(self) -> str:
         """Return the page's content for a notebook cell."""
-        from mcdrop.report.html import fragment
-
         return fragment(self)

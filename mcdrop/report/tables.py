@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import ascii_lowercase
 
 from mcdrop.report.measures import MEASURES, Measure, decimals, signed, verdict, written
-from mcdrop.report.report import CalibrationReport
+from mcdrop.report.values import ReportContents
 
 __all__ = ["Cell", "Row", "Table", "difference_table", "score_table"]
 
@@ -65,7 +65,7 @@ class Table:
     notes: Mapping[str, str]
 
 
-def score_table(report: CalibrationReport) -> Table:
+def score_table(report: ReportContents) -> Table:
     """Return one row per metric, one column per method."""
     present = [
         note
@@ -78,7 +78,7 @@ def score_table(report: CalibrationReport) -> Table:
     return Table(report.methods, tuple(rows), {letter: note for note, letter in letters.items()})
 
 
-def difference_table(report: CalibrationReport) -> Table:
+def difference_table(report: ReportContents) -> Table:
     """Return one row per metric that some baseline shares, one column per baseline."""
     rows = [
         _difference_row(report, key)
@@ -88,7 +88,7 @@ def difference_table(report: CalibrationReport) -> Table:
     return Table(tuple(report.baseline_metrics), tuple(rows), {})
 
 
-def _score_row(report: CalibrationReport, key: str, letters: Mapping[str, str]) -> Row:
+def _score_row(report: ReportContents, key: str, letters: Mapping[str, str]) -> Row:
     """Return one metric of every method, all with the same decimals."""
     by_method = {method: report.estimates(method).get(key) for method in report.methods}
     digits = decimals(key, filter(None, by_method.values()))
@@ -103,7 +103,7 @@ def _score_row(report: CalibrationReport, key: str, letters: Mapping[str, str]) 
     return Row(MEASURES[key], tuple(cells))
 
 
-def _difference_row(report: CalibrationReport, key: str) -> Row:
+def _difference_row(report: ReportContents, key: str) -> Row:
     """Return the differences of one metric to every baseline, all with the same decimals."""
     by_baseline = {b: differences.get(key) for b, differences in report.differences.items()}
     digits = decimals(key, filter(None, by_baseline.values()))

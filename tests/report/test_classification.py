@@ -1,14 +1,18 @@
+from __future__ import annotations
+
 import math
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from mcdrop.prediction import ClassificationPrediction
 from mcdrop.report import calibration_report
+from tests.report.made import class_prediction
 
 
-def certain(probs):
+def certain(probs: Tensor) -> ClassificationPrediction:
     """A closed-form prediction from probabilities."""
     zero = torch.zeros_like(probs)
     return ClassificationPrediction(
@@ -21,7 +25,7 @@ def certain(probs):
     )
 
 
-def test_scores_equal_their_definitions(class_prediction):
+def test_scores_equal_their_definitions() -> None:
     prediction, y = class_prediction()
     metrics = calibration_report(prediction, y, n_resamples=20).metrics
     probs, labels = prediction.probs.numpy(), y.numpy()
@@ -46,14 +50,14 @@ def test_scores_equal_their_definitions(class_prediction):
         (0.3, "Predictions are underconfident."),
     ],
 )
-def test_confidence_is_judged_by_accuracy(class_prediction, sharpen, said):
+def test_confidence_is_judged_by_accuracy(sharpen: float, said: str) -> None:
     prediction, y = class_prediction(n=1500, sharpen=sharpen)
     report = calibration_report(prediction, y, n_resamples=200)
     assert report.headline == said
     assert "Errors gather where the predictive entropy is high" in report.findings[1]
 
 
-def test_overconfident_baseline_is_worse_by_likelihood_and_equal_by_accuracy(class_prediction):
+def test_overconfident_baseline_is_worse_by_likelihood_and_equal_by_accuracy() -> None:
     calibrated, y = class_prediction(n=600)
     sharpened, _ = class_prediction(n=600, sharpen=4.0)
     report = calibration_report(calibrated, y, baselines={"Off": sharpened}, n_resamples=100)
@@ -63,7 +67,7 @@ def test_overconfident_baseline_is_worse_by_likelihood_and_equal_by_accuracy(cla
     assert "undecided by accuracy +0.00" in report.findings[2]
 
 
-def test_mutual_information_needs_passes(class_prediction):
+def test_mutual_information_needs_passes() -> None:
     closed, y = class_prediction()
     passes, _ = class_prediction(n_samples=20)
     report = calibration_report(passes, y, baselines={"Closed": closed}, n_resamples=20)
@@ -74,7 +78,7 @@ def test_mutual_information_needs_passes(class_prediction):
     assert "Monte Carlo error of the confidence" in report.findings[-1]
 
 
-def test_an_impossible_label_makes_the_likelihood_missing_with_the_reason():
+def test_an_impossible_label_makes_the_likelihood_missing_with_the_reason() -> None:
     probs = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.2, 0.8]] * 10, dtype=torch.float64)
     y = torch.tensor([1, 0, 1] * 10)
     report = calibration_report(certain(probs), y, n_resamples=20)
@@ -83,7 +87,7 @@ def test_an_impossible_label_makes_the_likelihood_missing_with_the_reason():
     assert report.notes["MC dropout"]["nll"] == expected
 
 
-def test_without_errors_nothing_is_claimed_about_them():
+def test_without_errors_nothing_is_claimed_about_them() -> None:
     probs = torch.tensor([[0.9, 0.1], [0.3, 0.7]] * 20, dtype=torch.float64)
     report = calibration_report(certain(probs), torch.tensor([0, 1] * 20), n_resamples=20)
     assert report.findings[1] == (
@@ -91,7 +95,7 @@ def test_without_errors_nothing_is_claimed_about_them():
     )
 
 
-def test_entropy_that_is_highest_on_every_error_removes_them_all_by_referral():
+def test_entropy_that_is_highest_on_every_error_removes_them_all_by_referral() -> None:
     # The 10 wrong rows of 100 are the most uncertain: referring 10 % leaves none.
     sure = torch.tensor([[0.95, 0.05]] * 90, dtype=torch.float64)
     unsure = torch.tensor([[0.55, 0.45]] * 10, dtype=torch.float64)
@@ -104,7 +108,7 @@ def test_entropy_that_is_highest_on_every_error_removes_them_all_by_referral():
     assert "leaves an error rate of 0 %" in report.findings[1].replace("0.00 %", "0 %")
 
 
-def test_entropy_without_a_link_to_errors_is_said_to_be_no_guide(class_prediction):
+def test_entropy_without_a_link_to_errors_is_said_to_be_no_guide() -> None:
     prediction, _ = class_prediction(n=600)
     wrong = torch.rand(600, generator=torch.Generator().manual_seed(1)) < 0.3
     y = torch.where(wrong, (prediction.labels + 1) % 3, prediction.labels)
@@ -112,7 +116,7 @@ def test_entropy_without_a_link_to_errors_is_said_to_be_no_guide(class_predictio
     assert findings[1].startswith("No clear link between errors and predictive entropy")
 
 
-def test_reliability_points_hold_every_row_once_and_agree_with_the_ece(class_prediction):
+def test_reliability_points_hold_every_row_once_and_agree_with_the_ece() -> None:
     prediction, y = class_prediction(sharpen=2.0)
     report = calibration_report(prediction, y, n_resamples=20)
     (curve,) = report.curves["reliability"]
@@ -122,7 +126,7 @@ def test_reliability_points_hold_every_row_once_and_agree_with_the_ece(class_pre
     assert report.metrics["ece"].value == pytest.approx(ece, rel=1e-9)
 
 
-def test_error_by_entropy_averages_to_the_error_rate(class_prediction):
+def test_error_by_entropy_averages_to_the_error_rate() -> None:
     prediction, y = class_prediction()
     report = calibration_report(prediction, y, n_resamples=20)
     (curve,) = report.curves["error_by_entropy"]

@@ -1,10 +1,12 @@
+from __future__ import annotations
+
 import pytest
 
 from mcdrop.metrics import Estimate
 from mcdrop.report.measures import MEASURES, decimals, magnitude, signed, verdict, written
 
 
-def estimate(value, low, high):
+def estimate(value: float, low: float, high: float) -> Estimate:
     return Estimate(value, low, high, standard_error=0.1, level=0.95, n=100, method="bca")
 
 
@@ -20,35 +22,37 @@ def estimate(value, low, high):
         ("sharpness", 0.1, 0.3, "descriptive"),
     ],
 )
-def test_verdict_follows_direction_and_needs_an_interval_without_zero(key, low, high, said):
+def test_verdict_follows_direction_and_needs_an_interval_without_zero(
+    key: str, low: float, high: float, said: str
+) -> None:
     assert verdict(key, estimate((low + high) / 2, low, high)) == said
 
 
-def test_two_digits_of_the_interval_are_shown():
+def test_two_digits_of_the_interval_are_shown() -> None:
     assert written("rmse", estimate(54.123, 48.7, 60.2)) == "54 [49, 60]"
     assert written("nll", estimate(5.4123, 5.3456, 5.5789)) == "5.41 [5.35, 5.58]"
     assert written("coverage_90", estimate(0.8412, 0.801, 0.882)) == "84.1 % [80.1, 88.2]"
     assert written("coverage_90", estimate(0.8412, 0.70, 0.882)) == "84 % [70, 88]"
 
 
-def test_differences_carry_signs_and_their_magnitude_does_not():
+def test_differences_carry_signs_and_their_magnitude_does_not() -> None:
     difference = estimate(-0.12, -0.20, -0.05)
     assert signed("nll", difference) == "-0.12 [-0.20, -0.05]"
     assert magnitude("nll", difference) == "0.12 [0.05, 0.20]"
     assert signed("accuracy", estimate(0.021, 0.003, 0.039)) == "+2.1 [+0.3, +3.9] points"
 
 
-def test_a_rounded_negative_zero_has_no_sign():
+def test_a_rounded_negative_zero_has_no_sign() -> None:
     assert written("nll", estimate(-0.0001, -0.5, 0.5)) == "0.0 [-0.5, 0.5]"
 
 
-def test_an_interval_without_width_borrows_the_digits_of_the_others():
+def test_an_interval_without_width_borrows_the_digits_of_the_others() -> None:
     exact, wide = estimate(53.5312, 53.5312, 53.5312), estimate(43.2, 42.9, 43.6)
     assert decimals("sharpness", [exact, wide]) == 2
     assert written("sharpness", exact) == "53.53 [53.53, 53.53]"
 
 
-def test_every_measure_says_what_it_means():
+def test_every_measure_says_what_it_means() -> None:
     for measure in MEASURES.values():
         assert measure.meaning.endswith(".")
         assert measure.label

@@ -1,13 +1,14 @@
 """Reports of recalibrated predictions speak of their own intervals, beside plain ones."""
 
 import torch
+from torch import Tensor
 
 from mcdrop.prediction import RegressionPrediction
 from mcdrop.recalibration import ConformalRegressor, QuantileRecalibration, StdScaling
 from mcdrop.report import calibration_report
 
 
-def overconfident(n_rows, seed):
+def overconfident(n_rows: int, seed: int) -> tuple[RegressionPrediction, Tensor]:
     """A normal forecast whose stated spread is a third of the real one."""
     generator = torch.Generator().manual_seed(seed)
     mean = torch.randn(n_rows, 1, generator=generator, dtype=torch.float64)
@@ -23,7 +24,7 @@ def overconfident(n_rows, seed):
     return prediction, y
 
 
-def test_coverage_is_that_of_the_recalibrated_intervals():
+def test_coverage_is_that_of_the_recalibrated_intervals() -> None:
     held_out, y_held_out = overconfident(600, 0)
     plain, y = overconfident(900, 1)
     for recalibrator in (
@@ -45,7 +46,7 @@ def test_coverage_is_that_of_the_recalibrated_intervals():
         assert report.baseline_metrics["plain"]["coverage_90"].value < 0.6
 
 
-def test_levels_that_calibration_rows_cannot_serve_are_missing_with_the_reason():
+def test_levels_that_calibration_rows_cannot_serve_are_missing_with_the_reason() -> None:
     held_out, y_held_out = overconfident(12, 0)
     plain, y = overconfident(50, 1)
     fitted = ConformalRegressor("absolute").fit(held_out, y_held_out)(plain)

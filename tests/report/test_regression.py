@@ -1,19 +1,23 @@
+from __future__ import annotations
+
 import math
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from mcdrop.prediction import RegressionPrediction
-from mcdrop.report import calibration_report
+from mcdrop.report import CalibrationReport, calibration_report
+from tests.report.made import Array, normal_like, normal_prediction, passes_prediction
 
 
-def report_of(made, **options):
+def report_of(made: tuple[RegressionPrediction, Array | Tensor]) -> CalibrationReport:
     prediction, y = made
-    return calibration_report(prediction, y, n_resamples=200, **options)
+    return calibration_report(prediction, y, n_resamples=200)
 
 
-def test_scores_equal_their_definitions(normal_prediction):
+def test_scores_equal_their_definitions() -> None:
     prediction, y = normal_prediction()
     metrics = calibration_report(prediction, y, n_resamples=50).metrics
     error = y - prediction.mean.numpy()
@@ -30,7 +34,7 @@ def test_scores_equal_their_definitions(normal_prediction):
     assert metrics["sharpness"].value == pytest.approx(rms, rel=1e-12)
 
 
-def test_calibrated_intervals_are_said_to_hold(normal_prediction):
+def test_calibrated_intervals_are_said_to_hold() -> None:
     report = report_of(normal_prediction(n=1000))
     assert report.headline == "90 % intervals hold what they state."
     assert "which agrees with 90 %" in report.findings[0]
@@ -39,59 +43,38 @@ def test_calibrated_intervals_are_said_to_hold(normal_prediction):
 
 @pytest.mark.parametrize(("stated", "word", "factor"), [(0.5, "narrow", 2.0), (2.0, "wide", 0.5)])
 def test_misstated_spread_is_named_with_the_factor_that_mends_it(
-    normal_prediction, stated, word, factor
-):
+    stated: float, word: str, factor: float
+) -> None:
     report = report_of(normal_prediction(n=4000, stated=stated))
     assert report.headline == f"90 % intervals are too {word}."
     said = float(report.findings[0].split("Standard deviations ")[1].split(" times")[0])
     assert said == pytest.approx(factor, rel=0.06)
 
 
-def test_uncertainty_shuffled_among_rows_is_said_to_be_no_guide(normal_prediction):
+def test_uncertainty_shuffled_among_rows_is_said_to_be_no_guide() -> None:
     prediction, y = normal_prediction(n=500)
     order = torch.randperm(500, generator=torch.Generator().manual_seed(3))
-    shuffled = RegressionPrediction(
-        mean=prediction.mean,
-        epistemic_variance=prediction.epistemic_variance,
-        aleatoric_variance=prediction.aleatoric_variance[order],
-        mcse=prediction.mcse,
-        n_samples=0,
-        family="normal",
-    )
+    shuffled = normal_like(prediction.mean, prediction.aleatoric_variance[order])
     findings = calibration_report(shuffled, y, n_resamples=200).findings
     assert findings[1].startswith("No clear link between error and stated uncertainty")
 
 
-def test_uncertainty_that_runs_against_the_errors_is_said_to_mislead(normal_prediction):
+def test_uncertainty_that_runs_against_the_errors_is_said_to_mislead() -> None:
     prediction, y = normal_prediction(n=500)
-    reversed_ = RegressionPrediction(
-        mean=prediction.mean,
-        epistemic_variance=prediction.epistemic_variance,
-        aleatoric_variance=1 / prediction.aleatoric_variance,
-        mcse=prediction.mcse,
-        n_samples=0,
-        family="normal",
-    )
+    reversed_ = normal_like(prediction.mean, 1 / prediction.aleatoric_variance)
     findings = calibration_report(reversed_, y, n_resamples=200).findings
     assert findings[1].startswith("Error falls as the stated uncertainty grows")
 
 
-def test_constant_spread_is_said_to_rank_nothing(passes_prediction):
+def test_constant_spread_is_said_to_rank_nothing() -> None:
     prediction, y = passes_prediction()
-    constant = RegressionPrediction(
-        mean=prediction.mean,
-        epistemic_variance=0 * prediction.mean,
-        aleatoric_variance=1 + 0 * prediction.mean,
-        mcse=0 * prediction.mean,
-        n_samples=0,
-        family="normal",
-    )
+    constant = normal_like(prediction.mean, 1 + 0 * prediction.mean)
     report = calibration_report(constant, y, n_resamples=50)
     assert "same for all rows" in report.findings[1]
     assert [len(curve.x) for curve in report.curves["error_by_std"]] == [1]
 
 
-def test_a_biased_baseline_is_worse_and_swapping_sides_flips_every_sign(normal_prediction):
+def test_a_biased_baseline_is_worse_and_swapping_sides_flips_every_sign() -> None:
     good, y = normal_prediction()
     biased, _ = normal_prediction(bias=2.0)
     one = calibration_report(good, y, baselines={"B": biased}, n_resamples=100)
@@ -104,7 +87,7 @@ def test_a_biased_baseline_is_worse_and_swapping_sides_flips_every_sign(normal_p
     assert one.differences["B"]["rmse"].high < 0
 
 
-def test_a_baseline_equal_to_the_prediction_differs_by_nothing(normal_prediction):
+def test_a_baseline_equal_to_the_prediction_differs_by_nothing() -> None:
     prediction, y = normal_prediction()
     report = calibration_report(prediction, y, baselines={"Twin": prediction}, n_resamples=50)
     for difference in report.differences["Twin"].values():
@@ -113,7 +96,7 @@ def test_a_baseline_equal_to_the_prediction_differs_by_nothing(normal_prediction
     assert "against Twin: undecided by NLL +0.00" in report.findings[2]
 
 
-def test_likelihood_is_the_mixture_only_where_passes_and_noise_are_there(passes_prediction):
+def test_likelihood_is_the_mixture_only_where_passes_and_noise_are_there() -> None:
     with_all = report_of(passes_prediction())
     without_samples = report_of(passes_prediction(keep=False))
     without_noise = report_of(passes_prediction(noise=0.0))
@@ -129,23 +112,16 @@ def test_likelihood_is_the_mixture_only_where_passes_and_noise_are_there(passes_
     assert without_noise.notes[name]["nll"] == "needs observation noise; predict with noise_std="
 
 
-def test_intervals_without_noise_are_said_to_speak_of_the_mean_function(passes_prediction):
+def test_intervals_without_noise_are_said_to_speak_of_the_mean_function() -> None:
     report = report_of(passes_prediction(noise=0.0))
     assert "No observation noise was given" in report.findings[0]
     assert "speak of the mean function" in report.remarks[0]
     assert report.notes["MC dropout"]["crps"] == "50 passes without observation noise"
 
 
-def test_a_point_forecast_is_scored_where_it_can_be(passes_prediction):
+def test_a_point_forecast_is_scored_where_it_can_be() -> None:
     prediction, y = passes_prediction()
-    point = RegressionPrediction(
-        mean=prediction.mean,
-        epistemic_variance=0 * prediction.mean,
-        aleatoric_variance=0 * prediction.mean,
-        mcse=0 * prediction.mean,
-        n_samples=0,
-        family="normal",
-    )
+    point = normal_like(prediction.mean, 0 * prediction.mean)
     report = calibration_report(point, y, baselines={"Passes": prediction}, n_resamples=50)
     assert set(report.metrics) == {"rmse", "crps"}
     error = (y - prediction.mean).abs().mean().item()
@@ -159,7 +135,7 @@ def test_a_point_forecast_is_scored_where_it_can_be(passes_prediction):
     assert [curve.method for curve in report.curves["coverage"]] == ["Passes"]
 
 
-def test_one_row_without_spread_leaves_the_likelihood_missing(normal_prediction):
+def test_one_row_without_spread_leaves_the_likelihood_missing() -> None:
     prediction, y = normal_prediction()
     prediction.aleatoric_variance[3] = 0.0
     report = calibration_report(prediction, y, n_resamples=50)
@@ -167,8 +143,9 @@ def test_one_row_without_spread_leaves_the_likelihood_missing(normal_prediction)
     assert "coverage_90" in report.metrics
 
 
-def test_scaling_targets_and_predictions_scales_errors_and_leaves_coverage(passes_prediction):
+def test_scaling_targets_and_predictions_scales_errors_and_leaves_coverage() -> None:
     prediction, y = passes_prediction()
+    assert prediction.samples is not None
     scaled = RegressionPrediction(
         mean=10 * prediction.mean,
         epistemic_variance=100 * prediction.epistemic_variance,
@@ -185,7 +162,7 @@ def test_scaling_targets_and_predictions_scales_errors_and_leaves_coverage(passe
     assert ten["nll"].value == pytest.approx(one["nll"].value + math.log(10), rel=1e-9)
 
 
-def test_the_order_of_rows_does_not_change_a_value(passes_prediction):
+def test_the_order_of_rows_does_not_change_a_value() -> None:
     prediction, y = passes_prediction()
     order = np.random.default_rng(0).permutation(len(y))
     one = calibration_report(prediction, y, n_resamples=20).metrics
@@ -194,7 +171,7 @@ def test_the_order_of_rows_does_not_change_a_value(passes_prediction):
         assert two[key].value == pytest.approx(estimate.value, rel=1e-12)
 
 
-def test_several_outputs_are_averaged_by_row_and_it_says_so(normal_prediction):
+def test_several_outputs_are_averaged_by_row_and_it_says_so() -> None:
     prediction, y = normal_prediction(d=3)
     report = calibration_report(prediction, y, n_resamples=50)
     single = []
@@ -215,14 +192,14 @@ def test_several_outputs_are_averaged_by_row_and_it_says_so(normal_prediction):
     assert "averaged over the 3 outputs of a row" in report.remarks[0]
 
 
-def test_a_column_of_targets_may_stand_for_a_vector(normal_prediction):
+def test_a_column_of_targets_may_stand_for_a_vector() -> None:
     prediction, y = normal_prediction()
     column = calibration_report(prediction, y, n_resamples=50)
     vector = calibration_report(prediction, y[:, 0], n_resamples=50)
     assert column.metrics == vector.metrics
 
 
-def test_passes_that_disagree_little_are_said_to_be_enough(passes_prediction):
+def test_passes_that_disagree_little_are_said_to_be_enough() -> None:
     enough = report_of(passes_prediction(n_samples=200))
     few = report_of(passes_prediction(n_samples=4))
     assert "more passes would change little" in enough.findings[-1]
@@ -231,7 +208,7 @@ def test_passes_that_disagree_little_are_said_to_be_enough(passes_prediction):
 
 
 @pytest.mark.parametrize("family", ["mixture", "normal"])
-def test_coverage_by_pit_is_coverage_by_interval(passes_prediction, family):
+def test_coverage_by_pit_is_coverage_by_interval(family: str) -> None:
     prediction, y = passes_prediction()
     prediction = prediction if family == "mixture" else prediction.as_normal()
     metrics = calibration_report(prediction, y, n_resamples=10).metrics
@@ -240,7 +217,7 @@ def test_coverage_by_pit_is_coverage_by_interval(passes_prediction, family):
         assert metrics[key].value == ((low <= y) & (y <= high)).double().mean().item()
 
 
-def test_the_coverage_curve_passes_through_the_coverage_in_the_table(passes_prediction):
+def test_the_coverage_curve_passes_through_the_coverage_in_the_table() -> None:
     report = report_of(passes_prediction())
     (curve,) = report.curves["coverage"]
     for key, level in {"coverage_50": 0.5, "coverage_90": 0.9, "coverage_95": 0.95}.items():
@@ -252,7 +229,7 @@ def test_the_coverage_curve_passes_through_the_coverage_in_the_table(passes_pred
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0])
-def test_pit_shares_add_up_and_are_flat_for_draws_from_the_prediction(passes_prediction, noise):
+def test_pit_shares_add_up_and_are_flat_for_draws_from_the_prediction(noise: float) -> None:
     prediction, _ = passes_prediction(n=1000, n_samples=99, noise=noise)
     draw = torch.Generator().manual_seed(5)
     y = prediction.mean + prediction.std * torch.randn(1000, 1, generator=draw, dtype=torch.float64)
@@ -263,7 +240,7 @@ def test_pit_shares_add_up_and_are_flat_for_draws_from_the_prediction(passes_pre
     assert max(abs(share - 0.1) for share in curve.y) < 4 * math.sqrt(90) / 1000
 
 
-def test_error_by_std_lies_on_the_diagonal_when_calibrated(normal_prediction):
+def test_error_by_std_lies_on_the_diagonal_when_calibrated() -> None:
     prediction, y = normal_prediction(n=3000)
     (curve,) = calibration_report(prediction, y, n_resamples=200, level=0.999).curves[
         "error_by_std"

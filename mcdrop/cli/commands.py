@@ -1,8 +1,7 @@
-"""The command line: reads files, calls the library, prints where the results are."""
+"""The commands: each reads files, calls the library and prints where the results are."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,14 +9,18 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from mcdrop.errors import McdropError, UnsupportedError
+from mcdrop.errors import UnsupportedError
 from mcdrop.prediction import load_prediction
 from mcdrop.recalibration import ConformalRegressor  # noqa: F401 - its types can be read
 from mcdrop.report import calibration_report
 from mcdrop.wrapper import MCDropout, wrap
 
-__all__ = ["app", "main"]
+__all__ = ["app"]
+
+_TASKS = "regression, heteroscedastic, classification, binary or multilabel."
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -30,7 +33,7 @@ def mcdrop() -> None:
 @app.command()
 def report(
     prediction: Annotated[Path, typer.Argument(help="A prediction written by its save method.")],
-    targets: Annotated[Path, typer.Argument(help="What happened: .npy, .csv, .parquet or .pt.")],
+    targets: Annotated[Path, typer.Argument(help="Targets: .npy, .csv, .parquet or .pt.")],
     column: Annotated[str, typer.Option(help="Column of the targets in a table.")] = "y",
     baseline: Annotated[
         list[str] | None, typer.Option(help="NAME=FILE of another prediction; repeatable.")
@@ -58,10 +61,13 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A program written by torch.export.save (.pt2).")],
     data: Annotated[Path, typer.Argument(help="Inputs: .npy, .csv, .parquet or .pt.")],
     out: Annotated[Path, typer.Option(help="Prediction to write.")] = Path("prediction.pt"),
-    task: Annotated[str, typer.Option(help="regression, classification or binary.")] = "regression",
+    task: Annotated[str, typer.Option(help=_TASKS)] = "regression",
     n_samples: Annotated[int, typer.Option(help="Stochastic passes.")] = 100,
     noise_std: Annotated[float | None, typer.Option(help="Observation noise, units of y.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same numbers.")] = None,
+    keep_samples: Annotated[
+        bool, typer.Option(help="Keep every pass, so that a report can score the mixture.")
+    ] = True,
     table: Annotated[Path | None, typer.Option(help="Also write a .csv table.")] = None,
 ) -> None:
     """Predict with uncertainty from an exported program."""
@@ -71,7 +77,7 @@ def predict(
         n_samples=n_samples,
         noise_std=noise_std,
         seed=seed,
-        keep_samples=True,
+        keep_samples=keep_samples,
         progress=True,
     )
     prediction.save(out)
@@ -87,9 +93,6 @@ def inspect(
     data: Annotated[Path, typer.Argument(help="A few inputs: .npy, .csv, .parquet or .pt.")],
 ) -> None:
     """List the dropout sites of a model: what is live, at what rate, after which share of work."""
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table("site", "kind", "rate", "order", "shape", "live", "FLOPs before")
     for site in _wrapped(model).sites(_read(data)):
         share = "" if site.flops_before is None else f"{site.flops_before:.1%}"
@@ -97,15 +100,6 @@ def inspect(
         live = "yes" if site.fired else "no"
         table.add_row(site.name, site.kind, f"{site.p:g}", str(site.order), shape, live, share)
     Console().print(table)
-
-
-def main() -> None:
-    """Run the command line; what goes wrong on purpose is one line on standard error."""
-    try:
-        app()
-    except (McdropError, FileNotFoundError) as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
 
 
 def _named_file(item: str) -> tuple[str, Path]:

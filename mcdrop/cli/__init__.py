@@ -1,0 +1,31 @@
+"""The command line: `mcdrop predict`, `mcdrop report` and `mcdrop inspect`."""
+
+from __future__ import annotations
+
+import sys
+
+from mcdrop.errors import McdropError
+
+__all__ = ["main"]
+
+_NEEDED = ("typer", "rich")
+
+
+def main() -> None:
+    """Run the command line; an expected error is one line on standard error."""
+    try:
+        from mcdrop.cli.commands import app
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing not in _NEEDED:
+            raise
+        sys.stderr.write(
+            f"error: the command line needs {missing}, which is not installed: "
+            'pip install "mcdrop[report]".\n'
+        )
+        sys.exit(2)
+    try:
+        app()
+    except (McdropError, FileNotFoundError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)

@@ -1,0 +1,83 @@
+"""The values a report holds; builders fill them, renderers read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from mcdrop._engine.record import Run
+from mcdrop.metrics import Estimate
+from mcdrop.report.measures import Resampling
+
+__all__ = ["FigureCurve", "ReportContents"]
+
+
+@dataclass(frozen=True)
+class FigureCurve:
+    """The points of one method in one figure, in the units of the figure's axes.
+
+    Attributes:
+        method: Name of the method.
+        x: Position of each point.
+        y: Height of each point.
+        low: Lower end of the interval of each point; empty if the figure has none.
+        high: Upper end of it.
+        count: Rows (times outputs) behind each point; empty if all points share all rows.
+    """
+
+    method: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    count: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class ReportContents:
+    """Numbers, findings and figure points of a calibration report.
+
+    Attributes:
+        title: Heading of the report.
+        name: Name of the main method.
+        task: "regression" or "classification".
+        n_rows: Rows that were compared.
+        headline: The verdict in a sentence or two.
+        findings: What the numbers say, most important first.
+        metrics: Estimate with interval by metric, such as "rmse" or "coverage_90".
+        baseline_metrics: The same by baseline.
+        differences: Main minus baseline on the same rows, by baseline and metric.
+        notes: By method and metric: how a number came about, or why it is missing.
+        remarks: What a reader has to know about all numbers.
+        curves: Points of each figure, one curve per method.
+        resampling: How the intervals were made: level, n_resamples, seed.
+        run: How the passes of the main prediction ran; None if it was not made by passes.
+        monte_carlo_error: Root mean squared Monte Carlo standard error of the predictive mean or
+            of the class probabilities; None if it was not made by passes.
+    """
+
+    title: str
+    name: str
+    task: Literal["regression", "classification"]
+    n_rows: int
+    headline: str
+    findings: tuple[str, ...]
+    metrics: Mapping[str, Estimate]
+    baseline_metrics: Mapping[str, Mapping[str, Estimate]]
+    differences: Mapping[str, Mapping[str, Estimate]]
+    notes: Mapping[str, Mapping[str, str]]
+    remarks: tuple[str, ...]
+    curves: Mapping[str, tuple[FigureCurve, ...]]
+    resampling: Resampling
+    run: Run | None
+    monte_carlo_error: float | None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of all methods, the main one first."""
+        return (self.name, *self.baseline_metrics)
+
+    def estimates(self, method: str) -> Mapping[str, Estimate]:
+        """Return the estimates of one method by its name."""
+        return self.metrics if method == self.name else self.baseline_metrics[method]

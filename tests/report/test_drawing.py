@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from mcdrop.report.drawing import svg
+from mcdrop.report.figures import FIGURES
+from tests.report.made import Reports
+from tests.report.parsing import parsed
+
+
+def test_figures_are_free_of_pyplot_and_leave_settings_alone(
+    reports: Reports,
+) -> None:
+    before = dict(mpl.rcParams)
+    for report in reports.values():
+        figures = report.figures()
+        assert list(figures) == list(report.curves)
+        assert all(isinstance(figure, Figure) for figure in figures.values())
+    assert dict(mpl.rcParams) == before
+
+
+def test_figures_do_not_depend_on_the_callers_settings(reports: Reports, tmp_path: Path) -> None:
+    report = reports["regression"]
+    plain = report.to_html(tmp_path / "a.html").read_bytes()
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "black", "svg.fonttype": "path"}):
+        assert report.to_html(tmp_path / "b.html").read_bytes() == plain
+
+
+def test_axes_are_labeled_every_method_is_in_the_key_and_no_text_overlaps(
+    reports: Reports,
+) -> None:
+    for report in reports.values():
+        for name, figure in report.figures().items():
+            figure.draw_without_rendering()
+            axes = figure.axes[0]
+            assert axes.get_ylabel() == FIGURES[name].y
+            assert figure.axes[-1].get_xlabel() == FIGURES[name].x
+            (key,) = figure.legends
+            shown = {text.get_text() for text in key.get_texts()}
+            assert {curve.method for curve in report.curves[name]} <= shown
+            boxes = [text.get_window_extent() for text in key.get_texts()]
+            boxes += [
+                label.get_window_extent()
+                for part in figure.axes
+                for label in (part.xaxis.label, part.yaxis.label)
+                if label.get_text()
+            ]
+            for i, box in enumerate(boxes):
+                assert not any(box.overlaps(other) for other in boxes[i + 1 :])
+                assert figure.bbox.padded(1).containsx(box.x1)
+
+
+def test_drawings_are_well_formed_and_scale_with_the_page(reports: Reports) -> None:
+    for report in reports.values():
+        for name, figure in report.figures().items():
+            drawing = svg(figure, name)
+            start = drawing[: drawing.index(">")]
+            assert "viewBox=" in start
+            assert "width=" not in start
+            parsed(drawing)

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mcdrop.report import calibration_report
+from mcdrop.report.figures import FIGURES
+from mcdrop.report.html import typeset
+from tests.report.made import Reports, normal_prediction
+from tests.report.parsing import parsed
+
+HOSTILE = '<script>alert("x")</script> & $a_b$ | *bold*'
+
+
+@pytest.fixture
+def pages(reports: Reports, tmp_path: Path) -> dict[str, str]:
+    return {
+        task: report.to_html(tmp_path / f"{task}.html").read_text("utf-8")
+        for task, report in reports.items()
+    }
+
+
+def test_a_page_is_whole_and_asks_nothing_of_the_network(pages: dict[str, str]) -> None:
+    for page in pages.values():
+        tags = parsed(page)
+        assert page.startswith("<!DOCTYPE html>")
+        assert {"html", "head", "title", "body", "svg"} <= set(re.findall(r"<(\w+)", page))
+        assert not re.findall(r"<(script|link|img|iframe)", page)
+        assert "@import" not in page
+        linked = [value for _, name, value in tags.attributes if name in {"href", "xlink:href"}]
+        assert linked
+        assert all(value.startswith("#") for value in linked)
+        assert not re.findall(r"url\((?!#)", page)
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(pages: dict[str, str]) -> None:
+    for page in pages.values():
+        ids = parsed(page).ids
+        assert len(ids) == len(set(ids))
+        used = re.findall(r'href="#([^"]+)"', page) + re.findall(r"url\(#([^)]+)\)", page)
+        assert set(used) <= set(ids)
+
+
+def test_two_reports_on_one_page_keep_their_ids_apart(
+    reports: Reports,
+) -> None:
+    # The anchors of figures are for links within one page; drawings must not share ids.
+    ids = [
+        {i for i in parsed(report._repr_html_()).ids if not i.startswith("figure-")}
+        for report in reports.values()
+    ]
+    assert ids[0].isdisjoint(ids[1])
+
+
+def test_the_same_report_is_the_same_file(reports: Reports, tmp_path: Path) -> None:
+    for report in reports.values():
+        first = report.to_html(tmp_path / "a.html").read_bytes()
+        assert report.to_html(tmp_path / "b.html").read_bytes() == first
+
+
+def test_a_date_is_shown_only_if_passed(reports: Reports, tmp_path: Path) -> None:
+    report = reports["regression"]
+    dated = report.to_html(tmp_path / "dated.html", date="3 May 2031").read_text("utf-8")
+    assert "3 May 2031" in dated
+    plain = report.to_html(tmp_path / "plain.html").read_text("utf-8")
+    assert dated.replace(" &middot; 3 May 2031", "") == plain
+
+
+def test_a_page_shows_verdict_numbers_reasons_and_how_it_was_made(
+    reports: Reports, pages: dict[str, str]
+) -> None:
+    for task, page in pages.items():
+        report = reports[task]
+        text = "".join(parsed(page).text)
+        assert typeset(report.headline) in text
+        for finding in report.findings:
+            assert typeset(finding) in text
+        assert "layers.2" in text
+        assert "It could." in text
+        assert "seed 7" in text
+        for name in report.curves:
+            assert FIGURES[name].title in text
+    assert "missing: a point forecast states no uncertainty" in pages["regression"]
+    assert "missing: one fixed set of weights has none" in pages["classification"]
+
+
+def test_everything_the_caller_names_is_escaped(tmp_path: Path) -> None:
+    prediction, y = normal_prediction(n=60)
+    report = calibration_report(
+        prediction, y, baselines={HOSTILE: prediction, "_hidden": prediction},
+        title=HOSTILE, name="A<b>", n_resamples=10,
+    )  # fmt: skip
+    page = report.to_html(tmp_path / "hostile.html", date=HOSTILE).read_text("utf-8")
+    parsed(page)
+    assert "<script" not in page
+    assert "<b>" not in page
+    table = report.to_markdown().splitlines()
+    columns = {len(re.findall(r"(?<!\\)\|", line)) for line in table if line.startswith("|")}
+    assert columns == {5, 4}  # metric and three methods; metric and two baselines
+    assert "<script" not in report.to_markdown().replace("\\<", "")
