@@ -125,7 +125,7 @@ class MaskSource:
         if kernels is None:
             return None
         out = self.workspace.empty(key, (span.count, numel), x.dtype)
-        values, product = x.detach().reshape(len(x), numel).numpy(), out.numpy()
+        values, product = x.detach().reshape(len(x), numel).contiguous().numpy(), out.numpy()
         factor = product.dtype.type(scale)
         for passes, first, drawn in self._drawn(p, numel, site, span):
             some = values[passes] if len(values) > 1 else values
