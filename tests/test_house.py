@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -156,5 +157,5 @@ def test_the_walk_on_the_page_goes_down_and_is_the_code() -> None:
         }
         assert set(function.split(".")) <= names, f"{file} has no {function}"
     modules = [module_of(PACKAGE / file) for file, _ in walk]
-    for here, there in zip(modules, modules[1:], strict=False):
+    for here, there in pairwise(modules):
         assert floor(there) <= floor(here), f"{here} climbs to {there}"

@@ -146,10 +146,10 @@ def _drop_by_pattern(x: Floats, patterns: PatternBits, first: int, scale: Any, o
     """Write ``x * keep * scale``, where bit s of pattern [b, i] drops unit i in pass 16 b + s.
 
     Args:
-        x: Values, (passes, units), or (1, units) where they do not differ by pass.
+        x: Values, (passes, units), or (1, units) where they are the same for all passes.
         patterns: (strata, units).
         first: Number of the first pass within the patterns.
-        scale: What the survivors are multiplied by, of the type of `x`.
+        scale: Factor of the kept units, of the type of `x`.
         out: The product, (passes, units).
     """
     dropped = x.dtype.type(0)
@@ -186,14 +186,14 @@ def _choose_patterns(
     window: int,
     out: PatternBits,
 ) -> None:
-    """Look patterns up: in the second half of the table where a stratum drops once more.
+    """Look patterns up, in the second half of the table where a stratum drops one extra time.
 
     Args:
-        table: 2^16 patterns, then 2^16 of one drop more.
+        table: 2^16 patterns of `fewest` drops, then 2^16 of one more.
         picks: Random bits, (cycles, strata, units).
-        starts: Where a unit begins on its circle, (cycles, 1, units).
-        steps: How far a stratum is from there, (cycles, strata, 1); sums wrap around.
-        window: A stratum whose place is below this drops once more.
+        starts: u of the rule "extra drop iff (u + k * extra) mod 2^b < extra", (cycles, 1, units).
+        steps: k * extra, (cycles, strata, 1); sums wrap modulo 2^b.
+        window: Sums below this mean an extra drop.
         out: The patterns, (cycles, strata, units).
     """
     half = len(table) // 2
