@@ -68,7 +68,12 @@ class Schedule:
         total = n_batches * self._n_samples if n_batches is not None and known else None
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
-            bar = progress_bar("stochastic passes", total, show=self._settings.progress)
+            bar = progress_bar(
+                self._settings.function,
+                "stochastic passes",
+                total,
+                show=self._settings.progress,
+            )
             self._bar = stack.enter_context(bar)
             stack.callback(self._passes.release)
             self._open = stack.pop_all()
