@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -181,7 +182,7 @@ def exported(module: nn.Module, *, train: bool, dynamic: bool = False) -> nn.Mod
 
 
 def hugging_face(name: str, implementation: str | None, **config: Any) -> nn.Module:
-    import transformers
+    transformers = pytest.importorskip("transformers")
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import mcdrop
+
+pd = pytest.importorskip("pandas")
 
 X = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(10)
