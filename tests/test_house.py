@@ -40,7 +40,7 @@ EACH_SOURCE = pytest.mark.parametrize(
 )
 # Names of torch that it does not promise to keep.
 PRIVATE = re.compile(
-    r"torch\._(?!_version)\w+|_functorch|_DropoutNd|_version\(|\._version|__code__\b(?!\")|"
+    r"torch\._(?!_version)\w+|_functorch|_DropoutNd|_version\(|\._version|"
     r"_python_dispatch|_overloadpacket|_orig_mod"
 )
 

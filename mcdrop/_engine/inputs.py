@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mcdrop.errors import RangeError, ShapeError, UnsupportedError
 
-__all__ = ["Batch", "InputReader"]
+__all__ = ["Batch", "InputReader", "owned"]
 
 _DATASET_BATCH = 256
 
@@ -48,9 +49,13 @@ class Batch:
         return Batch(args, kwargs, len(rows))
 
     def copied(self) -> Batch:
-        """Return the arguments with every tensor cloned."""
-        args, kwargs = _map((self.args, self.kwargs), torch.clone)
-        return Batch(args, kwargs, self.n_rows)
+        """Return arguments of their own for one forward call, which may write to them.
+
+        Tensors are cloned and containers rebuilt; other objects are cloned or deep-copied where
+        they can be, such as graphs and key-value caches.
+        """
+        memo: dict[int, Any] = {}
+        return Batch(_own(self.args, memo), _own(self.kwargs, memo), self.n_rows)
 
     def rows(self, start: int, stop: int) -> Batch:
         """Return the arguments for some rows; only where `n_rows` is known."""
@@ -254,6 +259,40 @@ def _map(value: Any, change: Any) -> Any:
     if isinstance(value, tuple | list):
         return type(value)(_map(item, change) for item in value)
     return value
+
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
+
+
+def owned(value: Any) -> Any:
+    """Return nested tensors, containers and objects as copies of their own."""
+    return _own(value, {})
+
+
+def _own(value: Any, memo: dict[int, Any]) -> Any:
+    """Return a copy that shares nothing writable; the same object is copied once."""
+    if isinstance(value, (*_PLAIN, type, nn.Module)) or callable(value):
+        return value
+    if id(value) not in memo:
+        memo[id(value)] = _copied(value, memo)
+    return memo[id(value)]
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone()
+    if type(value) is dict:
+        return {key: _own(item, memo) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_own(item, memo) for item in value))
+    if type(value) in (tuple, list):
+        return type(value)(_own(item, memo) for item in value)
+    clone = getattr(value, "clone", None)
+    try:
+        return clone() if callable(clone) else copy.deepcopy(value)
+    except (TypeError, RuntimeError, NotImplementedError, RecursionError):
+        # What cannot be copied is passed on as it is.
+        return value
 
 
 def _required_positional(model: nn.Module) -> int:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mcdrop._engine.flops import FlopCounter
-from mcdrop._engine.inputs import Batch
+from mcdrop._engine.inputs import Batch, owned
 from mcdrop._engine.plan import Plan
 from mcdrop._engine.settings import Settings
 from mcdrop._fusion.placeholders import Placeholders
@@ -25,6 +25,7 @@ from mcdrop._live.rules import ACCEPTING, PLAIN, compute, live_rules
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.source import MaskSource, Span
 from mcdrop._twin.copy import structural_copy
+from mcdrop._twin.state import TwinState
 from mcdrop._twin.tracking import Tracker
 from mcdrop.errors import McdropError, UnsupportedError
 
@@ -55,6 +56,7 @@ class Passes:
         self._source = MaskSource(seed, device, stratified=settings.stratified)
         self._twin = structural_copy(settings.model, device=device, dtype=settings.dtype)
         self._tracker = Tracker(settings.function, self._twin, settings.stochastic)
+        self._state = TwinState(self._twin)
         self._rules = live_rules()
         tensors = (*self._twin.parameters(), *self._twin.buffers())
         self._weights = frozenset(tensor.untyped_storage().data_ptr() for tensor in tensors)
@@ -105,27 +107,31 @@ class Passes:
 
     def one(self, plan: Plan, batch: Batch, span: Span = _FIRST, *, opened: bool = False) -> Any:
         """Run one pass and return the model's output as it is."""
-        return self._live(plan, batch, self._call(plan, batch, span, opened=opened))
+        return self._live(batch, self._call(plan, span, opened=opened))
 
     def observed(self, plan: Plan, batch: Batch, opened: bool) -> Seen:
         """Run one pass and return what was seen, with what every site was given."""
-        call = self._call(plan, batch, _FIRST, opened=opened)
+        call = self._call(plan, _FIRST, opened=opened)
         call.seen.dropped = []
-        self._live(plan, batch, call)
+        self._live(batch, call)
         return call.seen
 
     def plain(self, batch: Batch) -> Tensor:
         """Run the model as it is, without touching the caller's random state."""
         self._tracker.begin(None)
-        with LiveDropout(Call(PLAIN, self._source, True, _FIRST)):
-            output = self._twin(*batch.args, **batch.kwargs)
+        batch = batch.copied()
+        try:
+            with LiveDropout(Call(PLAIN, self._source, True, _FIRST)):
+                output = self._kept_apart(self._twin(*batch.args, **batch.kwargs))
+        finally:
+            self._state.restore()
         return self._picked(output)
 
     def counted_sites(self, batch: Batch) -> tuple[DropoutSite, ...]:
         """Run one pass with every unit kept; return its dropout calls with their FLOP shares."""
         with FlopCounter() as counter:
-            call = self._call(Plan(), batch, _FIRST, opened=True, flops=counter)
-            self._live(Plan(), batch, call)
+            call = self._call(Plan(), _FIRST, opened=True, flops=counter)
+            self._live(batch, call)
         total = counter.total
         return tuple(
             replace(site, flops_before=before / total if total else 0.0)
@@ -140,8 +146,8 @@ class Passes:
         """
         last = [site for site in plan.sites if site.fired][-1]
         probe = LastLayer(last.order, probing=True)
-        call = replace(self._call(plan, batch, _FIRST), last=probe)
-        output = self._picked(self._live(plan, batch, call))
+        call = replace(self._call(plan, _FIRST), last=probe)
+        output = self._picked(self._live(batch, call))
         problem = probe.problem
         if not problem and not probe.came_through(output):
             problem = "the output is not that of a linear layer after it"
@@ -156,7 +162,6 @@ class Passes:
     def _call(
         self,
         plan: Plan,
-        batch: Batch,
         span: Span,
         index: Tensor | None = None,
         *,
@@ -165,7 +170,6 @@ class Passes:
     ) -> Call:
         """Make the forward call; with shared masks it is the same for every batch."""
         last = None if opened or plan.last_site is None else LastLayer(plan.last_site)
-        own = frozenset(tensor.untyped_storage().data_ptr() for tensor in batch.tensors())
         defers = plan.defers and index is not None
         return Call(
             self._rules,
@@ -177,17 +181,20 @@ class Passes:
             rows=plan.rows,
             last=last,
             placeholders=Placeholders(compute, ACCEPTING) if defers else None,
-            protected=self._weights if plan.copies_inputs else self._weights | own,
+            protected=self._weights,
             flops=None if flops is None else lambda: flops.total,
         )
 
-    def _live(self, plan: Plan, batch: Batch, call: Call) -> Any:
+    def _live(self, batch: Batch, call: Call) -> Any:
         """Run the model once with live dropout."""
         self._tracker.begin(call)
-        if plan.copies_inputs:
-            batch = batch.copied()
-        with LiveDropout(call):
-            output = self._twin(*batch.args, **batch.kwargs)
+        batch = batch.copied()
+        try:
+            with LiveDropout(call):
+                output = self._twin(*batch.args, **batch.kwargs)
+            output = self._kept_apart(output)
+        finally:
+            self._state.restore()
         if call.seen.overwritten:
             call.seen.check_not_read(output)
         self.seen = call.seen
@@ -204,8 +211,8 @@ class Passes:
         flops: FlopCounter | None = None,
     ) -> Tensor:
         """Run the model and return its prediction, with its variance if that is integrated."""
-        call = self._call(plan, batch, span, index, opened=opened, flops=flops)
-        output = self._live(plan, batch, call)
+        call = self._call(plan, span, index, opened=opened, flops=flops)
+        output = self._live(batch, call)
         # What selects may compute with placeholders.
         with LiveDropout(call) if call.placeholders else nullcontext():
             output = self._picked(output)
@@ -221,6 +228,10 @@ class Passes:
 
     def _picked(self, output: Any) -> Tensor:
         return self._settings.selection.pick(self._settings.function, output)
+
+    def _kept_apart(self, output: Any) -> Any:
+        """Copy an output that may be a tensor of the copy's own, which is about to be restored."""
+        return owned(output) if self._state.has_written_tensors() else output
 
     def _kept(self, output: Tensor) -> Tensor:
         """Copy an output that lies in a buffer, which the next pass writes to."""

@@ -32,7 +32,6 @@ class Plan:
         work_before: Floating point operations before the first dropout, done once per chunk.
         work_per_pass: Floating point operations after it.
         rows: The row dimensions, where all rows share one mask.
-        copies_inputs: Whether the model drops out its inputs in place and reads them again.
         defers: Whether dropout may be deferred until a linear layer reads its result.
         last_site: The dropout call that is integrated in closed form, or None.
         chunk: Passes per call.
@@ -47,7 +46,6 @@ class Plan:
     work_before: int = 0
     work_per_pass: int = 0
     rows: RowLayout | None = None
-    copies_inputs: bool = False
     defers: bool = False
     last_site: int | None = None
     chunk: int = 1

@@ -16,7 +16,6 @@ from mcdrop._engine.plan import Plan
 from mcdrop._engine.row_probe import row_layout
 from mcdrop._engine.settings import Settings
 from mcdrop._engine.splitting import passes_that_fit, rows_that_fit, treats_rows_alone
-from mcdrop._live.call import InPlaceError
 from mcdrop._live.functorch import sees_writes
 from mcdrop.errors import McdropError, UnsupportedError
 
@@ -147,12 +146,7 @@ class Planner:
 
     def _sequential(self, draft: Plan, batch: Batch) -> Plan:
         """Run one pass with every unit kept to see its sites."""
-        try:
-            self._passes.one(draft, batch, opened=True)
-        except InPlaceError:
-            # The model drops out its inputs in place and reads them again.
-            draft = replace(draft, copies_inputs=True)
-            self._passes.one(draft, batch, opened=True)
+        self._passes.one(draft, batch, opened=True)
         seen = self._passes.seen
         return replace(draft, sites=tuple(seen.sites), widest=max(draft.output_numel, seen.widest))
 

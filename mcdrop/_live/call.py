@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mcdrop._fusion.placeholders import Placeholders, describes
-from mcdrop._live.functorch import below_vmap, is_batched
+from mcdrop._live.functorch import below_vmap, is_batched, shares_memory
 from mcdrop._live.last_layer import LastLayer
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.rows import RowLayout
@@ -87,7 +87,7 @@ class Seen:
     def check_not_read(self, values: Any) -> None:
         """Refuse the use of a tensor that an in-place dropout should have overwritten."""
         if isinstance(values, Tensor):
-            if any(values is stale for stale in self.overwritten):
+            if any(values is stale or shares_memory(values, stale) for stale in self.overwritten):
                 raise InPlaceError("the model reads a tensor after an in-place dropout of it")
         elif isinstance(values, tuple | list):
             for value in values:

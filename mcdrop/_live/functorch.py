@@ -39,6 +39,7 @@ __all__ = [
     "overloads",
     "packing_functions",
     "sees_writes",
+    "shares_memory",
     "writes",
 ]
 
@@ -55,6 +56,7 @@ _LEVEL_NAMES = (
     "is_batchedtensor",
     "is_functorch_wrapped_tensor",
     "maybe_get_bdim",
+    "maybe_current_level",
     "maybe_get_level",
     "pop_dynamic_layer_stack",
     "push_dynamic_layer_stack",
@@ -105,12 +107,15 @@ def over_index(function: Callable[[Tensor], Tensor], index: Tensor) -> Tensor:
     """
     if not _DIRECT:
         return torch.func.vmap(function, randomness="error")(index)
-    level = _functorch._vmap_increment_nesting(len(index), "error")
+    outside = _functorch.maybe_current_level()
     try:
+        level = _functorch._vmap_increment_nesting(len(index), "error")
         result = function(_functorch._add_batch_dim(index, 0, level))
         passes: Tensor = _functorch._remove_batch_dim(result, level, len(index), 0)
     finally:
-        _functorch._vmap_decrement_nesting()
+        # By level, not by count: an interrupt may come before `level` is bound.
+        while _functorch.maybe_current_level() != outside:
+            _functorch._vmap_decrement_nesting()
     return passes
 
 
@@ -185,6 +190,17 @@ def is_below_other_vmap(x: Tensor, index: Tensor | None) -> bool:
     return bool(index is None or level != _functorch.maybe_get_level(index))
 
 
+def shares_memory(a: Tensor, b: Tensor) -> bool:
+    """Tell whether two tensors are views of the same memory, batched or not."""
+    if _DIRECT:
+        a, b = _innermost(a), _innermost(b)
+    try:
+        return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr() != 0
+    except (RuntimeError, NotImplementedError):
+        # A batched tensor without private names, or one without memory such as a sparse one.
+        return False
+
+
 def sees_writes() -> bool:
     """Tell whether `writes` can be relied on."""
     return _DIRECT and hasattr(Tensor, "_version")
@@ -192,9 +208,14 @@ def sees_writes() -> bool:
 
 def writes(x: Tensor) -> int:
     """Return how often a tensor has been written to, also below vmap."""
+    return _innermost(x)._version
+
+
+def _innermost(x: Tensor) -> Tensor:
+    """Return the tensor below all levels of vmap."""
     while _functorch.is_functorch_wrapped_tensor(x):
         x = _functorch.get_unwrapped(x)
-    return x._version
+    return x
 
 
 def aten(name: str, overload: str = "default") -> tuple[Callable[..., Any], ...]:

@@ -81,6 +81,8 @@ class LastLayer:
             # Six orders of magnitude, so that any nonlinearity changes some of them.
             sizes = 10.0 ** torch.randint(-3, 4, numbers.shape, generator=generator).to(x.device)
             self.mean = (numbers * sizes).to(self.mean.dtype)
+            # A copy goes on, so that in-place functions after the layer are noticed.
+            return self.mean.clone()
         return self.mean
 
     def paired(self, output: Tensor) -> Tensor:

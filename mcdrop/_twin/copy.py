@@ -8,22 +8,31 @@ from __future__ import annotations
 
 import functools
 import types
-from collections import OrderedDict, deque
+import weakref
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Collection
+from copy import copy as shallow_copy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mcdrop._live.functorch import COMPILED_CALL, compiled_module
 
-__all__ = ["structural_copy"]
+__all__ = ["is_helper", "structural_copy"]
 
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 _CONTAINERS = frozenset({list, tuple, set, dict, OrderedDict, deque})
+_MAPPINGS = (dict, OrderedDict, defaultdict, Counter)
 
 
 def structural_copy(
-    model: nn.Module, *, device: torch.device | None = None, dtype: torch.dtype | None = None
+    model: nn.Module,
+    *,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    own: Collection[int] = (),
 ) -> nn.Module:
     """Copy the tree of modules; share parameters and all that is not part of the tree.
 
@@ -31,35 +40,147 @@ def structural_copy(
         model: Any module; it is only read.
         device: Where the copy's tensors live; None leaves them where they are.
         dtype: Floating point type of the copy's tensors; None leaves it.
+        own: Identities of parameters that the copy may write to, and so does not share.
 
     Returns:
-        A module of the same class in eval mode. Lists, dicts, bound methods and partial functions
-        held as attributes point into the copy; tied weights stay tied.
+        A module of the same class in eval mode. Containers, bound methods, partial functions,
+        closures, weak references and small helper objects held as attributes point into the copy;
+        tied weights stay tied.
     """
-    memo: dict[int, Any] = {}
     with torch.no_grad():
-        copy = _module(model, memo, device, dtype)
+        copy = _Copier(device, dtype, own).module(model)
     for module in copy.modules():
         module.__dict__["training"] = False
     return copy
 
 
-def _module(
-    module: nn.Module, memo: dict[int, Any], device: torch.device | None, dtype: torch.dtype | None
-) -> nn.Module:
-    """Copy one module and, through its attributes, the modules below it."""
-    if id(module) in memo:
-        return memo[id(module)]
-    inner = _wrapped_by(module)
-    if inner is not None:
-        return _module(inner, memo, device, dtype)
-    copy = object.__new__(type(module))
-    memo[id(module)] = copy
-    state = dict(module.__dict__)
-    state.pop(COMPILED_CALL, None)
-    copy.__dict__.update({k: _attribute(v, memo, device, dtype) for k, v in state.items()})
-    copy.__dict__[COMPILED_CALL] = None
-    return copy
+class _Copier:
+    """Copies modules, each once."""
+
+    def __init__(
+        self, device: torch.device | None, dtype: torch.dtype | None, own: Collection[int]
+    ) -> None:
+        self._device = device
+        self._dtype = dtype
+        self._own = frozenset(own)
+        self._memo: dict[int, Any] = {}
+
+    def module(self, module: nn.Module) -> nn.Module:
+        """Copy one module and, through its attributes, the modules below it."""
+        if id(module) in self._memo:
+            return self._memo[id(module)]
+        inner = _wrapped_by(module)
+        if inner is not None:
+            return self.module(inner)
+        copy = object.__new__(type(module))
+        self._memo[id(module)] = copy
+        state = dict(module.__dict__)
+        state.pop(COMPILED_CALL, None)
+        copy.__dict__.update({name: self._attribute(value) for name, value in state.items()})
+        copy.__dict__[COMPILED_CALL] = None
+        return copy
+
+    def _attribute(self, value: Any) -> Any:
+        """Copy whatever may contain modules or be written to; share everything else."""
+        kind = type(value)
+        if kind in _PLAIN:
+            return value
+        if kind in _CONTAINERS and kind is not deque and not value:
+            # Most attributes of a module are empty dicts of hooks.
+            return self._memo.setdefault(id(value), kind())
+        if isinstance(value, nn.Module):
+            return self.module(value)
+        if isinstance(value, types.MethodType) and isinstance(value.__self__, nn.Module):
+            return types.MethodType(value.__func__, self.module(value.__self__))
+        if id(value) not in self._memo:
+            self._copy(value)
+        return self._memo.get(id(value), value)
+
+    def _copy(self, value: Any) -> None:
+        """Enter the copy of a value that is no module into the memo, unless it is shared."""
+        kind, memo = type(value), self._memo
+        if isinstance(value, Tensor):
+            memo[id(value)] = self._tensor(value)
+        elif kind in _MAPPINGS:
+            # Entered before its items, which may refer to it.
+            copied: Any = defaultdict(value.default_factory) if kind is defaultdict else kind()
+            memo[id(value)] = copied
+            copied.update({key: self._attribute(item) for key, item in value.items()})
+        elif kind is deque:
+            memo[id(value)] = deque(map(self._attribute, value), value.maxlen)
+        elif kind in _CONTAINERS:
+            memo[id(value)] = kind(map(self._attribute, value))
+        elif kind is functools.partial:
+            arguments = {name: self._attribute(item) for name, item in value.keywords.items()}
+            function = self._attribute(value.func)
+            memo[id(value)] = functools.partial(
+                function, *map(self._attribute, value.args), **arguments
+            )
+        elif kind is types.FunctionType and value.__closure__:
+            memo[id(value)] = self._closure(value)
+        elif kind is weakref.ref:
+            target = value()
+            memo[id(value)] = (
+                weakref.ref(self.module(target)) if isinstance(target, nn.Module) else value
+            )
+        elif isinstance(value, np.ndarray):
+            memo[id(value)] = value.copy()
+        elif is_helper(value):
+            copied = shallow_copy(value)
+            memo[id(value)] = copied
+            copied.__dict__.update({k: self._attribute(v) for k, v in value.__dict__.items()})
+
+    def _tensor(self, value: Tensor) -> Tensor:
+        """Share a parameter, clone a buffer, and move either to the device and type of the copy."""
+        target = self._dtype if self._dtype is not None and value.is_floating_point() else None
+        moved = value.to(device=self._device, dtype=target)
+        if not isinstance(value, nn.Parameter):
+            return value.detach().clone() if moved is value else moved
+        if id(value) in self._own:
+            moved = moved.detach().clone() if moved is value else moved
+        elif moved is value:
+            return value
+        return nn.Parameter(moved.detach(), requires_grad=value.requires_grad)
+
+    def _closure(self, function: types.FunctionType) -> types.FunctionType:
+        """Copy a function that closes over modules, such as a patched forward."""
+        cells = []
+        for cell in function.__closure__ or ():
+            try:
+                content = cell.cell_contents
+            except ValueError:  # an empty cell
+                cells.append(cell)
+                continue
+            copied = self._attribute(content)
+            cells.append(cell if copied is content else types.CellType(copied))
+        if all(new is old for new, old in zip(cells, function.__closure__ or (), strict=True)):
+            return function
+        copy = types.FunctionType(
+            function.__code__,
+            function.__globals__,
+            function.__name__,
+            function.__defaults__,
+            tuple(cells),
+        )
+        copy.__kwdefaults__ = function.__kwdefaults__
+        copy.__dict__.update(function.__dict__)
+        return copy
+
+
+def is_helper(value: object) -> bool:
+    """Whether an object holds modules, or is a namespace, so that forward may change it."""
+    if type(value) is types.SimpleNamespace:
+        return True
+    if isinstance(value, type) or callable(value) or type(value).__module__.startswith("torch"):
+        return False
+    held = getattr(value, "__dict__", None)
+    if not isinstance(held, dict):
+        return False
+    return any(
+        isinstance(item, nn.Module)
+        or (isinstance(item, types.MethodType) and isinstance(item.__self__, nn.Module))
+        for item in held.values()
+    )
 
 
 def _wrapped_by(module: nn.Module) -> nn.Module | None:
@@ -71,48 +192,3 @@ def _wrapped_by(module: nn.Module) -> nn.Module | None:
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return module.module
     return compiled_module(module)
-
-
-def _tensor(value: Tensor, device: torch.device | None, dtype: torch.dtype | None) -> Tensor:
-    """Share a parameter, clone a buffer, and move either to the device and type of the copy."""
-    target = dtype if dtype is not None and value.is_floating_point() else None
-    moved = value.to(device=device, dtype=target)
-    if not isinstance(value, nn.Parameter):
-        return value.detach().clone() if moved is value else moved
-    if moved is value:
-        return value
-    return nn.Parameter(moved.detach(), requires_grad=value.requires_grad)
-
-
-def _attribute(
-    value: Any, memo: dict[int, Any], device: torch.device | None, dtype: torch.dtype | None
-) -> Any:
-    """Copy whatever may contain modules; share everything else."""
-    kind = type(value)
-    if kind in _PLAIN:
-        return value
-    if kind in _CONTAINERS and not value:
-        # Most attributes of a module are empty dicts of hooks.
-        return memo.setdefault(id(value), kind())
-    again = functools.partial(_attribute, memo=memo, device=device, dtype=dtype)
-    if isinstance(value, nn.Module):
-        return _module(value, memo, device, dtype)
-    if isinstance(value, types.MethodType) and isinstance(value.__self__, nn.Module):
-        return types.MethodType(value.__func__, again(value.__self__))
-    if kind is functools.partial:
-        arguments = {name: again(item) for name, item in value.keywords.items()}
-        return functools.partial(again(value.func), *map(again, value.args), **arguments)
-    if not isinstance(value, Tensor) and kind not in _CONTAINERS:
-        return value
-    if id(value) not in memo:
-        if isinstance(value, Tensor):
-            memo[id(value)] = _tensor(value, device, dtype)
-            return memo[id(value)]
-        if isinstance(value, dict):
-            copied: Any = kind()
-            memo[id(value)] = copied
-            copied.update({key: again(item) for key, item in value.items()})
-        else:
-            copied = kind(map(again, value))
-            memo[id(value)] = copied
-    return memo[id(value)]

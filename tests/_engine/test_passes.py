@@ -55,11 +55,11 @@ class Inconstant(nn.Module):
         super().__init__()
         self.body = nn.Linear(4, 4)
         self.drop = nn.Dropout(0.5)
-        self.calls = 0
+        # An iterator is shared with the copy, so its state outlives a call.
+        self.calls = itertools.count(1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        return self.drop(self.body(x)) * self.calls
+        return self.drop(self.body(x)) * next(self.calls)
 
 
 class LateFailure(nn.Module):
