@@ -1,5 +1,6 @@
 """Corrections fitted on held-out rows: a prediction goes in, a calibrated prediction comes out."""
 
+from mcdrop.recalibration.beta import BetaScaling
 from mcdrop.recalibration.conformal_classification import (
     ConformalClassificationPrediction,
     ConformalClassifier,
@@ -13,8 +14,10 @@ from mcdrop.recalibration.quantile import QuantileRecalibration
 from mcdrop.recalibration.quantile_prediction import QuantileRecalibratedPrediction
 from mcdrop.recalibration.std_scaling import StdScaling
 from mcdrop.recalibration.temperature import TemperatureScaling
+from mcdrop.recalibration.vector import VectorScaling
 
 __all__ = [
+    "BetaScaling",
     "ConformalClassificationPrediction",
     "ConformalClassifier",
     "ConformalRegressionPrediction",
@@ -24,4 +27,5 @@ __all__ = [
     "QuantileRecalibration",
     "StdScaling",
     "TemperatureScaling",
+    "VectorScaling",
 ]
