@@ -116,8 +116,7 @@ def noise_std_from_weight_decay(
         RangeError: If an argument lies outside its range.
 
     Source:
-        Gal & Ghahramani (2016), eq. 7 and appendix 4; the derivation for every convention is in
-        docs/noise.md.
+        Gal & Ghahramani (2016), eq. 7; docs/noise.md derives every convention.
 
     Example:
         >>> noise_std_from_weight_decay(p=0.5, length_scale=1.0, n_rows=100, weight_decay=0.0025)
