@@ -119,13 +119,12 @@ def model_scores(prediction: RegressionPrediction, y: Tensor) -> Floats:
     else:
         means = prediction._require_samples("quantile").double()
         stds = prediction._component_variances().double().sqrt().expand_as(means)
-        below, above = torch.zeros_like(target), torch.zeros_like(target)
+        # Above the mean 1 - F is summed instead of F, and its score mirrored: the tails stay exact.
+        side = torch.where(target > prediction.mean.double(), -1.0, 1.0)
+        tail = torch.zeros_like(target)
         for mean, std in zip(means, stds, strict=True):
-            z = (target - mean) / std
-            below += normal_distribution(z)
-            above += normal_distribution(-z)
-        smaller = torch.special.ndtri(torch.minimum(below, above) / len(means))
-        scores = torch.where(below <= above, smaller, -smaller)
+            tail += normal_distribution(side * (target - mean) / std)
+        scores = side * torch.special.ndtri(tail / len(means))
     scores = scores.clamp(-FARTHEST, FARTHEST)
     leading = target.ndim - prediction.mean.ndim
     flat: Floats = scores.reshape(*target.shape[: leading + 1], -1).cpu().numpy()

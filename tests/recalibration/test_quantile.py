@@ -154,7 +154,7 @@ def test_the_density_of_the_default_loses_little_on_new_rows() -> None:
 def test_moments_are_those_of_the_quantiles(by_pass: bool) -> None:
     p = mixture(120, by_pass=by_pass)
     q = QuantileRecalibration().fit(p, mixture_targets(p, 1.5) + 0.4)(p[:3])
-    levels = (np.arange(2000) + 0.5) / 2000
+    levels = (np.arange(1000) + 0.5) / 1000
     values = q.quantile(levels.tolist()).numpy()
     np.testing.assert_allclose(q.mean, values.mean(axis=0), atol=3e-3)
     # The stated variance over passes divides by S - 1, that of the mixture by S.
