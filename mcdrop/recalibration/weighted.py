@@ -63,7 +63,7 @@ class WeightedConformalPrediction(RegressionPrediction):
 
         Returns:
             Lower and upper end, each of the shape of `mean`; units of y. Minus and plus infinity
-            where the weight of a row exceeds what the calibration rows can answer for.
+            where the weight of a row exceeds (1 / level - 1) times the sum of the others.
 
         Raises:
             RangeError: If `level` lies outside (0, 1).
@@ -99,10 +99,11 @@ class WeightedConformalRegressor:
 
         sum of the w_i of calibration rows with a score <= t  >=  level (sum_i w_i + w(x_new)),
 
-    infinite if there is none. Then y lies inside with probability at least `level`, over
-    calibration rows and a new row from P~. Scores are those of `ConformalRegressor`, which this is
-    when all weights are equal. Weights that are estimated, for example as p / (1 - p) from a
-    classifier that tells new from calibration inputs, leave as much as they are wrong by.
+    infinite if there is none, that is if w(x_new) > (1 / level - 1) sum_i w_i. Then y lies inside
+    with probability at least `level`, over calibration rows and a new row from P~. Scores are those
+    of `ConformalRegressor`, which gives the same intervals when all weights are equal. With
+    estimated weights, for example p / (1 - p) from a classifier of new against calibration inputs,
+    the guarantee holds up to the error of the estimate.
 
     Args:
         method: "absolute", "normalized" or "quantile", as for `ConformalRegressor`.

@@ -76,7 +76,7 @@ def test_uniform_levels_are_left_alone(p: mcdrop.RegressionPrediction) -> None:
 
 def test_new_targets_fall_below_each_knot_as_often_as_said() -> None:
     # Exact for exchangeable levels: P(y below the quantile at k / (n + 1)) = k / (n + 1).
-    rng, n, repetitions = np.random.default_rng(2), 9, 2000
+    rng, n, repetitions = np.random.default_rng(2), 9, 1000
     inside = np.zeros(4)
     levels = [0.1, 0.3, 0.5, 0.9]
     for _ in range(repetitions):
