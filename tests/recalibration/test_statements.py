@@ -57,3 +57,17 @@ def test_the_table_on_the_page_is_that_of_the_record() -> None:
     table = [line for line in lines if line.startswith("| ") and "| n | stated |" not in line]
     assert len(table) > 10
     assert set(table) <= rows
+
+
+@pytest.mark.slow
+def test_the_script_writes_its_record(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "numbers.json"
+    options = ["--smoke", "--json", str(out), "--date", "2026-01-01"]
+    monkeypatch.setattr("sys.argv", ["statements_recalibration.py", *options])
+    script.main()
+    content = json.loads(out.read_text())
+    assert content["date"] == "2026-01-01"
+    assert len(content["statements"]) == 49
+    assert "statements hold within 4 standard errors." in capsys.readouterr().out
