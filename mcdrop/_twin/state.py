@@ -2,13 +2,14 @@
 
 Models keep hidden states, step counters, cached masks and recorded activations on themselves. All
 of that belongs to one call: after it, attributes are those of before, containers hold what they
-held, and tensors have their old values.
+held, and tensors and arrays have their old values.
 """
 
 from __future__ import annotations
 
+import types
 from collections import deque
-from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ from mcdrop._twin.copy import is_helper
 
 __all__ = ["TwinState"]
 
-_LISTS = (list, deque)
-_SETS = (set,)
+_UNCHANGING = frozenset(
+    {bool, int, float, str, type(None), types.FunctionType, types.MethodType, nn.Parameter}
+)
 
 
 class TwinState:
@@ -33,65 +35,68 @@ class TwinState:
     """
 
     def __init__(self, twin: nn.Module) -> None:
-        self._modules = [(module.__dict__, dict(module.__dict__)) for module in twin.modules()]
-        self._containers: dict[int, tuple[Any, Any]] = {}
-        self._tensors: dict[int, tuple[Tensor, int, Tensor]] = {}
+        # Most containers are empty dicts of hooks: for these a look at their length is enough.
+        self._empty: list[Any] = []
+        self._containers: list[tuple[Any, Any]] = []
+        self._tensors: list[tuple[Tensor, Tensor]] = []
         self._arrays: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
-        for _, attributes in self._modules:
-            for value in attributes.values():
-                self._note(value)
+        noted: set[int] = set()
+        for module in twin.modules():
+            self._note(module.__dict__, noted)
+        self._n_writes = [_n_writes(tensor) for tensor, _ in self._tensors]
 
-    def _note(self, value: Any) -> None:
-        """Remember the content of containers and tensors, at any depth."""
-        if isinstance(value, Tensor):
-            if not isinstance(value, nn.Parameter) and id(value) not in self._tensors:
-                self._tensors[id(value)] = (value, _n_writes(value), value.detach().clone())
+    def _note(self, value: Any, noted: set[int]) -> None:
+        """Remember the content of what can be written to, at any depth of containers."""
+        kind = type(value)
+        if kind in _UNCHANGING or id(value) in noted:
             return
-        if id(value) in self._containers:
-            return
-        if isinstance(value, np.ndarray):
+        noted.add(id(value))
+        if isinstance(value, dict | list | set | deque):
+            if not value:
+                self._empty.append(value)
+                return
+            self._containers.append((value, copy(value)))
+            for item in value.values() if isinstance(value, dict) else value:
+                if type(item) not in _UNCHANGING:
+                    self._note(item, noted)
+        elif isinstance(value, tuple):
+            for item in value:
+                self._note(item, noted)
+        elif isinstance(value, Tensor):
+            if not isinstance(value, nn.Parameter):
+                self._tensors.append((value, value.detach().clone()))
+        elif isinstance(value, np.ndarray):
             self._arrays.append((value, value.copy()))
-            return
-        if is_helper(value):
-            self._note(value.__dict__)
-            return
-        if isinstance(value, dict):
-            self._containers[id(value)] = (value, dict(value))
-        elif isinstance(value, (*_LISTS, *_SETS)):
-            self._containers[id(value)] = (value, list(value))
-        for item in _items(value):
-            self._note(item)
+        elif not isinstance(value, nn.Module) and is_helper(value):
+            self._note(value.__dict__, noted)
 
     def has_written_tensors(self) -> bool:
         """Tell whether a tensor has been written to."""
-        return any(self._is_written(*noted) for noted in self._tensors.values())
+        return any(map(self._is_written, range(len(self._tensors))))
 
     def restore(self) -> None:
         """Undo what has changed."""
-        for attributes, before in self._modules:
-            if len(attributes) != len(before) or any(
-                attributes.get(name, self) is not value for name, value in before.items()
-            ):
-                attributes.clear()
-                attributes.update(before)
-        for container, content in self._containers.values():
-            if not _holds(container, content):
+        for container in self._empty:
+            if container:
                 container.clear()
-                fill = container.extend if isinstance(container, _LISTS) else container.update
+        for container, content in self._containers:
+            if not _same(container, content):
+                container.clear()
+                fill = container.extend if isinstance(container, list | deque) else container.update
                 fill(content)
-        for array, values in self._arrays:
-            array[...] = values
-        for number, (tensor, seen, value) in list(self._tensors.items()):
-            if self._is_written(tensor, seen, value):
+        for array, numbers in self._arrays:
+            array[...] = numbers
+        for number, (tensor, values) in enumerate(self._tensors):
+            if self._is_written(number):
                 with torch.no_grad():
-                    tensor.copy_(value)
-                self._tensors[number] = (tensor, _n_writes(tensor), value)
+                    tensor.copy_(values)
+                self._n_writes[number] = _n_writes(tensor)
 
-    @staticmethod
-    def _is_written(tensor: Tensor, seen: int, value: Tensor) -> bool:
+    def _is_written(self, number: int) -> bool:
+        tensor, values = self._tensors[number]
         if tensor.is_inference():
-            return not torch.equal(tensor, value)
-        return writes(tensor) != seen
+            return not torch.equal(tensor, values)
+        return writes(tensor) != self._n_writes[number]
 
 
 def _n_writes(tensor: Tensor) -> int:
@@ -99,21 +104,13 @@ def _n_writes(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else writes(tensor)
 
 
-def _items(value: Any) -> Iterator[Any]:
-    """Yield what a container holds; nothing for other values."""
-    if isinstance(value, dict):
-        yield from value.values()
-    elif isinstance(value, (tuple, *_LISTS)):
-        yield from value
+def _same(container: Any, content: Any) -> bool:
+    """Whether a container holds what it held: the same objects, or equal ones that are no tensors.
 
-
-def _holds(container: Any, content: Any) -> bool:
-    """Whether a container holds the same objects as before, in the same order."""
-    if len(container) != len(content):
+    Comparison takes identical items as equal, so that it asks for the value of a tensor only
+    where there is another one now.
+    """
+    try:
+        return bool(container == content)
+    except (RuntimeError, ValueError, TypeError):
         return False
-    if isinstance(container, dict):
-        pairs = zip(container.items(), content.items(), strict=True)
-        return all(key == other and a is b for (key, a), (other, b) in pairs)
-    if isinstance(container, _SETS):
-        return bool(container == set(content))
-    return all(a is b for a, b in zip(container, content, strict=True))

@@ -18,7 +18,7 @@ class BayesianRidge:
     """Linear regression on standardized features, penalty and noise chosen by the evidence.
 
     The predictive distribution is normal with variance ``z^T Sigma z + 1 / alpha``: the first
-    term, the posterior covariance of the coefficients seen from the standardized row z, is
+    term, with Sigma the posterior covariance of the coefficients and z the standardized row, is
     epistemic and grows away from the training data; the second, the noise, is aleatoric. The
     uncertainty of the intercept is not part of it. Several targets are fitted one by one.
 

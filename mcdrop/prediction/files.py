@@ -17,7 +17,9 @@ __all__ = ["load_prediction"]
 _MODULES = {
     "ConformalClassificationPrediction": "mcdrop.recalibration.conformal_classification",
     "ConformalRegressionPrediction": "mcdrop.recalibration.conformal_regression",
+    "CrossConformalPrediction": "mcdrop.recalibration.cross_conformal",
     "QuantileRecalibratedPrediction": "mcdrop.recalibration.quantile_prediction",
+    "WeightedConformalPrediction": "mcdrop.recalibration.weighted",
 }
 
 

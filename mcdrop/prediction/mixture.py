@@ -10,7 +10,9 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["empirical_quantile", "mixture_log_prob", "mixture_quantile"]
+__all__ = ["empirical_quantile", "mixture_log_prob", "mixture_quantile", "normal_distribution"]
+
+_FAR_OUT = 1e-10
 
 
 def mixture_log_prob(means: Tensor, stds: Tensor, y: Tensor) -> Tensor:
@@ -18,6 +20,11 @@ def mixture_log_prob(means: Tensor, stds: Tensor, y: Tensor) -> Tensor:
     z = (y - means) / stds
     log_components = -0.5 * z.square() - stds.log() - 0.5 * math.log(2 * math.pi)
     return torch.logsumexp(log_components, dim=0) - math.log(means.shape[0])
+
+
+def normal_distribution(z: Tensor) -> Tensor:
+    """Phi(z), to full relative precision in the lower tail, where `torch.special.ndtr` has none."""
+    return 0.5 * torch.erfc(-z / math.sqrt(2))
 
 
 def empirical_quantile(samples: Tensor, q: float) -> Tensor:
@@ -40,11 +47,13 @@ def mixture_quantile(means: Tensor, stds: Tensor, q: float) -> Tensor:
     x = component.mean(dim=0)
     for _ in range(60):
         z = (x - means) / stds
-        excess = torch.special.ndtr(z).mean(dim=0) - q
+        excess = normal_distribution(z).mean(dim=0) - q
         low = torch.where(excess < 0, x, low)
         high = torch.where(excess > 0, x, high)
         density = (torch.exp(-0.5 * z.square()) / stds).mean(dim=0) / math.sqrt(2 * math.pi)
-        newton = x - excess / density
+        # Far out F is nearly exponential, and Newton steps on F itself would crawl.
+        change = torch.log1p(excess / q) * (excess + q) if q < _FAR_OUT else excess
+        newton = x - change / density
         inside = (newton >= low) & (newton <= high)
         step = torch.where(inside, newton, 0.5 * (low + high))
         step = torch.where(excess == 0, x, step)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from mcdrop.checks import require_choice
 from mcdrop.errors import RangeError
 from mcdrop.prediction.mixture import mixture_log_prob
 from mcdrop.prediction.regression import RegressionPrediction
@@ -18,7 +19,7 @@ __all__ = ["fit_noise_std", "noise_std_from_weight_decay"]
 
 
 def fit_noise_std(prediction: RegressionPrediction, y: Any) -> Tensor:
-    """Noise level that makes held-out targets most likely under the mixture over passes.
+    """Noise level tau^-1/2 that makes held-out targets most likely under the mixture over passes.
 
     Maximizes ``sum_n log (1/S) sum_s N(y_n; samples_sn, noise_std^2)`` over noise_std > 0, for each
     output on its own. Use rows that the model was not trained on.
@@ -67,18 +68,46 @@ def fit_noise_std(prediction: RegressionPrediction, y: Any) -> Tensor:
 
 
 def noise_std_from_weight_decay(
-    *, p: float, length_scale: float, n_rows: int, weight_decay: float
+    *,
+    p: float,
+    length_scale: float,
+    n_rows: int,
+    weight_decay: float,
+    loss: Literal["half_squared_error", "squared_error"] = "half_squared_error",
+    reduction: Literal["mean", "sum"] = "mean",
+    n_outputs: int = 1,
+    penalty: Literal["explicit", "optimizer"] = "explicit",
+    weights: Literal["unscaled", "inverted"] = "unscaled",
 ) -> float:
-    """Noise level that dropout training with weight decay implies.
+    """Noise level tau^-1/2 that dropout training with weight decay implies.
 
-    tau = (1 - p) l^2 / (2 N lambda), noise_std = tau^-1/2.
+    Training minimizes ``(c / s) sum (y - f(x))^2 + kappa |W|^2``. It is variational inference with
+    the prior N(0, 1 / length_scale^2) of each weight for
+
+        tau = (1 - p) l^2 c / (s kappa)    where the network uses W z, z ~ Bernoulli(1 - p),
+        tau = l^2 c / ((1 - p) s kappa)    where it uses W z / (1 - p), as torch does.
+
+    c is 1/2 or 1 by `loss`, s the number of squared errors that are averaged, and kappa is
+    `weight_decay`, or half of it where it is the argument of an optimizer. The defaults are the
+    convention of Gal & Ghahramani (2016), tau = (1 - p) l^2 / (2 N lambda). A model of
+    `nn.Dropout` trained with `nn.MSELoss` and ``torch.optim.SGD(..., weight_decay=)`` takes
+    ``loss="squared_error", penalty="optimizer", weights="inverted"``, and its number of outputs.
 
     Args:
         p: Dropout rate, in [0, 1).
         length_scale: Prior length scale l, > 0.
         n_rows: Number of training rows N.
-        weight_decay: lambda, the factor of the squared weights in the loss that averages squared
-            errors over rows.
+        weight_decay: lambda, the factor of the squared weights, in the convention below.
+        loss: "half_squared_error" or "squared_error" of each output, as `nn.MSELoss` takes.
+        reduction: "mean" over rows, or "sum" over all N rows. For a sum over batches of B rows pass
+            "mean" and ``weight_decay / B``.
+        n_outputs: Outputs that a mean averages over too, as `nn.MSELoss` does; 1 where the errors
+            of a row are summed.
+        penalty: "explicit" for lambda |W|^2 in the loss; "optimizer" for `weight_decay=` of
+            `torch.optim.SGD` or `Adam`, which add lambda W to the gradient, that of
+            (lambda / 2) |W|^2. The decoupled decay of `AdamW` minimizes no such loss.
+        weights: "inverted" where survivors are scaled by 1 / (1 - p) in training, as by
+            `nn.Dropout` and `mcdrop.layers`; "unscaled" for the weights of the 2016 paper.
 
     Returns:
         Standard deviation of the noise, units of y as the network was trained on it.
@@ -87,21 +116,33 @@ def noise_std_from_weight_decay(
         RangeError: If an argument lies outside its range.
 
     Source:
-        Gal & Ghahramani (2016), eq. 7.
+        Gal & Ghahramani (2016), eq. 7; docs/noise.md derives every convention.
 
     Example:
         >>> noise_std_from_weight_decay(p=0.5, length_scale=1.0, n_rows=100, weight_decay=0.0025)
         1.0
+        >>> noise_std_from_weight_decay(
+        ...     p=0.5, length_scale=1.0, n_rows=100, weight_decay=0.04,
+        ...     loss="squared_error", penalty="optimizer", weights="inverted")
+        1.0
     """
+    function = "noise_std_from_weight_decay"
+    require_choice(function, "loss", loss, ("half_squared_error", "squared_error"))
+    require_choice(function, "reduction", reduction, ("mean", "sum"))
+    require_choice(function, "penalty", penalty, ("explicit", "optimizer"))
+    require_choice(function, "weights", weights, ("unscaled", "inverted"))
     ranges = (
         ("p", p, 0 <= p < 1, "lie in [0, 1)"),
         ("length_scale", length_scale, length_scale > 0, "be positive"),
         ("n_rows", n_rows, n_rows >= 1, "be at least 1"),
         ("weight_decay", weight_decay, weight_decay > 0, "be positive"),
+        ("n_outputs", n_outputs, n_outputs >= 1, "be at least 1"),
     )
     for argument, value, fits, condition in ranges:
         if not fits:
-            raise RangeError.of(
-                "noise_std_from_weight_decay", argument, condition, value, "Pass the training value"
-            )
-    return math.sqrt(2 * n_rows * weight_decay / ((1 - p) * length_scale**2))
+            raise RangeError.of(function, argument, condition, value, "Pass the training value")
+    averaged = n_rows * n_outputs if reduction == "mean" else 1
+    kappa = weight_decay if penalty == "explicit" else weight_decay / 2
+    halves = 2 if loss == "half_squared_error" else 1
+    keep = 1 - p if weights == "unscaled" else 1 / (1 - p)
+    return math.sqrt(halves * averaged * kappa / (keep * length_scale**2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -205,11 +205,7 @@ class RegressionPrediction(Prediction):
         variances = self._component_variances().expand_as(samples)
         if not bool((variances > 0).any()):
             return empirical_quantile(samples, q)
-        return _by_row_blocks(
-            lambda m, v: mixture_quantile(m, v.sqrt().clamp_min(1e-12 * (1 + m.abs().amax())), q),
-            samples,
-            variances,
-        ).to(self.mean.dtype)
+        return quantile_by_blocks(samples, variances, q).to(self.mean.dtype)
 
     def _without_samples(self, method: str) -> str:
         """Return what to do where samples are missing."""
@@ -269,10 +265,14 @@ def checked_levels(function: str, argument: str, levels: Any) -> Tensor:
     return found
 
 
-def _by_row_blocks(
-    solve: Callable[[Tensor, Tensor], Tensor], samples: Tensor, variances: Tensor
-) -> Tensor:
-    """Apply `solve` to blocks of rows in float64, so that temporaries stay small."""
+def quantile_by_blocks(samples: Tensor, variances: Tensor, q: float) -> Tensor:
+    """Return the quantile of the mixture in float64, by blocks of rows to save memory."""
+
+    def solved(means: Tensor, spreads: Tensor) -> Tensor:
+        # Passes without noise get a little, so that the mixture has a density.
+        floor = 1e-12 * (1 + means.abs().amax())
+        return mixture_quantile(means, spreads.sqrt().clamp_min(floor), q)
+
     rows = max(1, 2**21 // max(1, samples[:, :1].numel()))
     blocks = zip(samples.split(rows, dim=1), variances.split(rows, dim=1), strict=True)
-    return torch.cat([solve(m.double(), v.double()) for m, v in blocks])
+    return torch.cat([solved(m.double(), v.double()) for m, v in blocks])

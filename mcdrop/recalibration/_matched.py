@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -58,6 +60,19 @@ def require_classes(function: str, prediction: ClassificationPrediction, n_class
             f"have {n_classes} classes, as in the fit",
             found,
             "Predict the classes that the calibration rows had",
+        )
+
+
+def require_every_class(function: str, labels: npt.NDArray[np.int64], n_classes: int) -> None:
+    """Require a row of each class, without which its own parameters have no data."""
+    absent = sorted(set(range(n_classes)) - set(labels.tolist()))
+    if absent:
+        raise RangeError.of(
+            function,
+            "y",
+            "hold every class at least once",
+            f"no row of class {', '.join(map(str, absent[:10]))}",
+            "Calibrate on more rows, or use TemperatureScaling, which needs no row per class",
         )
 
 

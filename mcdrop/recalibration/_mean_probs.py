@@ -23,7 +23,7 @@ def with_mean_probs(
     old, new = prediction.probs.double(), probs.double()
     ratio = _quotient(new * (1 - new), old * (1 - old)).sqrt()
     total, new_total = entropy(old), entropy(new)
-    # Passes that all say 0 or 1 share one opinion: nothing is epistemic.
+    # At a predictive entropy of 0 all passes agree: nothing is epistemic.
     share = torch.where(total > 0, _quotient(prediction.expected_entropy.double(), total), 1.0)
     dtype = prediction.probs.dtype
     entropy_ratio = _quotient(new_total, total)

@@ -24,6 +24,7 @@ from mcdrop.recalibration._matched import (
     require_classes,
     require_classification,
 )
+from mcdrop.recalibration._row_uniforms import row_uniforms
 from mcdrop.recalibration._split import Groups, RankedScores, sorted_scores, thresholds
 
 __all__ = ["ConformalClassificationPrediction", "ConformalClassifier"]
@@ -62,8 +63,9 @@ class ConformalClassificationPrediction(ClassificationPrediction):
         """Set of classes that holds the label with probability at least `level`, for any model.
 
         The probability is over calibration and new rows together, if they are exchangeable within
-        a group. Sets grow with the level, and may be empty where the model is surer than it was
-        on most calibration rows.
+        a group. Sets grow with the level. Where every class scores above the threshold the set is
+        empty: with "lac" if no class is probable enough, with "aps" if U is large in a row where
+        one class has nearly all of the probability.
 
         Args:
             level: Probability that the label is in the set, in (0, 1).
@@ -108,6 +110,10 @@ class ConformalClassifier:
     - "aps": sum of the probabilities above p_c, plus U p_c. Sets adapt to the row.
     - "raps": that plus penalty max(0, r - n_free). Fewer classes from the tail.
 
+    U is a hash of the row's probabilities and the seed, the same in `fit` and in every call. So
+    the score is one fixed function of probabilities and label, which is all that the guarantee
+    needs: it holds for rows passed one by one, in batches or at once, and for every seed.
+
     A class is in the set if its score is at most t, the k-th smallest of the n scores of the
     calibration labels, k = ceil((n + 1) level). For exchangeable rows the label is then in the set
     with probability at least level, and below level + 1 / (n + 1) without ties. With `groups`
@@ -118,8 +124,9 @@ class ConformalClassifier:
         level: Probability that the label is in the set; `fit` makes sure it can be guaranteed.
         penalty: Added per rank beyond `n_free` by "raps", at least 0.
         n_free: Ranks that "raps" does not penalize.
-        seed: Seed of U, with streams of their own for `fit` and for calls; the same row of every
-            call gets the same U. None puts U at 1: larger sets, the guarantee from below stays.
+        seed: Seed of the hash that gives U, a whole number of at least 0. Rows of equal
+            probabilities share U: where there are many, scores tie and sets may cover more than
+            asked, never less. None puts U at 1: larger sets, the same guarantee from below.
 
     Source:
         LAC: Sadinle, Lei & Wasserman (2019); APS: Romano, Sesia & Candes (2020); RAPS:
@@ -148,6 +155,8 @@ class ConformalClassifier:
         require_choice(function, "method", method, ("lac", "aps", "raps"))
         require_unit(function, "level", level)
         require_count(function, "n_free", n_free, least=0)
+        if seed is not None:
+            require_count(function, "seed", seed, least=0)
         if not 0 <= penalty < np.inf:
             raise RangeError.of(
                 function, "penalty", "be a finite number of at least 0", penalty, "Pass 0.01"
@@ -182,7 +191,7 @@ class ConformalClassifier:
         function = "ConformalClassifier.fit"
         _require_rows_of_classes(function, prediction)
         labels = labels_of(function, prediction, y)
-        scores = self._class_scores(prediction.probs, 0).gather(1, labels.unsqueeze(1))
+        scores = self._class_scores(prediction.probs).gather(1, labels.unsqueeze(1))
         found = Groups(function, groups, len(labels))
         ranked = sorted_scores(scores, found)
         thresholds(function, "y", ranked, found.names, self.level)
@@ -213,7 +222,7 @@ class ConformalClassifier:
         plain = {f.name: getattr(prediction, f.name) for f in fields(ClassificationPrediction)}
         return ConformalClassificationPrediction(
             **plain,
-            class_scores=self._class_scores(prediction.probs, 1),
+            class_scores=self._class_scores(prediction.probs),
             group=known.index(function, groups, len(prediction)).to(prediction.probs.device),
             scores=self._scores,
             group_names=known.names,
@@ -221,16 +230,14 @@ class ConformalClassifier:
             method=self.method,
         )
 
-    def _class_scores(self, probs: Tensor, stream: int) -> Tensor:
+    def _class_scores(self, probs: Tensor) -> Tensor:
         """Return the score of every class, (N, C), float64."""
         probs = probs.double()
         if self.method == "lac":
             return 1 - probs
-        place = torch.ones(len(probs), 1, dtype=torch.float64)
+        place = torch.ones(1, dtype=torch.float64)
         if self.seed is not None:
-            # One stream for both would give calibration and test rows the same U.
-            draws = np.random.default_rng([self.seed, stream]).uniform(size=(len(probs), 1))
-            place = torch.from_numpy(draws)
+            place = row_uniforms(probs, self.seed)
         ordered, classes = probs.sort(dim=1, descending=True, stable=True)
         scores = ordered.cumsum(dim=1) - (1 - place.to(probs.device)) * ordered
         if self.method == "raps":

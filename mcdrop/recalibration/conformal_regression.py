@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mcdrop.checks import require_choice, require_fitted, require_unit
-from mcdrop.errors import RangeError
 from mcdrop.prediction import RegressionPrediction
+from mcdrop.recalibration._interval_scores import METHODS, IntervalMethod, moved_ends, score_base
 from mcdrop.recalibration._matched import (
     require_regression,
     require_row_shape,
@@ -20,8 +20,6 @@ from mcdrop.recalibration._matched import (
 from mcdrop.recalibration._split import Groups, RankedScores, sorted_scores, thresholds
 
 __all__ = ["ConformalRegressionPrediction", "ConformalRegressor"]
-
-IntervalMethod = Literal["absolute", "normalized", "quantile"]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -85,12 +83,11 @@ class ConformalRegressionPrediction(RegressionPrediction):
         require_unit(function, "level", level)
         limits = thresholds(function, "prediction", self.scores, self.group_names, level)
         reach = limits.to(self.group.device)[self.group].reshape(self.mean.shape)
-        reach = reach * self.score_scale.double().reshape(self.mean.shape)
-        lower = self.base_lower.double().reshape(self.mean.shape) - reach
-        upper = self.base_upper.double().reshape(self.mean.shape) + reach
-        middle = (lower + upper) / 2
-        dtype = self.mean.dtype
-        return torch.minimum(lower, middle).to(dtype), torch.maximum(upper, middle).to(dtype)
+        lower, upper, scale = (
+            values.double().reshape(self.mean.shape)
+            for values in (self.base_lower, self.base_upper, self.score_scale)
+        )
+        return moved_ends(lower, upper, reach * scale, self.mean.dtype)
 
     def __repr__(self) -> str:
         """Return one line: the fields, the method and what it was calibrated on."""
@@ -135,8 +132,7 @@ class ConformalRegressor:
     """
 
     def __init__(self, method: IntervalMethod = "absolute", level: float = 0.9) -> None:
-        choices = ("absolute", "normalized", "quantile")
-        require_choice("ConformalRegressor", "method", method, choices)
+        require_choice("ConformalRegressor", "method", method, METHODS)
         require_unit("ConformalRegressor", "level", level)
         self.method: IntervalMethod = method
         self.level = level
@@ -164,7 +160,7 @@ class ConformalRegressor:
         function = "ConformalRegressor.fit"
         require_regression(function, prediction, plain=False)
         target = targets_of(function, prediction, y)
-        lower, upper, scale = self._base(function, prediction)
+        lower, upper, scale = score_base(function, prediction, self.method, self.level)
         scores = torch.maximum(lower - target, target - upper) / scale
         found = Groups(function, groups, len(target))
         ranked = sorted_scores(scores.reshape(len(target), -1), found)
@@ -192,7 +188,7 @@ class ConformalRegressor:
         require_regression(function, prediction, plain=False)
         require_row_shape(function, prediction.mean, self._row)
         index = known.index(function, groups, len(prediction)).to(prediction.mean.device)
-        lower, upper, scale = self._base(function, prediction)
+        lower, upper, scale = score_base(function, prediction, self.method, self.level)
         plain = {f.name: getattr(prediction, f.name) for f in fields(RegressionPrediction)}
         return ConformalRegressionPrediction(
             **plain,
@@ -205,24 +201,3 @@ class ConformalRegressor:
             level=self.level,
             method=self.method,
         )
-
-    def _base(
-        self, function: str, prediction: RegressionPrediction
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the ends that scores are measured from and their unit, float64."""
-        mean = prediction.mean.double()
-        if self.method == "quantile":
-            lower, upper = prediction.interval(self.level)
-            return lower.double(), upper.double(), torch.ones_like(mean)
-        if self.method == "absolute":
-            return mean, mean, torch.ones_like(mean)
-        std = prediction.variance.double().sqrt()
-        if not bool((std > 0).all()):
-            raise RangeError.of(
-                function,
-                "prediction",
-                "have a predictive std above 0 to normalize by",
-                "0 in some rows",
-                'Predict with noise_std= (units of y), or use method="absolute"',
-            )
-        return mean, mean, std

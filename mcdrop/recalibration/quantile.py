@@ -6,17 +6,18 @@ import math
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 import torch
 
 from mcdrop.checks import require_count, require_fitted
 from mcdrop.errors import RangeError
 from mcdrop.prediction import RegressionPrediction
 from mcdrop.recalibration._level_map import (
-    EDGE,
+    FARTHEST,
     Floats,
     LevelMap,
     fitted_level_map,
-    model_levels,
+    model_scores,
     moments,
 )
 from mcdrop.recalibration._matched import (
@@ -29,8 +30,9 @@ from mcdrop.recalibration.quantile_prediction import QuantileRecalibratedPredict
 
 __all__ = ["QuantileRecalibration"]
 
-# The share of outlying targets that still leaves the usual levels, 0.05 to 0.95, reachable.
-_MOST_BEYOND = 0.05
+# The share of targets out of reach that still leaves levels from 0.01 to 0.99 their knots; one
+# outlier is always allowed.
+_MOST_BEYOND = 0.01
 
 
 class QuantileRecalibration:
@@ -38,17 +40,23 @@ class QuantileRecalibration:
 
     With u_n = F_n(y_n) the PIT of a calibration target and u_(k) the k-th smallest of n, the map
     R takes u_(k) to k / (n + 1), and is linear in between, from (0, 0) to (1, 1). The new
-    distribution function is R(F(y)). A new target falls below its quantile at k / (n + 1) with
-    exactly that probability if its PIT is exchangeable with theirs. R is fitted for each output
-    on its own; it is increasing, so the isotonic fit of Kuleshov et al. leaves it as it is.
+    distribution function is R(F(y)). R is fitted for each output on its own; it is increasing, so
+    the isotonic fit of Kuleshov et al. leaves it as it is.
+
+    If the PIT of a new target is exchangeable with those of the fit, and none are equal, it falls
+    below ``quantile(k / (n + 1))`` with exactly that probability, below ``quantile(q)`` with
+    a probability within 1 / (n + 1) of q, and inside ``interval(level)``, whose ends are moved
+    outward to ranks, with probability at least `level`, for levels up to (n - 1) / (n + 1). For
+    levels beyond, R keeps the model's tails: no guarantee.
 
     Args:
-        n_knots: How many of the u_(k), evenly spread in rank, R passes through; None takes
-            about sqrt(n). All n of them follow Kuleshov et al. to the letter, but make a density
-            of gaps between single points: `log_prob` then loses about 0.4 nats.
+        n_knots: How many of the u_(k), evenly spread in rank, R passes through. None takes all,
+            and about sqrt(n) of them for the density in `log_prob`. With fewer, quantiles between
+            knots are interpolated over wider gaps, and intervals grow to the next knot.
 
     Source:
-        Kuleshov, Fenner & Ermon (2018), algorithm 1; k / (n + 1) in place of k / n.
+        Kuleshov, Fenner & Ermon (2018), algorithm 1; k / (n + 1) in place of k / n, which makes it
+        the conformal predictive distribution of Vovk et al. (2019) at the knots.
 
     Example:
         >>> import torch
@@ -66,6 +74,7 @@ class QuantileRecalibration:
             require_count("QuantileRecalibration", "n_knots", n_knots)
         self.n_knots = n_knots
         self._level_maps: list[LevelMap] | None = None
+        self._n_cells: int | None = None
         self._row = torch.Size(())
 
     def fit(self, prediction: RegressionPrediction, y: Any) -> QuantileRecalibration:
@@ -89,7 +98,7 @@ class QuantileRecalibration:
         target = targets_of(function, prediction, y)
         require_density(function, prediction)
         n_rows = len(target)
-        n_knots = max(1, round(math.sqrt(n_rows))) if self.n_knots is None else self.n_knots
+        n_knots = n_rows if self.n_knots is None else self.n_knots
         if n_knots > n_rows:
             raise RangeError.of(
                 function,
@@ -98,9 +107,10 @@ class QuantileRecalibration:
                 n_rows,
                 "Calibrate on more rows, or lower n_knots",
             )
-        levels = model_levels(prediction, target)
-        _require_levels(function, levels)
-        self._level_maps = [fitted_level_map(column, n_knots) for column in levels.T]
+        scores = model_scores(prediction, target)
+        _require_levels(function, scores)
+        self._level_maps = [fitted_level_map(column, n_knots) for column in scores.T]
+        self._n_cells = max(1, round(math.sqrt(n_rows))) if self.n_knots is None else None
         self._row = prediction.mean.shape[1:]
         return self
 
@@ -137,19 +147,20 @@ class QuantileRecalibration:
             **{**plain, **changed},
             model_mean=prediction.mean,
             stretch=stretch,
-            knots=tuple(tuple(u.tolist()) for u, _ in level_maps),
-            shares=tuple(tuple(share.tolist()) for _, share in level_maps),
+            knot_scores=tuple(tuple(one.scores.tolist()) for one in level_maps),
+            knot_shares=tuple(tuple(one.shares.tolist()) for one in level_maps),
+            n_cells=self._n_cells,
         )
 
 
-def _require_levels(function: str, levels: Floats) -> None:
-    """Refuse targets mostly beyond 8 std: mapped levels could not reach them."""
-    beyond = float(((levels <= EDGE) | (levels >= 1 - EDGE)).mean(axis=0).max())
-    if beyond > _MOST_BEYOND:
+def _require_levels(function: str, scores: Floats) -> None:
+    """Refuse targets beyond every level float64 can hold: no level would map to them."""
+    beyond = int((np.abs(scores) >= FARTHEST).sum(axis=0).max())
+    if beyond > max(1, _MOST_BEYOND * len(scores)):
         raise RangeError.of(
             function,
             "y",
             "lie where the predictive distribution has some mass",
-            f"{beyond:.0%} of an output about 8 std or more away",
+            f"{beyond} of {len(scores)} targets of an output {FARTHEST:g} std or more away",
             "Scale the std first: StdScaling().fit(prediction, y)(prediction)",
         )

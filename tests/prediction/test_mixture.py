@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mcdrop.prediction.mixture import empirical_quantile, mixture_log_prob, mixture_quantile
+from mcdrop.prediction.mixture import (
+    empirical_quantile,
+    mixture_log_prob,
+    mixture_quantile,
+    normal_distribution,
+)
 
 RNG = np.random.default_rng(0)
 MEANS = torch.from_numpy(RNG.normal(size=(6, 4)))
@@ -45,3 +50,17 @@ def test_empirical_quantile_is_numpys(q: float, passes: int) -> None:
     samples = torch.from_numpy(RNG.normal(size=(passes, 3)))
     found = empirical_quantile(samples, q)
     np.testing.assert_allclose(found, np.quantile(samples.numpy(), q, axis=0), rtol=1e-12)
+
+
+def test_quantile_keeps_its_digits_at_levels_next_to_zero() -> None:
+    # Far below both components the nearer one alone counts: 2 q = Phi((x - 0) / 1).
+    means, stds = torch.tensor([[0.0], [50.0]]).double(), torch.ones(2, 1).double()
+    for q in (1e-14, 1e-80):
+        found = mixture_quantile(means, stds, q).item()
+        assert found == pytest.approx(stats.norm.ppf(2 * q), rel=1e-9)
+
+
+def test_distribution_function_is_scipys_in_both_tails() -> None:
+    z = np.linspace(-37, 9, 200)
+    found = normal_distribution(torch.from_numpy(z))
+    np.testing.assert_allclose(found, stats.norm.cdf(z), rtol=1e-12)

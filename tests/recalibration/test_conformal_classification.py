@@ -20,6 +20,7 @@ from mcdrop.recalibration import (
     IsotonicRecalibration,
     TemperatureScaling,
 )
+from mcdrop.recalibration._row_uniforms import row_uniforms
 from tests.recalibration.cases import averaged, drawn_labels, from_passes, normal, softmax
 
 Method = Literal["lac", "aps", "raps"]
@@ -106,15 +107,41 @@ def test_aps_and_raps_by_hand() -> None:
     assert aps.prediction_sets(0.5)[0].tolist() == [True, True, False]
 
 
-def test_random_part_is_one_uniform_per_row_of_its_own_stream() -> None:
-    p = averaged([[0.5, 0.3, 0.2]] * 4000)
-    c = ConformalClassifier("aps", 0.5).fit(p, [0] * 4000)(p)
-    # Score of the first class is U p; all classes of a row share U.
-    u = c.class_scores[:, 0] / 0.5
-    torch.testing.assert_close(c.class_scores[:, 1], 0.5 + u * 0.3)
-    assert stats.kstest(u.numpy(), "uniform").pvalue > 0.001
-    calibration = torch.tensor(c.scores[0][0]).double() / 0.5
-    assert not torch.allclose(u.sort().values, calibration)
+def test_classes_of_a_row_share_its_uniform_number() -> None:
+    rng = np.random.default_rng(10)
+    p = averaged(rng.dirichlet(np.ones(3), 50))
+    c = ConformalClassifier("aps", 0.5, seed=4).fit(p, [0] * 50)(p)
+    ordered, classes = p.probs.sort(dim=1, descending=True)
+    above = ordered.cumsum(dim=1) - ordered
+    u = (c.class_scores.gather(1, classes) - above) / ordered
+    torch.testing.assert_close(u, row_uniforms(p.probs, 4).expand(50, 3))
+    # The scores of the calibration come from the same function.
+    np.testing.assert_allclose(c.scores[0][0], c.class_scores[:, 0].sort().values)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_sets_do_not_depend_on_how_rows_are_batched(method: Method) -> None:
+    p, y = bad_forecast(np.random.default_rng(11), 120)
+    conformal = ConformalClassifier(method, 0.8).fit(p[:60], y[:60])
+    whole = conformal(p[60:]).prediction_sets(0.8)
+    for size in (1, 7):
+        batches = [conformal(p[start : start + size]) for start in range(60, 120, size)]
+        sets = torch.cat([batch.prediction_sets(0.8) for batch in batches])
+        assert torch.equal(sets, whole)
+    parts = [p[:60][[row]] for row in range(59, -1, -1)]
+    assert torch.equal(conformal(parts[0]).class_scores, conformal(p[59]).class_scores)
+
+
+def test_identical_rows_cover_at_least_the_level() -> None:
+    # Every row says (0.6, 0.4) and is right: one U, two scores, so the smaller set covers 0.6.
+    rng = np.random.default_rng(12)
+    p = averaged([[0.6, 0.4]] * 40)
+    inside = []
+    for seed in range(400):
+        y = (rng.uniform(size=40) > 0.6).astype(int)
+        sets = ConformalClassifier("aps", 0.5, seed=seed).fit(p[:20], y[:20])(p[20:])
+        inside.append(sets.prediction_sets(0.5)[np.arange(20), y[20:]].double().mean().item())
+    assert np.mean(inside) >= 0.5 - 3 * np.std(inside) / 20
 
 
 def test_seed_decides_the_random_part_alone() -> None:
@@ -210,6 +237,8 @@ def test_errors_say_what_to_do() -> None:
         ConformalClassifier("raps", penalty=-1)
     with pytest.raises(mcdrop.RangeError, match="`n_free` to be an integer of at least 0"):
         ConformalClassifier("raps", n_free=-1)
+    with pytest.raises(mcdrop.RangeError, match="`seed` to be a whole number of at least 0"):
+        ConformalClassifier("aps", seed=-1)
     with pytest.raises(mcdrop.UnsupportedError, match="ConformalClassifier: expected `self`"):
         ConformalClassifier()(p)
     with pytest.raises(mcdrop.UnsupportedError, match="be a ClassificationPrediction, but got Reg"):

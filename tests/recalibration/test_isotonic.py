@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,6 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
 import mcdrop
-from mcdrop.metrics import brier_score
 from mcdrop.recalibration import IsotonicRecalibration
 from tests.recalibration.cases import (
     assert_splits_add_up,
@@ -28,21 +29,30 @@ def two_classes(positive: list[float]) -> mcdrop.ClassificationPrediction:
     return averaged([[1 - p, p] for p in positive])
 
 
+def plain_map(probs: Any, hit: Any) -> IsotonicRegression:
+    """scikit-learn's map of the rows and a hit at the smallest, a miss at the largest p."""
+    rows = np.concatenate([probs, [np.min(probs), np.max(probs)]])
+    return IsotonicRegression(out_of_bounds="clip").fit(rows, np.concatenate([hit, [1, 0]]))
+
+
 def test_pooled_neighbors_by_hand() -> None:
-    # P(1) = 0.1, 0.3, 0.5, 0.8 with labels 0, 1, 0, 1: the middle two violate the order and share
-    # their mean 1/2; the outer two keep 0 and 1.
-    p = two_classes([0.1, 0.3, 0.5, 0.8])
-    mapped = IsotonicRecalibration().fit(p, [0, 1, 0, 1])
-    np.testing.assert_allclose(mapped(p).probs[:, 1], [0, 0.5, 0.5, 1])
-    # Between points linear, beyond them constant: 0.2 is half way from 0 to 1/2.
-    np.testing.assert_allclose(mapped(two_classes([0.0, 0.2, 0.9])).probs[:, 1], [0, 0.25, 1])
+    # P(1) = 0.1, 0.2, 0.5, 0.6, 0.8, 0.9 with labels 0, 0, 1, 0, 1, 1, and 1 at 0.1, 0 at 0.9:
+    # 0.1 and 0.2 hold 1 of 3, the middle two violate the order and hold 1 of 2, the last 2 of 3.
+    p = two_classes([0.1, 0.2, 0.5, 0.6, 0.8, 0.9])
+    mapped = IsotonicRecalibration().fit(p, [0, 0, 1, 0, 1, 1])
+    expected = [1 / 3, 1 / 3, 1 / 2, 1 / 2, 2 / 3, 2 / 3]
+    np.testing.assert_allclose(mapped(p).probs[:, 1], expected)
+    # Between points linear, beyond them constant: 0.35 is half way from 1/3 to 1/2.
+    found = mapped(two_classes([0.0, 0.35, 1.0])).probs[:, 1]
+    np.testing.assert_allclose(found, [1 / 3, 5 / 12, 2 / 3])
 
 
-def test_calibrated_frequencies_are_left_alone() -> None:
-    p = averaged([[0.75, 0.25]] * 4 + [[0.5, 0.5]] * 2 + [[0.0, 1.0]] * 2)
-    scaled = IsotonicRecalibration().fit(p, [0, 0, 0, 1, 0, 1, 1, 1])(p)
-    torch.testing.assert_close(scaled.probs, p.probs)
-    torch.testing.assert_close(scaled.expected_entropy, p.expected_entropy)
+@pytest.mark.parametrize("n", [1, 10, 1000])
+def test_a_run_of_misses_says_one_in_n_plus_one(n: int) -> None:
+    p = two_classes([*np.linspace(0.1, 0.4, n), 0.9, 0.95])
+    mapped = IsotonicRecalibration().fit(p, [0] * n + [1, 1])
+    assert mapped(p[0]).probs[0, 1].item() == pytest.approx(1 / (n + 1))
+    assert mapped(two_classes([0.0])).probs[0, 1].item() == pytest.approx(1 / (n + 1))
 
 
 @given(st.integers(0, 10**6), st.integers(5, 60))
@@ -52,8 +62,7 @@ def test_two_classes_are_the_binary_map(seed: int, n: int) -> None:
     y = np.concatenate([[0, 1], rng.integers(0, 2, n - 2)])
     p = two_classes(positive.tolist())
     found = IsotonicRecalibration().fit(p, y)(p).probs
-    want = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(positive, y)
-    np.testing.assert_allclose(found[:, 1], want.predict(positive), atol=1e-9)
+    np.testing.assert_allclose(found[:, 1], plain_map(positive, y).predict(positive), atol=1e-9)
     np.testing.assert_allclose(found.sum(dim=1), 1)
 
 
@@ -61,30 +70,38 @@ def test_one_against_the_rest_then_normalized() -> None:
     probs = RNG.dirichlet(np.ones(3), 50)
     y = drawn_labels(probs, RNG)
     found = IsotonicRecalibration().fit(averaged(probs), y)(averaged(probs)).probs.numpy()
-    raw = np.stack(
-        [
-            IsotonicRegression(out_of_bounds="clip").fit_transform(probs[:, c], y == c)
-            for c in range(3)
-        ]
-    )
+    raw = np.stack([plain_map(probs[:, c], y == c).predict(probs[:, c]) for c in range(3)])
     np.testing.assert_allclose(found, (raw / raw.sum(axis=0)).T, atol=1e-12)
 
 
-def test_rows_where_every_class_is_refused_share_alike() -> None:
-    p = averaged([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
-    mapped = IsotonicRecalibration().fit(p, [0, 1, 2])
-    unsure = mapped(averaged([[0.1, 0.1, 0.1]]))  # each map is 0 up to 0.1
-    np.testing.assert_allclose(unsure.probs, [[1 / 3] * 3])
-
-
-@given(st.integers(0, 10**6))
-def test_brier_score_of_the_fitted_rows_never_grows_for_two_classes(seed: int) -> None:
+@given(st.integers(0, 10**6), st.integers(2, 4))
+def test_no_probability_is_zero_so_every_log_likelihood_is_finite(seed: int, c: int) -> None:
     rng = np.random.default_rng(seed)
-    p = two_classes(rng.uniform(size=20).tolist())
-    y = np.concatenate([[0, 1], rng.integers(0, 2, 18)])
-    scaled = IsotonicRecalibration().fit(p, y)(p)
-    after, before = (np.mean(np.asarray(brier_score(q.probs, y))) for q in (scaled, p))
-    assert after <= before + 1e-12
+    probs = rng.dirichlet(np.ones(c) * 0.3, 20)
+    y = np.concatenate([np.arange(c), rng.integers(0, c, 20 - c)])
+    new = averaged(np.concatenate([rng.dirichlet(np.ones(c) * 0.1, 20), np.eye(c)]))
+    scaled = IsotonicRecalibration().fit(averaged(probs), y)(new)
+    assert bool((scaled.probs > 0).all())
+    assert bool(torch.isfinite(scaled.log_prob(rng.integers(0, c, len(new)))).all())
+
+
+def test_calibrated_probabilities_lose_little_and_less_than_the_plain_map() -> None:
+    rng = np.random.default_rng(2)
+    loss = []
+    for _ in range(40):
+        truth = rng.beta(0.7, 0.7, size=2000)
+        y = (rng.uniform(size=2000) < truth).astype(int)
+        fit, new = two_classes(truth[:200].tolist()), two_classes(truth[200:].tolist())
+        scaled = IsotonicRecalibration().fit(fit, y[:200])(new)
+        plain = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(truth[:200], y[:200])
+        before = plain.predict(truth[200:])
+        nll = -(scaled.log_prob(y[200:]).mean() - new.log_prob(y[200:]).mean()).item()
+        brier = np.mean((scaled.probs[:, 1].numpy() - y[200:]) ** 2)
+        loss.append([nll, brier - np.mean((before - y[200:]) ** 2)])
+    nll, brier = np.mean(loss, axis=0)
+    # Isotonic maps of 200 rows have some ten steps: each costs about 1 / (2 * 200) nats.
+    assert nll < 0.04
+    assert brier < 0
 
 
 def test_a_known_distortion_is_undone_on_new_rows() -> None:
@@ -102,9 +119,8 @@ def test_the_shares_of_the_passes_are_kept() -> None:
     scaled = IsotonicRecalibration().fit(p, drawn_labels(p.probs.numpy(), RNG))(p)
     assert scaled.samples is None
     assert_splits_add_up(scaled)
-    sure = scaled.predictive_entropy == 0
-    shares = (scaled.expected_entropy / scaled.predictive_entropy)[~sure]
-    torch.testing.assert_close(shares, (p.expected_entropy / p.predictive_entropy)[~sure])
+    shares = scaled.expected_entropy / scaled.predictive_entropy
+    torch.testing.assert_close(shares, p.expected_entropy / p.predictive_entropy)
     assert bool((scaled.probs_std.square() <= scaled.probs * (1 - scaled.probs) * 6 / 5).all())
 
 

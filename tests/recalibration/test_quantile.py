@@ -38,10 +38,23 @@ def skewed(n: int = 400) -> QuantileRecalibratedPrediction:
     return QuantileRecalibration().fit(normal(np.zeros(n), 1.0), y)(normal(np.zeros(3), 1.0))
 
 
+def single_pass(n: int) -> mcdrop.RegressionPrediction:
+    """The standard normal as a mixture of one component."""
+    zero = torch.zeros(n, 1, dtype=torch.float64)
+    return mcdrop.RegressionPrediction(
+        mean=zero,
+        epistemic_variance=zero,
+        aleatoric_variance=zero + 1,
+        mcse=zero,
+        n_samples=1,
+        samples=zero[None],
+    )
+
+
 @pytest.mark.parametrize("n_knots", [3, None])
 def test_levels_by_hand(n_knots: int | None) -> None:
-    # Three targets at the model's own levels 0.2, 0.3, 0.4. All knots: R(0.2) = 1/4, R(0.3) = 2/4,
-    # R(0.4) = 3/4. By default round(sqrt(3)) = 2, of ranks round(4/3) = 1 and round(8/3) = 3.
+    # Three targets at the model's own levels 0.2, 0.3, 0.4: R(0.2) = 1/4, R(0.3) = 2/4,
+    # R(0.4) = 3/4.
     y = stats.norm.ppf([0.4, 0.2, 0.3])
     q = QuantileRecalibration(n_knots).fit(normal(np.zeros(3), 1.0), y)(normal([5.0], 2.0))
     np.testing.assert_allclose(q.quantile([0.25, 0.75])[:, 0], 5 + 2 * np.sort(y)[[0, 2]])
@@ -63,7 +76,7 @@ def test_uniform_levels_are_left_alone(p: mcdrop.RegressionPrediction) -> None:
 
 def test_new_targets_fall_below_each_knot_as_often_as_said() -> None:
     # Exact for exchangeable levels: P(y below the quantile at k / (n + 1)) = k / (n + 1).
-    rng, n, repetitions = np.random.default_rng(2), 9, 2000
+    rng, n, repetitions = np.random.default_rng(2), 9, 1000
     inside = np.zeros(4)
     levels = [0.1, 0.3, 0.5, 0.9]
     for _ in range(repetitions):
@@ -100,11 +113,48 @@ def test_density_integrates_to_one_and_matches_the_quantiles() -> None:
         assert mass == pytest.approx(level, abs=0.01)
 
 
+@pytest.mark.parametrize("factor", [1 / 3, 3.0])
+def test_intervals_cover_by_ranks_whatever_the_std(factor: float) -> None:
+    # At n = 39 the ends of 0.9 are ranks 2 and 38 of 40: exactly 36 / 40 of new rows inside.
+    rng, n, new = np.random.default_rng(5), 39, 40
+    inside = np.zeros(500)
+    for i in range(len(inside)):
+        y = rng.normal(size=n + new)
+        fit = QuantileRecalibration().fit(normal(np.zeros(n), factor), y[:n])
+        lower, upper = fit(normal([0.0], factor)).interval(0.9)
+        inside[i] = np.mean((lower.item() <= y[n:]) & (y[n:] <= upper.item()))
+    # Coverage given the fit is Beta(36, 4), of new rows in it Beta-Binomial.
+    error = stats.betabinom(new, 36, 4).std() / new / np.sqrt(len(inside))
+    assert abs(inside.mean() - 0.9) < 4 * error
+
+
+def test_levels_far_out_keep_their_digits() -> None:
+    # Targets at -+20 std of the model: levels 3e-89 and 1 - 3e-89.
+    y = np.array([-20.0, -1.0, 0.0, 1.0, 20.0])
+    for p in (normal(np.zeros(5), 1.0), single_pass(5)):
+        q = QuantileRecalibration().fit(p, y)(p)
+        found = q.quantile(np.arange(1, 6) / 6)[:, 0].flatten()
+        np.testing.assert_allclose(found, y, rtol=1e-9, atol=1e-9)
+
+
+def test_the_density_of_the_default_loses_little_on_new_rows() -> None:
+    rng = np.random.default_rng(8)
+    p, y = normal(np.zeros(2000), 1.0), rng.normal(size=(2, 2000))
+    loss = {}
+    for n_knots in (None, 2000):
+        q = QuantileRecalibration(n_knots).fit(p, y[0])(p)
+        loss[n_knots] = (p.log_prob(y[1]) - q.log_prob(y[1])).mean().item()
+    # About (cells - 1) / (2 n) for cells that hold many rows each; E log of an exponential gap
+    # is -0.577, so single gaps lose about that less what their shared ends give back.
+    assert loss[None] < 0.05
+    assert loss[2000] > 0.3
+
+
 @pytest.mark.parametrize("by_pass", [False, True])
 def test_moments_are_those_of_the_quantiles(by_pass: bool) -> None:
     p = mixture(120, by_pass=by_pass)
     q = QuantileRecalibration().fit(p, mixture_targets(p, 1.5) + 0.4)(p[:3])
-    levels = (np.arange(2000) + 0.5) / 2000
+    levels = (np.arange(1000) + 0.5) / 1000
     values = q.quantile(levels.tolist()).numpy()
     np.testing.assert_allclose(q.mean, values.mean(axis=0), atol=3e-3)
     # The stated variance over passes divides by S - 1, that of the mixture by S.
@@ -122,8 +172,11 @@ def test_moments_are_those_of_the_quantiles(by_pass: bool) -> None:
 def test_intervals_are_pairs_of_quantiles() -> None:
     q = skewed()
     lower, upper = q.interval(0.8)
-    torch.testing.assert_close(lower, q.quantile(0.1))
-    torch.testing.assert_close(upper, q.quantile(0.9))
+    # Ranks 401 * 0.1 = 40.1 and 401 * 0.9 = 360.9, moved outward.
+    torch.testing.assert_close(lower, q.quantile(40 / 401))
+    torch.testing.assert_close(upper, q.quantile(361 / 401))
+    # Beyond the outermost of 400 ranks the model's tails are kept.
+    torch.testing.assert_close(q.interval(0.999)[1], q.quantile(0.9995))
     # Exponential targets: lower end near 0.105, upper near 2.303, within the noise of 400 rows.
     assert lower[0].item() == pytest.approx(0.105, abs=0.1)
     assert upper[0].item() == pytest.approx(2.303, abs=0.5)
@@ -160,9 +213,9 @@ def test_outliers_and_ties_are_safe() -> None:
 
 
 def test_targets_beyond_every_level_are_not_mapped_in_silence() -> None:
-    with pytest.raises(mcdrop.RangeError, match="100% of an output about 8 std .*Scale the std"):
-        QuantileRecalibration().fit(normal(np.zeros(9), 0.1), np.full(9, 3.0))
-    p = normal(np.zeros(9), 0.1)
+    with pytest.raises(mcdrop.RangeError, match="9 of 9 targets .* 37 std .*Scale the std first"):
+        QuantileRecalibration().fit(normal(np.zeros(9), 0.01), np.full(9, 3.0))
+    p = normal(np.zeros(9), 0.01)
     y = RNG.normal(3, 1, 9)
     scaled = StdScaling().fit(p, y)(p)
     assert isinstance(
@@ -183,7 +236,8 @@ def test_rows_and_files(tmp_path: Path) -> None:
     back = QuantileRecalibratedPrediction.load(tmp_path / "q.pt")
     assert torch.equal(back.quantile(0.3), q.quantile(0.3))
     assert torch.equal(back.log_prob(np.zeros(30)), q.log_prob(np.zeros(30)))
-    assert "5 knots" in repr(q)
+    assert "30 knots" in repr(q)
+    assert q.n_cells == 5
     assert len(q.to_pandas()) == 30
 
 

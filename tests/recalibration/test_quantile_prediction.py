@@ -15,14 +15,19 @@ from mcdrop.recalibration import QuantileRecalibratedPrediction
 from tests.recalibration.cases import normal
 
 # R takes half of the mass to the lowest fifth of the levels.
-KNOTS, SHARES = ((0.0, 0.2, 1.0),), ((0.0, 0.5, 1.0),)
+KNOTS, SHARES = ((float(stats.norm.ppf(0.2)),),), ((0.5,),)
 
 
 def mapped(**changes: Any) -> QuantileRecalibratedPrediction:
     p = normal([2.0], 3.0)
     plain = {f.name: getattr(p, f.name) for f in fields(mcdrop.RegressionPrediction)}
     one = torch.ones(1).double()
-    extra: dict[str, Any] = {"model_mean": p.mean, "stretch": one, "knots": KNOTS, "shares": SHARES}
+    extra: dict[str, Any] = {
+        "model_mean": p.mean,
+        "stretch": one,
+        "knot_scores": KNOTS,
+        "knot_shares": SHARES,
+    }
     return QuantileRecalibratedPrediction(**{**plain, **extra, **changes})
 
 
