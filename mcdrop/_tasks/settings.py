@@ -18,7 +18,13 @@ from mcdrop._tasks.accumulate import (
     joined,
 )
 from mcdrop._tasks.likelihoods import OutputType, paired
-from mcdrop._tasks.tolerance import AnyPrediction, Tolerance, Tolerated, in_row_order
+from mcdrop._tasks.tolerance import (
+    AnyPrediction,
+    Tolerance,
+    Tolerated,
+    in_row_order,
+    warn_of_rare_drops,
+)
 from mcdrop.checks import check_choice, checked_noise
 from mcdrop.errors import RangeError
 from mcdrop.prediction.classification import ClassificationPrediction
@@ -153,4 +159,5 @@ def _run(
         return replace(whole, run=run)
     stop: Tolerance[AnyPrediction] = Tolerance(sampler.function, tolerance, is_regression)
     rows, run = sampler.run_until(inputs, make, stop.settled)
+    warn_of_rare_drops(sampler.function, run, min(part.n_samples for part in rows))
     return replace(in_row_order(sampler.function, rows), run=run)

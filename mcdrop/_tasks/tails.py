@@ -10,7 +10,8 @@ information, given where such passes may lie:
   Logits sum many units and are nearly normal in wide networks, while the probabilities of unlikely
   classes are nearly lognormal: few passes then make up most of their variance.
 
-Both vanish as S grows. Rarer masks of larger influence than any pass drawn stay unknown.
+Both vanish as S grows. Rarer masks of larger influence than any pass drawn stay unknown; how likely
+it is that a unit was not dropped once is known, see `never_dropped`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-__all__ = ["Missed", "Tails"]
+from mcdrop._masks.stratified import CYCLE
+
+__all__ = ["Missed", "Tails", "never_dropped"]
 
 _CONFIDENCE = 0.95
 _NODES = 5
@@ -130,6 +133,24 @@ class Tails:
                 (weight, torch.sigmoid(self._center + center + sign * z * std))
                 for weight, z in _normal_tail(self._count)
             ]
+
+
+def never_dropped(rate: float, n_samples: int, *, stratified: bool) -> float:
+    """Return the probability that no pass drops a unit; that none keeps it, for rates above 1/2.
+
+    Stratified masks drop a unit in floor(r p) or ceil(r p) of r passes of a cycle, so in none with
+    probability 1 - r p, or 0 where r p >= 1.
+
+    Args:
+        rate: Probability p that one pass drops the unit, in (0, 1).
+        n_samples: Passes.
+        stratified: Whether masks are stratified.
+    """
+    rare = min(rate, 1 - rate)
+    if not stratified:
+        return float((1 - rare) ** n_samples)
+    cycles, rest = divmod(n_samples, CYCLE)
+    return float(max(0.0, 1 - CYCLE * rare) ** cycles * max(0.0, 1 - rest * rare))
 
 
 def _divergence(place: Tensor, mean: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from mcdrop._tasks.tails import Tails, _normal_tail, _variance_widening
+from mcdrop._masks.source import MaskSource, Span
+from mcdrop._tasks.tails import Tails, _normal_tail, _variance_widening, never_dropped
 
 Q = -math.log(0.05)
 
@@ -104,3 +105,14 @@ def test_bounds_vanish_with_many_passes() -> None:
     # Below the standard errors of independent passes: std / sqrt(S), and std / sqrt(2 S) at least.
     assert missed.mean.item() < 0.2 * std.item() / 200
     assert missed.variance.item() < 2 * std.item() ** 2 / math.sqrt(2 * 40_000)
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+@pytest.mark.parametrize("n_samples", [10, 16, 32, 100])
+@pytest.mark.parametrize("p", [0.01, 0.02, 0.98])
+def test_chance_that_a_unit_is_never_dropped(p: float, n_samples: int, stratified: bool) -> None:
+    source = MaskSource(1, torch.device("cpu"), stratified=stratified)
+    keep = source.keep(p, (50_000,), 0, Span(0, 0, n_samples))
+    never = (keep if p < 0.5 else ~keep).all(dim=0).double().mean().item()
+    chance = never_dropped(p, n_samples, stratified=stratified)
+    assert abs(never - chance) <= 4 * math.sqrt(chance * (1 - chance) / 50_000) + 1e-9
