@@ -224,6 +224,47 @@ def coverage(case: Case, stratified: bool, repeats: int) -> list[dict[str, Any]]
     return results
 
 
+def stopped(repeats: int) -> list[dict[str, Any]]:
+    """Return how often rows that stopped at a tolerance lie within 1.96 of it, by quantity."""
+    net, tolerance = SmallNet(0.05), 0.01
+    x = torch.randn(ROWS, 3, generator=torch.Generator().manual_seed(0))
+    exact = by_all_masks(net, x)
+    together = 20
+    inside: dict[str, list[Tensor]] = {}
+    passes = []
+    for seed in range(repeats // together):
+        p = mcdrop.wrap(net).predict_with_uncertainty(
+            x.repeat(together, 1),
+            n_samples="auto",
+            tolerance=tolerance,
+            task="classification",
+            seed=seed,
+        )
+        passes.append(
+            float(p.passes_per_row.double().mean()) if p.passes_per_row is not None else 0
+        )
+        for quantity in ("probs", "probs_std", "predictive_entropy", "mutual_information"):
+            found = getattr(p, quantity).double()
+            distance = (found - exact[quantity].repeat(together, *[1] * (found.ndim - 1))).abs()
+            row = distance.view(together, ROWS, -1).amax(dim=2) <= Z * tolerance
+            inside.setdefault(quantity, []).append(row.double().mean(dim=1))
+    results = []
+    for quantity, parts in inside.items():
+        shares = torch.cat(parts)
+        results.append(
+            {
+                "statement": f"{quantity} of whole rows within 1.96 tolerances of 0.01,"
+                ' n_samples="auto": 10 units, p = 0.05',
+                "n": round(sum(passes) / len(passes)),
+                "nominal": 0.95,
+                "simulated": float(shares.mean()),
+                "se": float(shares.std()) / len(shares) ** 0.5,
+                "repetitions": len(shares) * ROWS,
+            }
+        )
+    return results
+
+
 def ratios(p: float, repeats: int) -> list[dict[str, Any]]:
     """Return estimates from stratified passes over the exact value, by quantity and S."""
     net = SmallNet(p)
@@ -285,6 +326,7 @@ def main() -> None:
     with torch.no_grad():
         for p in (0.25,) if options.smoke else (0.05, 0.25, 0.3, 0.5):
             results += ratios(p, int(100_000 * effort))
+    results += stopped(max(20, int(200 * effort)))
     for case in cases(effort):
         for stratified in (True, False):
             with torch.no_grad():

@@ -168,6 +168,8 @@ class Moments:
         """Unbiased squared standard error of `mean`, as in `variance`."""
         if self._strata_tell():
             return self._variance_of_mean()
+        if not self._groups.stratified:
+            return self._plain_variance() / max(1, self.count - 1)
         share = self._share_of_mean()
         return self._plain_variance() * (share / (1 - share))
 
