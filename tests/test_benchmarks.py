@@ -64,6 +64,18 @@ def test_fewer_passes_are_weighed_on_every_network(tmp_path: Path) -> None:
     assert "| LSTM" in text
 
 
+@pytest.mark.slow
+def test_statements_about_passes_are_simulated(tmp_path: Path) -> None:
+    text, content = run("statements_passes.py", tmp_path)
+    for each in content["results"]:
+        assert set(each) == {"statement", "n", "nominal", "simulated", "se", "repetitions"}
+    covered = [each for each in content["results"] if "standard errors" in each["statement"]]
+    widened = [each for each in covered if "jackknife alone" not in each["statement"]]
+    assert len(covered) == 2 * len(widened) > 0
+    assert all(each["simulated"] > 0.5 for each in widened)
+    assert "| fair CRPS" in text
+
+
 def test_scaling_is_measured_and_drawn(tmp_path: Path) -> None:
     figure = tmp_path / "scaling.png"
     text, content = run("scaling.py", tmp_path, "--repeats", "1", "--figure", str(figure))

@@ -22,8 +22,10 @@ _LARGE = 2**20
 _FEWEST_GROUPS = 4
 
 # Variance of the mean over stratified passes as a share of that over as many independent passes,
-# where too few strata ran to estimate it. On trained networks it is between 0.02 and 0.4.
+# assumed where a single stratum ran. Measured between 0.02 and 0.4 on trained networks.
 _USUAL_SHARE = 0.15
+_LARGEST_USUAL_SHARE = 0.4
+# Fewer strata than this give no usable error of the mean.
 _FEWEST_STRATA = 4
 
 
@@ -53,6 +55,12 @@ class PassGroups:
         enough = self._strata is None or self._strata >= _FEWEST_STRATA
         self.by_stratum = stratified and enough
 
+    @property
+    def few_strata(self) -> int:
+        """Number of strata if they are 2 or 3: too few to be the groups; otherwise 0."""
+        strata = self._strata or 0
+        return strata if self.stratified and 2 <= strata < _FEWEST_STRATA else 0
+
     def of(self, first: int, count: int, n_groups: int, like: Tensor) -> Tensor:
         """Return the indicator matrix of group membership, (groups, passes).
 
@@ -64,12 +72,24 @@ class PassGroups:
         """
         numbers = torch.arange(first, first + count, device=like.device)
         if self.by_stratum:
-            numbers = numbers // STRATUM
-            if self._strata is not None:
-                # A last, incomplete stratum joins the one before it.
-                numbers = numbers.clamp_max(self._strata - 1)
-        groups = torch.arange(n_groups, device=like.device).unsqueeze(1)
-        return (numbers % n_groups == groups).to(like.dtype)
+            numbers = self._stratum_of(numbers)
+        return _indicators(numbers % n_groups, n_groups, like)
+
+    def strata(self, first: int, count: int, like: Tensor) -> Tensor:
+        """Return the indicator matrix of strata, (strata, passes), if they are 2 or 3.
+
+        Args:
+            first: Number of the first pass.
+            count: Number of passes.
+            like: Tensor whose dtype and device the result has.
+        """
+        numbers = torch.arange(first, first + count, device=like.device)
+        return _indicators(self._stratum_of(numbers), self.few_strata, like)
+
+    def _stratum_of(self, numbers: Tensor) -> Tensor:
+        """Return the stratum of each pass; a last, incomplete one joins the one before it."""
+        strata = numbers // STRATUM
+        return strata if self._strata is None else strata.clamp_max(self._strata - 1)
 
 
 class Moments:
@@ -80,15 +100,22 @@ class Moments:
 
     Args:
         groups: Groups of passes for the jackknife; by default single passes.
+        usual_share: Assumed Var(mean of a stratum) / Var(mean of 16 independent passes), for
+            fewer than 32 stratified passes, which cannot show it.
     """
 
-    def __init__(self, groups: PassGroups | None = None) -> None:
+    def __init__(
+        self, groups: PassGroups | None = None, *, usual_share: float = _USUAL_SHARE
+    ) -> None:
         self.count = 0
         self._groups = groups or PassGroups(None)
+        self._usual_share = usual_share
         self._center: Tensor | None = None
         self._counts = torch.zeros(0)
         self._sums = torch.zeros(0)
         self._squares = torch.zeros(0)
+        self._strata_sums = torch.zeros(0)
+        self._strata_counts = torch.zeros(0)
         self._left: tuple[Tensor, Tensor, Tensor] | None = None
         self._mean_variance: Tensor | None = None
 
@@ -102,10 +129,17 @@ class Moments:
             self._counts = values.new_zeros(n_groups)
             self._sums = values.new_zeros((n_groups, *values.shape[1:]))
             self._squares = torch.zeros_like(self._sums)
+            few = self._groups.few_strata
+            self._strata_counts = values.new_zeros(few)
+            self._strata_sums = values.new_zeros((few, *values.shape[1:]))
         centered = (values - self._center).flatten(1)
         member = self._groups.of(self.count, len(values), len(self._counts), values)
         self._counts += member.sum(dim=1)
         self._sums += (member @ centered).view_as(self._sums)
+        if self._groups.few_strata:
+            strata = self._groups.strata(self.count, len(values), values)
+            self._strata_counts += strata.sum(dim=1)
+            self._strata_sums += (strata @ centered).view_as(self._strata_sums)
         self._squares += (member @ centered.square_()).view_as(self._squares)
         self.count += len(values)
         self._left = self._mean_variance = None
@@ -120,7 +154,9 @@ class Moments:
         """Unbiased variance over passes: divided by S - 1 where they are independent.
 
         E[mean square about the sample mean] = Var(x) - Var(sample mean). For independent passes
-        Var(sample mean) = Var(x) / S; for stratified ones it is smaller and estimated on its own.
+        Var(sample mean) = Var(x) / S. For two strata or more it is estimated from their means.
+        With a single stratum it is not identifiable and `usual_share` is assumed. See
+        docs/how-many-passes.md for the bias that remains.
         """
         plain = self._plain_variance()
         if self._strata_tell():
@@ -129,16 +165,33 @@ class Moments:
 
     @property
     def variance_of_mean(self) -> Tensor:
-        """Squared standard error of `mean`; an upper bound for fewer than 4 strata."""
+        """Unbiased squared standard error of `mean`, as in `variance`."""
         if self._strata_tell():
             return self._variance_of_mean()
-        return self._plain_variance() / max(1, self.count - 1)
+        if not self._groups.stratified:
+            return self._plain_variance() / max(1, self.count - 1)
+        share = self._share_of_mean()
+        return self._plain_variance() * (share / (1 - share))
+
+    @property
+    def nonlinear_share(self) -> Tensor:
+        """Var(mean) over that of independent passes, in [0.4, 1]; 1 for independent passes.
+
+        Stratified passes leave only the part that is not linear in the masks in the error of the
+        mean. The estimate is noisy, so it is not taken below the largest usual share.
+        """
+        tiny = torch.finfo(self._sums.dtype).tiny
+        share = self.count * self.variance_of_mean / self.variance.clamp_min(tiny)
+        return share.clamp(_LARGEST_USUAL_SHARE, 1)
 
     @property
     def mean_error(self) -> Tensor:
-        """Standard error of `mean`, widened by Student's t so that 1.96 of it cover 95 %."""
+        """Standard error of `mean`, widened by Student's t so that 1.96 of it cover 95 %.
+
+        For fewer than 4 strata it is that of independent passes, an upper bound.
+        """
         independent = (self._plain_variance() / max(1, self.count - 1)).sqrt()
-        if not self._strata_tell():
+        if not self._groups.by_stratum or int(self._used().sum()) < 2:
             return independent * _widening(self.count - 1)
         error = self._variance_of_mean().sqrt() * _widening(int(self._used().sum()) - 1)
         # With few strata the estimate is noisy; cap it at the error of independent passes.
@@ -165,10 +218,12 @@ class Moments:
         Args:
             rows: Indices along dimension 1 of the chunks.
         """
-        part = Moments(self._groups)
+        part = Moments(self._groups, usual_share=self._usual_share)
         part.count, part._counts = self.count, self._counts.clone()
         part._center = self._base()[rows]
         part._sums, part._squares = self._sums[:, rows], self._squares[:, rows]
+        part._strata_counts = self._strata_counts.clone()
+        part._strata_sums = self._strata_sums[:, rows]
         return part
 
     def _base(self) -> Tensor:
@@ -181,8 +236,10 @@ class Moments:
         return self._counts > 0
 
     def _strata_tell(self) -> bool:
-        """Tell whether enough strata ran to estimate the variance between them."""
-        return self._groups.by_stratum and int(self._used().sum()) > 1
+        """Tell whether at least two strata ran, so that their means have a variance."""
+        counts = self._strata_counts if self._groups.few_strata else self._counts
+        told = self._groups.by_stratum or self._groups.few_strata > 0
+        return told and int((counts > 0).sum()) > 1
 
     def _plain_variance(self) -> Tensor:
         """Return the mean square about the mean of the passes."""
@@ -190,9 +247,17 @@ class Moments:
         return (self._squares.sum(dim=0) / self.count - mean.square()).clamp_min_(0)
 
     def _variance_of_mean(self) -> Tensor:
+        """Return the squared standard error of the mean from the spread between strata."""
         if self._mean_variance is None:
-            counts, means, _ = self.without_each()
-            self._mean_variance = _jackknife_variance(self.mean, means, counts, self.count)
+            mean = self.mean
+            if self._groups.few_strata:
+                used = self._strata_counts > 0
+                counts = self.count - self._strata_counts[used]
+                left = self._strata_sums.sum(dim=0) - self._strata_sums[used]
+                means = self._base() + left / counts.view(-1, *(1 for _ in mean.shape))
+            else:
+                counts, means, _ = self.without_each()
+            self._mean_variance = _jackknife_variance(mean, means, counts, self.count)
         return self._mean_variance
 
     def _share_of_mean(self) -> float:
@@ -200,8 +265,9 @@ class Moments:
         if not self._groups.stratified:
             return 1 / self.count
         strata, rest = divmod(self.count, STRATUM)
-        partial = 1 - (rest - 1) / (STRATUM - 1) * (1 - _USUAL_SHARE)
-        return (strata * STRATUM * _USUAL_SHARE + rest * partial) / self.count**2
+        # Pairs within a stratum have the correlation -(1 - share) / 15.
+        partial = 1 - (rest - 1) / (STRATUM - 1) * (1 - self._usual_share)
+        return (strata * STRATUM * self._usual_share + rest * partial) / self.count**2
 
 
 def jackknife(whole: Tensor, without_each: Tensor, counts: Tensor, count: int) -> Tensor:
@@ -227,6 +293,12 @@ def jackknife(whole: Tensor, without_each: Tensor, counts: Tensor, count: int) -
         return torch.full_like(whole, torch.nan)
     variance = _jackknife_variance(whole, without_each, counts, count)
     return variance.sqrt() * _widening(len(counts) - 1)
+
+
+def _indicators(numbers: Tensor, n_groups: int, like: Tensor) -> Tensor:
+    """Return ones where a pass has the number of a group, (groups, passes)."""
+    groups = torch.arange(n_groups, device=like.device).unsqueeze(1)
+    return (numbers == groups).to(like.dtype)
 
 
 def _jackknife_variance(whole: Tensor, without: Tensor, counts: Tensor, count: int) -> Tensor:

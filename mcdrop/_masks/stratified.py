@@ -27,7 +27,7 @@ from mcdrop._masks.streams import Key, Streams
 
 Integers = npt.NDArray[np.signedinteger[Any]]
 
-__all__ = ["STRATUM", "drop_patterns", "kept_passes", "passes_per_stream"]
+__all__ = ["CYCLE", "STRATUM", "drop_patterns", "kept_passes", "passes_per_stream"]
 
 STRATUM = 16
 """Passes in one stratum."""
@@ -35,7 +35,8 @@ STRATUM = 16
 # Where 16 p is not whole, some strata drop a unit floor(16 p) + 1 times, the others floor(16 p)
 # times. The number of drops is also balanced over each cycle of so many passes; cycles are
 # independent of one another.
-_CYCLE = 64
+CYCLE = 64
+"""Passes over which the drops of a unit are balanced where 16 p is not whole."""
 
 # Limits of one stream of bits: passes, and units times passes.
 _LONGEST = 1024
@@ -80,7 +81,7 @@ def drop_patterns(streams: Streams, rate: tuple[int, int], numel: int, key: Key)
     numerator, bits = rate
     batch, site, number = key
     n_strata = passes_per_stream(numel) // STRATUM
-    per_cycle = min(n_strata, _CYCLE // STRATUM)
+    per_cycle = min(n_strata, CYCLE // STRATUM)
     n_cycles = n_strata // per_cycle
     fewest, extra = divmod(STRATUM * numerator, 2**bits)
     shape = (n_cycles, per_cycle, numel)
@@ -91,7 +92,7 @@ def drop_patterns(streams: Streams, rate: tuple[int, int], numel: int, key: Key)
     steps = torch.zeros(n_strata, dtype=torch.int16)
     if extra:
         # Streams of patterns are numbered from 0, so negative numbers are free for the cycles.
-        cycle = (batch, site, -1 - first // max(_CYCLE // STRATUM, n_strata))
+        cycle = (batch, site, -1 - first // max(CYCLE // STRATUM, n_strata))
         starts = streams.lanes(n_cycles * numel, bits, cycle).view(n_cycles, 1, numel)
         jumps = (first + 1 + np.arange(n_strata)) * extra
         # The cast wraps modulo 2^bits, as signed integers.

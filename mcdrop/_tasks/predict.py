@@ -16,7 +16,14 @@ from mcdrop._engine.schedule import Schedule
 from mcdrop._engine.settings import Settings
 from mcdrop._tasks.accumulate import Accumulator, SampleAccumulator, joined, joined_samples
 from mcdrop._tasks.settings import TaskSettings
-from mcdrop._tasks.tolerance import CHECKPOINTS, PredictionT, SettledRows, Tolerance, in_row_order
+from mcdrop._tasks.tolerance import (
+    CHECKPOINTS,
+    PredictionT,
+    SettledRows,
+    Tolerance,
+    in_row_order,
+    warn_of_rare_drops,
+)
 from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.regression import RegressionPrediction
 
@@ -107,7 +114,9 @@ def _run_until_settled(
             found = list(_until_settled(schedule, number, batch, make(first_row), stop, first_row))
             first_row += sum(len(part.numbers) for part in found)
             parts += found
-    return replace(in_row_order(settings.function, parts), run=schedule.record())
+    run = schedule.record()
+    warn_of_rare_drops(settings.function, run, min(part.n_samples for part in parts))
+    return replace(in_row_order(settings.function, parts), run=run)
 
 
 def _until_settled(

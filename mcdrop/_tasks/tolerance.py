@@ -11,13 +11,23 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from mcdrop._engine.record import Run
 from mcdrop._tasks.accumulate import joined
+from mcdrop._tasks.tails import never_dropped
 from mcdrop.errors import RangeError
 from mcdrop.prediction.base import Prediction
 from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.regression import RegressionPrediction
 
-__all__ = ["CHECKPOINTS", "PredictionT", "SettledRows", "Tolerance", "Tolerated", "in_row_order"]
+__all__ = [
+    "CHECKPOINTS",
+    "PredictionT",
+    "SettledRows",
+    "Tolerance",
+    "Tolerated",
+    "in_row_order",
+    "warn_of_rare_drops",
+]
 
 PredictionT = TypeVar("PredictionT", RegressionPrediction, ClassificationPrediction)
 
@@ -38,6 +48,8 @@ _CLASSIFICATION = {
 }
 _RELATIVE = 0.05
 _ABSOLUTE = 0.01
+# Largest acceptable probability that a unit was never dropped.
+_NEVER = 0.05
 
 
 @dataclass(frozen=True)
@@ -122,6 +134,31 @@ def in_row_order(function: str, parts: Sequence[SettledRows[PredictionT]]) -> Pr
     whole = joined([_with_passes(part.result, part.n_samples) for part in parts])
     order = torch.cat([part.numbers for part in parts]).argsort()
     return replace(whole[order], n_samples=max(part.n_samples for part in parts))
+
+
+def warn_of_rare_drops(function: str, run: Run, n_samples: int) -> None:
+    """Warn where the passes may not have dropped some unit once, so that no error can show it.
+
+    Args:
+        function: Public function to name.
+        run: Record of the passes.
+        n_samples: Fewest passes of any row.
+    """
+    live = [site for site in run.sites if site.fired]
+    chances = [never_dropped(s.p, n_samples, stratified=run.stratified) for s in live]
+    if not chances or max(chances) <= _NEVER:
+        return
+    site = live[chances.index(max(chances))]
+    rare = min(site.p, 1 - site.p)
+    # ln(0.05) = -3.0: after 3 / p passes, (1 - p)^S <= 0.05.
+    needed = math.ceil(-math.log(_NEVER) / rare)
+    state = "dropped" if site.p <= 1 / 2 else "kept"
+    warnings.warn(
+        f"{function}: with probability {max(chances):.2f} a unit of {site.name} (p={site.p:g}) is"
+        f" not {state} in any of {n_samples} passes, and standard errors cannot show its"
+        f" influence. Pass n_samples={needed} or more.",
+        stacklevel=3,
+    )
 
 
 def _with_passes(prediction: PredictionT, n_samples: int) -> PredictionT:

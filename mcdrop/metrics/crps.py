@@ -16,10 +16,14 @@ from mcdrop.checks import (
     require_spread,
     shown,
 )
-from mcdrop.errors import ShapeError
+from mcdrop.errors import RangeError, ShapeError
 from mcdrop.metrics._arrays import Array, ArrayLike, take
 
 Estimator = Literal["fair", "energy"]
+
+# Variance of the mean of a stratum over that of the mean of as many independent passes, assumed
+# where there is only one stratum; see docs/how-many-passes.md.
+_USUAL_SHARE = 0.15
 
 
 def crps_normal(mean: ArrayLike, std: ArrayLike, y: ArrayLike) -> Array:
@@ -67,7 +71,13 @@ def _crps_normal(mean: torch.Tensor, std: torch.Tensor, y: torch.Tensor) -> torc
     return torch.where(point, (y - mean).abs(), score)
 
 
-def crps_ensemble(samples: ArrayLike, y: ArrayLike, *, estimator: Estimator = "fair") -> Array:
+def crps_ensemble(
+    samples: ArrayLike,
+    y: ArrayLike,
+    *,
+    estimator: Estimator = "fair",
+    stratum: int | None = None,
+) -> Array:
     """Continuous ranked probability score of an ensemble; lower is better.
 
     CRPS(F, y) = E|X - y| - 1/2 E|X - X'|, with X, X' ~ F independent. The pair term is taken
@@ -79,6 +89,13 @@ def crps_ensemble(samples: ArrayLike, y: ArrayLike, *, estimator: Estimator = "f
         estimator: "fair" divides the pair term by S (S - 1): unbiased for the distribution
             the passes are drawn from, needs S >= 2, may be slightly negative. "energy"
             divides by S^2: the score of the S passes as they are.
+        stratum: Passes in one stratum of stratified passes: 16 where
+            ``prediction.run.stratified``, None for independent passes. Passes of one stratum are
+            negatively correlated, which makes E|X - X'| of their pairs too large, so the fair
+            pair term is averaged over pairs of different strata. For S <= `stratum` there are
+            none; it is then divided by sqrt(1 + 0.85 / (stratum - 1)), which removes the bias for
+            normal passes with 90 % of their variance linear in the masks, about half of it for
+            passes that pile up at two values.
 
     Returns:
         One score per target in units of y, in the shape of `y`, kind and dtype of `samples`.
@@ -86,7 +103,7 @@ def crps_ensemble(samples: ArrayLike, y: ArrayLike, *, estimator: Estimator = "f
     Raises:
         ShapeError: If `samples` is not (S, N) with N = len(y), or S is too small.
         NonFiniteError: If an array holds NaN or infinity.
-        RangeError: If `estimator` is not one of the two names.
+        RangeError: If `estimator` is not one of the two names, or `stratum` is below 2.
 
     Source:
         Gneiting & Raftery (2007), section 4.2; fair form: Ferro (2014).
@@ -98,27 +115,48 @@ def crps_ensemble(samples: ArrayLike, y: ArrayLike, *, estimator: Estimator = "f
         tensor([0.5000])
     """
     require_choice("crps_ensemble", "estimator", estimator, ("fair", "energy"))
+    if stratum is not None and stratum < 2:
+        remedy = "Pass 16 for passes of stratified masks, None for independent ones"
+        raise RangeError.of("crps_ensemble", "stratum", "be at least 2", stratum, remedy)
     origin, (draws, target) = take("crps_ensemble", samples=samples, y=y)
     require_rows("crps_ensemble", "y", target)
     least = 2 if estimator == "fair" else 1
     require_passes("crps_ensemble", "samples", draws, target, least=least)
     require_finite("crps_ensemble", axis=1, samples=draws)
     require_finite("crps_ensemble", y=target)
-    return origin.restore(_crps_ensemble(draws, target, _pairs(draws.shape[0], estimator)))
+    if estimator == "fair" and stratum is not None:
+        half_spread = _half_spread_of_strata(draws, stratum)
+    else:
+        half_spread = _pair_sum(draws) / _pairs(draws.shape[0], estimator)
+    return origin.restore((draws - target).abs().mean(dim=0) - half_spread)
 
 
 def _pairs(passes: int, estimator: str) -> int:
     return passes * (passes - 1) if estimator == "fair" else passes * passes
 
 
-def _crps_ensemble(samples: torch.Tensor, y: torch.Tensor, pairs: int) -> torch.Tensor:
+def _half_spread_of_strata(samples: torch.Tensor, stratum: int) -> torch.Tensor:
+    """Estimate E|X - X'| / 2 for independent X, X' from stratified passes."""
+    passes = samples.shape[0]
+    if passes <= stratum:
+        # Pairs have the correlation (share - 1) / (stratum - 1), so E(X - X')^2 is larger by this.
+        enlarged = 1 + (1 - _USUAL_SHARE) / (stratum - 1)
+        return _pair_sum(samples) / (_pairs(passes, "fair") * enlarged**0.5)
+    strata = samples.split(stratum)
+    within = sum((_pair_sum(each) for each in strata), torch.zeros_like(samples[0]))
+    pairs = passes**2 - sum(len(each) ** 2 for each in strata)
+    return (_pair_sum(samples) - within) / pairs
+
+
+def _pair_sum(samples: torch.Tensor) -> torch.Tensor:
+    """Return the sum of |x - x'| over pairs of passes."""
     passes = samples.shape[0]
     ordered = samples.sort(dim=0).values
     # The rank weights sum to zero, so centring changes nothing but the rounding error.
     ordered = ordered - ordered[passes // 2].clone()
     rank = torch.arange(1 - passes, passes, 2, dtype=samples.dtype, device=samples.device)
-    half_spread: torch.Tensor = torch.tensordot(rank, ordered, dims=1) / pairs
-    return (samples - y).abs().mean(dim=0) - half_spread
+    total: torch.Tensor = torch.tensordot(rank, ordered, dims=1)
+    return total
 
 
 def energy_score(samples: ArrayLike, y: ArrayLike, *, estimator: Estimator = "fair") -> Array:

@@ -125,3 +125,18 @@ def test_what_cannot_be_reached_is_said() -> None:
 def test_wrong_options_are_refused(options: dict[str, Any], text: str) -> None:
     with pytest.raises(mcdrop.RangeError, match=text):
         mcdrop.wrap(NET).predict_with_uncertainty(X, **options)
+
+
+def test_rates_too_rare_for_the_passes_are_warned_of() -> None:
+    net = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Dropout(0.005), nn.Linear(16, 1))
+    mc = mcdrop.wrap(net)
+    # 64 stratified passes drop a unit with probability 64 * 0.005 = 0.32; ln(0.05) / 0.005 = -599.
+    text = (
+        r"with probability 0\.68 a unit of 2 \(p=0\.005\) is not dropped in any of 64 passes, and"
+        r" standard errors cannot show its influence\. Pass n_samples=600 or more\."
+    )
+    with pytest.warns(UserWarning, match=text):
+        mc.predict_with_uncertainty(X, n_samples="auto", tolerance={"mean": 100.0}, seed=0)
+    # 64 * 0.02 > 1, so every unit is dropped once.
+    often = mcdrop.wrap(net, p=0.02)
+    often.predict_with_uncertainty(X, n_samples="auto", tolerance={"mean": 100.0}, seed=0)
