@@ -18,7 +18,7 @@ from mcdrop._engine.plan import Plan
 from mcdrop._engine.settings import Settings
 from mcdrop._fusion.placeholders import Placeholders
 from mcdrop._live.call import Call, Seen
-from mcdrop._live.functorch import over_index
+from mcdrop._live.functorch import has_hooks, over_index, sees_writes
 from mcdrop._live.last_layer import ClosedFormError, LastLayer
 from mcdrop._live.mode import LiveDropout
 from mcdrop._live.rules import ACCEPTING, PLAIN, compute, live_rules
@@ -48,6 +48,7 @@ class Passes:
 
     Attributes:
         seen: What was seen of the latest forward call.
+        may_defer: Whether the model may be handed placeholders.
     """
 
     def __init__(self, settings: Settings, seed: int, device: torch.device) -> None:
@@ -55,6 +56,8 @@ class Passes:
         self._settings = settings
         self._source = MaskSource(seed, device, stratified=settings.stratified)
         self._twin = structural_copy(settings.model, device=device, dtype=settings.dtype)
+        # Hooks of the user's have to see values.
+        self.may_defer = sees_writes() and not has_hooks(self._twin)
         self._tracker = Tracker(settings.function, self._twin, settings.stochastic)
         self._state = TwinState(self._twin)
         self._rules = live_rules()

@@ -16,7 +16,6 @@ from mcdrop._engine.plan import Plan
 from mcdrop._engine.row_probe import row_layout
 from mcdrop._engine.settings import Settings
 from mcdrop._engine.splitting import passes_that_fit, rows_that_fit, treats_rows_alone
-from mcdrop._live.functorch import sees_writes
 from mcdrop.errors import McdropError, UnsupportedError
 
 __all__ = ["Planner", "ran_out_of_memory"]
@@ -108,7 +107,7 @@ class Planner:
             rows = row_layout(self._settings.function, self._passes.observed, draft, batch)
             draft = replace(draft, rows=rows)
         # Where deferring fails, do without.
-        for defers in (True, False) if sees_writes() else (False,):
+        for defers in (True, False) if self._passes.may_defer else (False,):
             plan = self._vectorized(replace(draft, defers=defers), batch, plain)
             if plan.strategy == "vectorized":
                 break

@@ -30,6 +30,7 @@ __all__ = [
     "below_vmap",
     "compiled_module",
     "flop_formulas",
+    "has_hooks",
     "is_batched",
     "is_below_other_vmap",
     "is_operator",
@@ -281,6 +282,12 @@ def compiled_module(module: nn.Module) -> nn.Module | None:
     inner = getattr(module, "_orig_mod", None)
     is_wrapper = type(module).__name__ == "OptimizedModule"
     return inner if is_wrapper and isinstance(inner, nn.Module) else None
+
+
+def has_hooks(model: nn.Module) -> bool:
+    """Tell whether hooks are registered on a module or one below it, before or after its call."""
+    names = ("_forward_hooks", "_forward_pre_hooks")
+    return any(getattr(module, name, None) for module in model.modules() for name in names)
 
 
 def _batch_dim(x: Tensor, level: int) -> int | None:

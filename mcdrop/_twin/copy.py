@@ -146,12 +146,8 @@ class _Copier:
         """Copy a function that closes over modules, such as a patched forward."""
         cells = []
         for cell in function.__closure__ or ():
-            try:
-                content = cell.cell_contents
-            except ValueError:  # an empty cell
-                cells.append(cell)
-                continue
-            copied = self._attribute(content)
+            content = _content(cell)
+            copied = self._attribute(content) if _leads_to_modules(content) else content
             cells.append(cell if copied is content else types.CellType(copied))
         if all(new is old for new, old in zip(cells, function.__closure__ or (), strict=True)):
             return function
@@ -165,6 +161,33 @@ class _Copier:
         copy.__kwdefaults__ = function.__kwdefaults__
         copy.__dict__.update(function.__dict__)
         return copy
+
+
+def _leads_to_modules(value: Any) -> bool:
+    """Whether a value that a function closes over is a module, or holds one; recorders are not."""
+    if isinstance(value, nn.Module):
+        return True
+    if isinstance(value, types.MethodType):
+        return isinstance(value.__self__, nn.Module)
+    if isinstance(value, functools.partial):
+        return any(map(_leads_to_modules, (value.func, *value.args, *value.keywords.values())))
+    if isinstance(value, types.FunctionType):
+        # A function that refers to itself has its cell in the making; one level is enough.
+        cells = value.__closure__ or ()
+        return any(isinstance(_content(cell), nn.Module | types.MethodType) for cell in cells)
+    if isinstance(value, list | tuple):
+        return any(isinstance(item, nn.Module) for item in value)
+    if isinstance(value, dict):
+        return any(isinstance(item, nn.Module) for item in value.values())
+    return is_helper(value)
+
+
+def _content(cell: types.CellType) -> Any:
+    """Return what a cell holds; None for an empty one."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
 
 
 def is_helper(value: object) -> bool:

@@ -1,75 +1,18 @@
-"""Layers run in tiles, and with what is dropped left out: the numbers of dropping first."""
+"""Layers run with what is dropped left out: the numbers of dropping first."""
 
 from __future__ import annotations
-
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from mcdrop._fusion import layers as dropped_layers
 from mcdrop._fusion import shared_masks as shared_layers
-from mcdrop._fusion.layers import Layer, run_layers
+from mcdrop._fusion.layers import Layer
 from mcdrop._fusion.shared_masks import run_shared_layers
 from mcdrop._masks.mask import DropoutMask
-from mcdrop._masks.rows import RowDim
 from mcdrop._masks.source import MaskSource, Span
-
-N_PASSES = 21
-SHARED = (RowDim(0, 1),)
-
-
-def layers_of(
-    sizes: tuple[int, ...], p: float, rows: int, *, shared: bool, bias: bool = True
-) -> list[Layer]:
-    generator = torch.Generator().manual_seed(1)
-    source = MaskSource(0, torch.device("cpu"), stratified=True)
-    layers = []
-    for site, (units, out) in enumerate(pairwise(sizes)):
-        mask = DropoutMask(
-            source, p, (rows, units), site, Span(0, 5, N_PASSES), True, SHARED if shared else None
-        )
-        weight = torch.randn(out, units, generator=generator) / units**0.5
-        offset = torch.randn(out, generator=generator) if bias else None
-        last = site + 2 == len(sizes)
-        layers.append(Layer(mask, p, weight, offset, () if last else (torch.relu_,)))
-    return layers
-
-
-def one_at_a_time(x: Tensor, layers: list[Layer]) -> Tensor:
-    passes = []
-    for number in range(N_PASSES):
-        values = x[number % len(x)].double()
-        for layer in layers:
-            keep = layer.mask.part(slice(number, number + 1)).keep()[0]
-            bias = None if layer.bias is None else layer.bias.double()
-            values = F.linear(values * keep / (1 - layer.rate), layer.weight.double(), bias)
-            for function in layer.then:
-                values = function(values)
-        passes.append(values)
-    return torch.stack(passes)
-
-
-def inputs(rows: int, units: int, *, same: bool) -> Tensor:
-    generator = torch.Generator().manual_seed(2)
-    return torch.randn(1 if same else N_PASSES, rows, units, generator=generator)
-
-
-@pytest.mark.parametrize("same", [True, False])
-@pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("tile", [1, 2000, 2**20])
-def test_tiles_make_no_difference(
-    same: bool, shared: bool, bias: bool, tile: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dropped_layers, "_TILE", tile)
-    layers = layers_of((11, 30, 17, 2), 0.3, 9, shared=shared, bias=bias)
-    x = inputs(9, 11, same=same)
-    expected = one_at_a_time(x, layers)
-    torch.testing.assert_close(run_layers(x, layers).double(), expected, rtol=1e-5, atol=1e-5)
+from tests._fusion.chains import N_PASSES, SHARED, inputs, layers_of, one_at_a_time
 
 
 @pytest.mark.parametrize("same", [True, False])

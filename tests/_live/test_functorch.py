@@ -10,8 +10,6 @@ from torch import Tensor, nn
 import mcdrop
 from mcdrop._engine.flops import FlopCounter
 from mcdrop._live import functorch
-from mcdrop._live.rules import attention
-from mcdrop._live.rules.multi_head import multi_head_attention
 from tests.passes import draw
 
 X = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
@@ -92,69 +90,6 @@ def test_writes_are_seen_below_vmap() -> None:
     torch.func.vmap(below)(torch.arange(2))
 
 
-@pytest.mark.parametrize("is_batched", [True, False])
-@pytest.mark.parametrize("average", [True, False])
-@pytest.mark.parametrize("mask", [None, "boolean", "float", "by head"])
-@pytest.mark.parametrize("kind", ["plain", "key widths", "extra rows", "no bias"])
-def test_multi_head_attention_written_out_equals_torchs(
-    is_batched: bool, average: bool, mask: str | None, kind: str
-) -> None:
-    torch.manual_seed(1)
-    options = {
-        "plain": {},
-        "key widths": {"kdim": 4, "vdim": 5},
-        "extra rows": {"add_bias_kv": True, "add_zero_attn": True},
-        "no bias": {"bias": False},
-    }[kind]
-    layer = nn.MultiheadAttention(8, 2, **options).eval()  # type: ignore[arg-type]
-    length, source, rows = 4, 6, (3,) if is_batched else ()
-    query = torch.randn(length, *rows, 8)
-    key = torch.randn(source, *rows, 4 if kind == "key widths" else 8)
-    value = torch.randn(source, *rows, 5 if kind == "key widths" else 8)
-    n_maps = 2 * (3 if is_batched else 1)
-    masks = {
-        None: None,
-        "boolean": torch.rand(length, source) > 0.7,
-        "float": torch.randn(length, source),
-        "by head": torch.randn(n_maps, length, source),
-    }
-    padding = torch.zeros(*rows, source, dtype=torch.bool)
-    padding[..., -1] = mask == "boolean"
-    arguments = (
-        query, key, value, 8, 2, layer.in_proj_weight, layer.in_proj_bias,
-        layer.bias_k, layer.bias_v, layer.add_zero_attn, 0.3,
-        layer.out_proj.weight, layer.out_proj.bias,
-    )  # fmt: skip
-    named = {
-        "training": False,
-        "key_padding_mask": padding,
-        "attn_mask": masks[mask],
-        "use_separate_proj_weight": kind == "key widths",
-        "q_proj_weight": layer.q_proj_weight,
-        "k_proj_weight": layer.k_proj_weight,
-        "v_proj_weight": layer.v_proj_weight,
-        "average_attn_weights": average,
-    }
-    if mask not in {None, "boolean"}:
-        named["key_padding_mask"] = None
-    found = multi_head_attention(*arguments, **named)  # type: ignore[arg-type]
-    expected = F.multi_head_attention_forward(*arguments, **named)  # type: ignore[arg-type]
-    torch.testing.assert_close(found, expected)
-
-
-def test_without_torchs_code_attention_still_drops_its_weights(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    model = nn.MultiheadAttention(8, 2, dropout=0.4, batch_first=True).eval()
-    x = X.view(1, 5, 8)
-    expected, _ = draw(model, (x, x, x), 20, select=0)
-    monkeypatch.setattr(attention, "_multi_head_body", multi_head_attention)
-    found, run = draw(model, (x, x, x), 20, select=0)
-    assert [site.kind for site in run.sites] == ["dropout"]
-    # The weights are dropped out in the same order, so the masks are the same.
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-
-
 def test_an_operator_that_torch_lacks_has_no_rule() -> None:
     assert functorch.aten("no_such_operator") == ()
     assert functorch.aten("dropout", "no_such_overload") == ()
@@ -174,7 +109,7 @@ def test_without_formulas_no_work_is_counted(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_where_writes_cannot_be_seen_nothing_is_deferred(monkeypatch: pytest.MonkeyPatch) -> None:
     expected, _ = draw(mlp(), X, 20)
-    monkeypatch.setattr("mcdrop._engine.planner.sees_writes", lambda: False)
+    monkeypatch.setattr("mcdrop._engine.passes.sees_writes", lambda: False)
     found, run = draw(mlp(), X, 20)
     assert run.strategy == "vectorized"
     torch.testing.assert_close(found, expected)

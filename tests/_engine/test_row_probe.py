@@ -1,0 +1,121 @@
+"""Which dimensions count rows: found by running two and three rows, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mcdrop._engine.inputs import Batch
+from mcdrop._engine.passes import Passes
+from mcdrop._engine.plan import Plan
+from mcdrop._engine.row_probe import row_layout
+from mcdrop._engine.settings import Settings
+from mcdrop._masks.rows import RowDim, RowLayout
+from mcdrop.errors import UnsupportedError
+
+X = torch.randn(5, 4, 6, generator=torch.Generator().manual_seed(0))
+
+
+class Function(nn.Module):
+    """Drops out what a function makes of its input."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function, self.drop = function, nn.Dropout(0.5)
+
+    def forward(self, *args: Tensor) -> Any:
+        return self.drop(self.function(*args))
+
+
+def layout_of(model: nn.Module, *args: Tensor) -> RowLayout:
+    passes = Passes(Settings("sample", model, {}, masks="shared"), 0, torch.device("cpu"))
+    sizes = {len(x) for x in args}
+    batch = Batch(args, {}, sizes.pop() if len(sizes) == 1 else None)
+    return row_layout("sample", passes.observed, Plan(), batch)
+
+
+def site_of(function: Callable[..., Any], *args: Tensor) -> tuple[RowDim, ...]:
+    (site,) = layout_of(Function(function), *args).sites
+    return site
+
+
+FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], tuple[RowDim, ...]]] = {
+    "rows first": (lambda x: x, (RowDim(0, 1),)),
+    "rows second": (lambda x: x.transpose(0, 1), (RowDim(1, 1),)),
+    "rows outermost": (lambda x: x.flatten(0, 1), (RowDim(0, 4),)),
+    "rows innermost": (lambda x: x.transpose(0, 1).flatten(0, 1), (RowDim(0, 4, False),)),
+    "merged with the last": (lambda x: x.permute(1, 0, 2).flatten(1), (RowDim(1, 6),)),
+    "twice": (lambda x: x.unsqueeze(1) + x.unsqueeze(0), (RowDim(0, 1), RowDim(1, 1))),
+    "no rows": (lambda x: torch.ones(3, 2), ()),
+}
+
+
+@pytest.mark.parametrize(("function", "expected"), FUNCTIONS.values(), ids=FUNCTIONS.keys())
+def test_row_dimensions_are_found(
+    function: Callable[[Tensor], Tensor], expected: tuple[RowDim, ...]
+) -> None:
+    assert site_of(function, X) == expected
+
+
+def test_a_single_row_can_be_told_as_well() -> None:
+    assert site_of(lambda x: x.flatten(0, 1), X[:1]) == (RowDim(0, 4),)
+
+
+def test_several_inputs_and_sites_each_have_theirs() -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return F.dropout(x.flatten(0, 1), 0.5).sum() + F.dropout(y.t(), 0.5)
+
+    assert layout_of(Two(), X, torch.ones(5, 3)).sites == ((RowDim(0, 4),), (RowDim(1, 1),))
+
+
+def test_random_tensors_of_the_model_have_rows_too() -> None:
+    model = Function(lambda x: x + torch.rand(len(x), 1, 1) + torch.rand(4, 6))
+    assert layout_of(model, X).random_calls == ((RowDim(0, 1),), ())
+
+
+def by_number_of_rows(x: Tensor) -> Tensor:
+    return F.dropout(x, 0.5) if len(x) > 2 else x
+
+
+REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
+    "dropout for some": (by_number_of_rows, "dropout calls depend on the number of rows"),
+    "rows by rows": (
+        lambda x: x.sum(dim=(1, 2)).repeat(len(x)),
+        r"drop, where \(4,\) for two rows becomes \(9,\) for three",
+    ),
+    "one more": (
+        lambda x: torch.cat([x, x[:1]]),
+        r"\(3, 4, 6\) for two rows becomes \(4, 4, 6\) for three",
+    ),
+    "dimensions": (
+        lambda x: x if len(x) == 2 else x.unsqueeze(0),
+        "number of dimensions depends on that of rows",
+    ),
+    "rows in between": (
+        lambda x: x.permute(1, 0, 2).flatten(),
+        "rows are merged with another dimension",
+    ),
+    "merged random numbers": (
+        lambda x: x + torch.rand(x.numel()).view_as(x),
+        r"random numbers of shape \(48,\) for two rows",
+    ),
+}
+
+
+@pytest.mark.parametrize(("function", "text"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_cannot_be_told_is_refused(function: Callable[..., Any], text: str) -> None:
+    with pytest.raises(
+        UnsupportedError, match="sample: expected `masks` to be 'independent' where .*" + text
+    ):
+        layout_of(Function(function), X)
+
+
+def test_inputs_that_disagree_on_rows_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match="which do not agree on dimension 0"):
+        layout_of(Function(lambda x, y: x + y), X, X[:1])

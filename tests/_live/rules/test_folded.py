@@ -1,0 +1,92 @@
+"""Functions that take all passes as further rows: one kernel, the numbers of one pass at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mcdrop._live.functorch import DispatchMode
+from mcdrop._live.rules import folded
+from tests._live.rules.calls import AfterDropout
+from tests.passes import draw
+
+GENERATOR = torch.Generator().manual_seed(0)
+WEIGHT, BIAS = torch.randn(5, 6, generator=GENERATOR), torch.randn(5, generator=GENERATOR)
+
+
+class Kernels(DispatchMode):
+    """Counts operators as they reach the kernels."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def after_a_sum(function: Callable[[Tensor], Tensor]) -> AfterDropout:
+    """Make a model whose dropout has been read, so that nothing is deferred."""
+    return AfterDropout(lambda x: function(x + 1))
+
+
+LINEAR: dict[str, Callable[[Tensor], Tensor]] = {
+    "by position": lambda x: F.linear(x, WEIGHT, BIAS),
+    "by name": lambda x: F.linear(input=x, weight=WEIGHT, bias=BIAS),
+    "without bias": lambda x: F.linear(x, WEIGHT),
+    "weight that differs by pass": lambda x: F.linear(x, WEIGHT * x.mean(), BIAS),
+    "bias that differs by pass": lambda x: F.linear(x, WEIGHT, BIAS * x.mean()),
+    "input that does not differ": lambda x: F.linear(torch.ones(4, 6), WEIGHT * x.mean()),
+    "one dimension": lambda x: F.linear(x.flatten()[:6], WEIGHT, BIAS).expand(4, 5),
+}
+
+
+@pytest.mark.parametrize("least", [0, 2**30])
+@pytest.mark.parametrize("shape", [(4, 6), (4, 3, 6)])
+@pytest.mark.parametrize("function", LINEAR.values(), ids=LINEAR.keys())
+def test_linear_layers_are_those_of_one_pass_at_a_time(
+    function: Callable[[Tensor], Tensor],
+    shape: tuple[int, ...],
+    least: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(folded, "_LEAST_LINEAR", least)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    model = after_a_sum(function)
+    found, run = draw(model, x, 16, "vectorized")
+    assert run.strategy == "vectorized"
+    torch.testing.assert_close(found, draw(model, x, 16, "sequential")[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_large_linear_layer_is_one_kernel_for_all_passes() -> None:
+    x = torch.ones(2048, 6)
+    model = after_a_sum(LINEAR["by position"])
+    with Kernels() as kernels:
+        draw(model, x, 16, "vectorized")
+    # The plain model, the look with every unit kept, and the chunk; no bias is added on its own.
+    assert kernels.calls["addmm"] == 3
+    assert kernels.calls["mm"] == kernels.calls["bmm"] == 0
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("shape", [(3, 5, 8), (5, 8)])
+def test_adaptive_pooling_is_that_of_one_pass_at_a_time(shape: tuple[int, ...], size: int) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    model = AfterDropout(lambda x: torch.adaptive_avg_pool1d(x, size))
+    found, _ = draw(model, x, 16, "vectorized")
+    assert found.shape == (16, *shape[:-1], size)
+    torch.testing.assert_close(found, draw(model, x, 16, "sequential")[0])
+
+
+def test_pooling_of_what_does_not_differ_by_pass_is_done_once() -> None:
+    x = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(3))
+    model = AfterDropout(lambda dropped: dropped[..., :2] + torch.adaptive_avg_pool1d(x, 2))
+    found, _ = draw(model, x, 16, "vectorized")
+    torch.testing.assert_close(found, draw(model, x, 16, "sequential")[0])

@@ -1,0 +1,92 @@
+"""Streams of bits: a pure function of seed and key, uniform, and unrelated between keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from mcdrop._masks.streams import Key, Streams
+
+CPU = torch.device("cpu")
+KEY: Key = (0, 3, 1)
+
+
+def numpy_state() -> list[int]:
+    state: Any = np.random.get_state(legacy=True)
+    return list(state[1])
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+def test_the_same_key_gives_the_same_bits_whatever_was_drawn_before(bits: int) -> None:
+    streams = Streams(7, CPU)
+    first = streams.lanes(101, bits, KEY)
+    streams.lanes(13, bits, (5, 0, 0))
+    streams.generator(KEY, CPU)
+    assert torch.equal(streams.lanes(101, bits, KEY), first)
+    assert torch.equal(Streams(7, CPU).lanes(101, bits, KEY), first)
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+def test_on_the_cpu_fewer_lanes_are_a_prefix_of_more(bits: int) -> None:
+    streams = Streams(7, CPU)
+    whole = streams.lanes(1000, bits, KEY)
+    for n in (1, 3, 4, 5, 999):
+        assert torch.equal(streams.lanes(n, bits, KEY), whole[:n])
+
+
+@pytest.mark.parametrize("other", [(1, 3, 1), (0, 4, 1), (0, 3, 2), (0, 3, -1), (3, 0, 1)])
+def test_streams_of_different_keys_are_uncorrelated(other: Key) -> None:
+    streams, n = Streams(7, CPU), 100_000
+    a, b = (streams.lanes(n, 16, key).double() for key in (KEY, other))
+    correlation = torch.corrcoef(torch.stack([a, b]))[0, 1].item()
+    assert abs(correlation) < 4 / n**0.5
+
+
+def test_seeds_are_unrelated_also_where_they_are_neighbors() -> None:
+    n = 100_000
+    a, b = (Streams(seed, CPU).lanes(n, 16, KEY).double() for seed in (7, 8))
+    assert abs(torch.corrcoef(torch.stack([a, b]))[0, 1].item()) < 4 / n**0.5
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+def test_every_lane_of_a_word_is_uniform_up_to_its_sign_bit(bits: int) -> None:
+    per_word = 64 // bits
+    lanes = Streams(7, CPU).lanes(per_word * 40_000, bits, KEY).view(-1, per_word).numpy()
+    for lane in range(per_word):
+        counts, _ = np.histogram(
+            lanes[:, lane], bins=32, range=(-(2 ** (bits - 1)), 2 ** (bits - 1))
+        )
+        assert stats.chisquare(counts).pvalue > 1e-4, lane
+
+
+def test_generators_are_named_by_seed_and_key() -> None:
+    streams = Streams(7, CPU)
+
+    def numbers(generator: torch.Generator) -> torch.Tensor:
+        return torch.rand(100, generator=generator)
+
+    first = numbers(streams.generator(KEY, CPU))
+    assert torch.equal(numbers(streams.generator(KEY, CPU)), first)
+    assert not torch.equal(numbers(streams.generator((0, 3, 2), CPU)), first)
+    assert not torch.equal(numbers(Streams(8, CPU).generator(KEY, CPU)), first)
+
+
+def test_random_states_of_the_caller_are_left_alone() -> None:
+    before = torch.get_rng_state(), numpy_state()
+    streams = Streams(7, CPU)
+    streams.lanes(100, 16, KEY)
+    torch.rand(3, generator=streams.generator(KEY, CPU))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert numpy_state() == before[1]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_the_top_lane_is_as_fair_as_the_others() -> None:
+    lanes = Streams(7, torch.device("cuda")).lanes(4 * 40_000, 16, KEY).view(-1, 4)
+    negative = (lanes < 0).double().mean(dim=0)
+    assert bool(((negative - 0.5).abs() < 4 * 0.5 / 40_000**0.5).all())
