@@ -5,7 +5,7 @@ Masks depend only on the number of the pass, so both ways draw the same ones and
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from mcdrop._engine.settings import Settings
 from mcdrop._fusion.placeholders import Placeholders
 from mcdrop._live.call import Call, Seen
 from mcdrop._live.functorch import has_hooks, over_index, sees_writes
+from mcdrop._live.global_random import guarded
 from mcdrop._live.last_layer import ClosedFormError, LastLayer
 from mcdrop._live.mode import LiveDropout
 from mcdrop._live.rules import ACCEPTING, PLAIN, compute, live_rules
@@ -48,11 +49,14 @@ class Passes:
 
     Attributes:
         seen: What was seen of the latest forward call.
+        used_globals: Whether the latest single pass used the global generators of torch, NumPy or
+            Python.
         may_defer: Whether the model may be handed placeholders.
     """
 
     def __init__(self, settings: Settings, seed: int, device: torch.device) -> None:
         self.seen = Seen()
+        self.used_globals = False
         self._settings = settings
         self._source = MaskSource(seed, device, stratified=settings.stratified)
         self._twin = structural_copy(settings.model, device=device, dtype=settings.dtype)
@@ -82,10 +86,12 @@ class Passes:
 
     def sequential(self, plan: Plan, batch: Batch, span: Span) -> Tensor:
         """Run passes one after the other; arguments and result as for `vectorized`."""
-        numbers = range(span.first, span.first + span.count)
-        spans = (Span(span.batch, number) for number in numbers)
-        passes = (self._output(plan, batch, each, None) for each in spans)
-        return torch.stack([self._kept(output) for output in passes])
+        outputs = []
+        for number in range(span.first, span.first + span.count):
+            each = Span(span.batch, number)
+            with self._globals(plan, each):
+                outputs.append(self._kept(self._output(plan, batch, each, None)))
+        return torch.stack(outputs)
 
     def opened(self, plan: Plan, batch: Batch, n_passes: int, flops: FlopCounter) -> Tensor:
         """Run passes in one call with every unit kept; it has to reproduce the model.
@@ -105,12 +111,21 @@ class Passes:
             return self._output(plan, batch, span, index, opened=True, flops=flops)
 
         index = torch.arange(n_passes, device=batch.tensors()[0].device)
-        passes: Tensor = torch.func.vmap(one, randomness="error")(index)
+        with guarded() as randomness:
+            passes: Tensor = torch.func.vmap(one, randomness="error")(index)
+            if self._tracker.has_random_gates:
+                # Their numbers are drawn in a live pass only.
+                self.vectorized(plan, batch, span)
+        if randomness.used:
+            raise RuntimeError("it draws random numbers that would be the same for all passes")
         return passes
 
     def one(self, plan: Plan, batch: Batch, span: Span = _FIRST, *, opened: bool = False) -> Any:
         """Run one pass and return the model's output as it is."""
-        return self._live(batch, self._call(plan, span, opened=opened))
+        with guarded(self._source.seed_of_pass(span)) as randomness:
+            output = self._live(batch, self._call(plan, span, opened=opened))
+        self.used_globals = randomness.used
+        return output
 
     def observed(self, plan: Plan, batch: Batch, opened: bool) -> Seen:
         """Run one pass and return what was seen, with what every site was given."""
@@ -124,7 +139,8 @@ class Passes:
         self._tracker.begin(None)
         batch = batch.copied()
         try:
-            with LiveDropout(Call(PLAIN, self._source, True, _FIRST)):
+            guard = guarded(self._source.seed_of_pass(_FIRST))
+            with guard, LiveDropout(Call(PLAIN, self._source, True, _FIRST)):
                 output = self._kept_apart(self._twin(*batch.args, **batch.kwargs))
         finally:
             self._state.restore()
@@ -157,6 +173,13 @@ class Passes:
         if problem:
             raise no_closed_form(self._settings.function, f"{last.name}: {problem}")
         return last.order
+
+    def _globals(self, plan: Plan, span: Span) -> AbstractContextManager[object]:
+        """Seed the global generators for a pass of a model that uses them."""
+        if not plan.seeds_globals:
+            return nullcontext()
+        shared = self._settings.masks == "shared"
+        return guarded(self._source.seed_of_pass(Span(0, span.first) if shared else span))
 
     def release(self) -> None:
         """Free the memory set aside for passes; hooks on the copy keep this object alive."""

@@ -34,6 +34,8 @@ class Plan:
         rows: The row dimensions, where all rows share one mask.
         defers: Whether dropout may be deferred until a linear layer reads its result.
         last_site: The dropout call that is integrated in closed form, or None.
+        seeds_globals: Whether the model uses the global generators of torch, NumPy or Python, so
+            that they are seeded for each pass.
         chunk: Passes per call.
     """
 
@@ -48,6 +50,7 @@ class Plan:
     rows: RowLayout | None = None
     defers: bool = False
     last_site: int | None = None
+    seeds_globals: bool = False
     chunk: int = 1
 
 

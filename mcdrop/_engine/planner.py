@@ -147,7 +147,14 @@ class Planner:
         """Run one pass with every unit kept to see its sites."""
         self._passes.one(draft, batch, opened=True)
         seen = self._passes.seen
-        return replace(draft, sites=tuple(seen.sites), widest=max(draft.output_numel, seen.widest))
+        # Modules that draw their own numbers do so in a live pass only.
+        self._passes.one(draft, batch)
+        return replace(
+            draft,
+            sites=tuple(seen.sites),
+            widest=max(draft.output_numel, seen.widest),
+            seeds_globals=self._passes.used_globals,
+        )
 
 
 def ran_out_of_memory(error: Exception) -> bool:

@@ -148,6 +148,10 @@ class MaskSource:
         # Sites count upwards from 0, so negative numbers are streams of another kind.
         return self._streams.generator((span.batch, -1 - call, span.first), device)
 
+    def seed_of_pass(self, span: Span) -> int:
+        """Return a seed for generators that cannot be entered at a key; 0 is the first call's."""
+        return self._streams.integer((span.batch, -(2**62), span.first))
+
     def _drawn(
         self, p: float, numel: int, site: int, span: Span
     ) -> Iterator[tuple[slice, int, Drawn]]:

@@ -26,6 +26,9 @@ class Streams:
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.seed = seed
+        # Eight bytes, or as many as a larger integer needs.
+        n_bytes = max(8, seed.bit_length() // 8 + 1)
+        self._seed_bytes = seed.to_bytes(n_bytes, "little", signed=True)
         self.device = device
         self._generator = np.random.SFC64(0) if device.type == "cpu" else torch.Generator(device)
 
@@ -73,6 +76,10 @@ class Streams:
         seed = int.from_bytes(self._digest(key)[:8], "little") >> 1
         return torch.Generator(device).manual_seed(seed)
 
+    def integer(self, key: Key) -> int:
+        """Return a uniform integer below 2^62 for a key."""
+        return int.from_bytes(self._digest(key)[:8], "little") >> 2
+
     def _digest(self, key: Key) -> bytes:
         """Hash seed and key to the 24 bytes that start a stream."""
-        return hashlib.blake2b(struct.pack("<4q", self.seed, *key), digest_size=24).digest()
+        return hashlib.blake2b(self._seed_bytes + struct.pack("<3q", *key), digest_size=24).digest()

@@ -40,6 +40,11 @@ class Tracker:
             module.register_forward_pre_hook(self._enter_hook(entry), with_kwargs=True)
             module.register_forward_hook(self._leave_hook(entry), always_call=True)
 
+    @property
+    def has_random_gates(self) -> bool:
+        """Whether modules draw random numbers of their own while their gate is open."""
+        return bool(self._random_gates)
+
     def begin(self, call: Call | None) -> None:
         """Track the next forward call; None runs the plain model, with every gate closed."""
         self._call = call
