@@ -1,27 +1,58 @@
-"""Checks of what the caller passed, before anything runs."""
+"""Checks of what the caller passed, before anything runs.
+
+`require_...` refuses a bad argument and returns nothing; `checked_...` also returns the argument in
+the form used inside. First options, then models and rates, then arrays.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
+from numbers import Real
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mcdrop.errors import RangeError, UnsupportedError
+from mcdrop.errors import NonFiniteError, RangeError, ShapeError, UnsupportedError
 
 __all__ = [
-    "check_choice",
-    "check_count",
     "checked_model",
     "checked_noise",
     "checked_passes",
+    "checked_positive",
+    "checked_rate",
     "checked_rates",
+    "require_choice",
+    "require_count",
+    "require_finite",
+    "require_fitted",
+    "require_labels",
+    "require_passes",
+    "require_probabilities",
+    "require_rows",
+    "require_same_shape",
+    "require_spread",
+    "require_unit",
+    "rows_text",
+    "shown",
 ]
 
+Fitted = TypeVar("Fitted")
 
-def check_count(function: str, argument: str, value: object, least: int) -> None:
-    """Refuse what is not an integer of at least `least`."""
+
+def require_choice(function: str, argument: str, value: object, choices: Collection[str]) -> None:
+    """Require one of the named options."""
+    if value not in choices:
+        named = ", ".join(f'"{choice}"' for choice in choices)
+        raise RangeError.of(
+            function, argument, f"be one of {named}", repr(value), "Pick one of these names"
+        )
+
+
+def require_count(function: str, argument: str, value: object, least: int = 1) -> None:
+    """Require an integer of at least `least`, Python's or NumPy's."""
     if not _is_count(value, least):
         raise RangeError.of(
             function, argument, f"be an integer of at least {least}", repr(value), "Pass a number"
@@ -31,6 +62,47 @@ def check_count(function: str, argument: str, value: object, least: int) -> None
 def _is_count(value: object, least: int) -> bool:
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     return whole and value >= least  # type: ignore[operator]
+
+
+def _number(value: object) -> float:
+    """Return a number as a float, anything else as NaN, which fails every comparison."""
+    return float(value) if isinstance(value, Real) else math.nan
+
+
+def require_unit(
+    function: str,
+    argument: str,
+    value: object,
+    *,
+    one: bool = False,
+    remedy: str = "Write ninety percent as 0.9",
+) -> None:
+    """Require a number strictly between 0 and 1, or 1 itself where `one` is allowed."""
+    number = _number(value)
+    if not (0 < number < 1 or (one and number == 1)):
+        condition = "lie in (0, 1]" if one else "lie in (0, 1)"
+        raise RangeError.of(function, argument, condition, repr(value), remedy)
+
+
+def checked_positive(function: str, argument: str, value: object) -> float:
+    """Return a finite number above 0 as a float."""
+    number = _number(value)
+    if not 0 < number < math.inf:
+        raise RangeError.of(
+            function, argument, "be a finite number above 0", repr(value), "Pass a positive number"
+        )
+    return number
+
+
+def require_fitted(
+    function: str, fitted: Fitted | None, call: str = "fit(prediction, y)"
+) -> Fitted:
+    """Return what `fit` left behind, or say that it has not run."""
+    if fitted is None:
+        raise UnsupportedError.of(
+            function, "self", "be fitted", "one that was not", f"Call {call} first"
+        )
+    return fitted
 
 
 def checked_passes(
@@ -48,13 +120,8 @@ def checked_passes(
             )
         return None
     if not _is_count(n_samples, 2):
-        raise RangeError.of(
-            function,
-            "n_samples",
-            "be an integer of at least 2, or 'auto'",
-            repr(n_samples),
-            "Pass a number",
-        )
+        condition = "be an integer of at least 2, or 'auto'"
+        raise RangeError.of(function, "n_samples", condition, repr(n_samples), "Pass a number")
     if tolerance is not None:
         raise RangeError.of(
             function,
@@ -71,14 +138,14 @@ def checked_model(model: object) -> nn.Module:
     if isinstance(model, torch.export.ExportedProgram):
         model = model.module()
     if not isinstance(model, nn.Module):
-        raise UnsupportedError.of(
-            "wrap",
-            "model",
-            "be a torch.nn.Module",
-            f"{type(model).__name__}",
-            "Pass the trained model itself",
-        )
-    scripted = [name or "model" for name, m in model.named_modules() if _is_scripted(m)]
+        kind = type(model).__name__
+        remedy = "Pass the trained model itself"
+        raise UnsupportedError.of("wrap", "model", "be a torch.nn.Module", kind, remedy)
+    scripted = [
+        name or "model"
+        for name, module in model.named_modules()
+        if isinstance(module, torch.jit.ScriptModule)
+    ]
     if scripted:
         raise UnsupportedError.of(
             "wrap",
@@ -90,8 +157,13 @@ def checked_model(model: object) -> nn.Module:
     return model
 
 
-def _is_scripted(module: nn.Module) -> bool:
-    return isinstance(module, torch.jit.ScriptModule)
+def checked_rate(function: str, p: object) -> float:
+    """Return a dropout rate as a float; at 1 no unit would survive to be scaled up."""
+    rate = _number(p)
+    if not 0 <= rate < 1:
+        remedy = "Pass the probability with which a unit is dropped"
+        raise RangeError.of(function, "p", "lie in [0, 1)", repr(p), remedy)
+    return rate
 
 
 def checked_rates(p: float | Mapping[str, float] | None) -> dict[str, float]:
@@ -99,22 +171,11 @@ def checked_rates(p: float | Mapping[str, float] | None) -> dict[str, float]:
     if p is None:
         return {}
     rates = dict(p) if isinstance(p, Mapping) else {"": p}
-    for rate in rates.values():
-        if not isinstance(rate, int | float) or not 0 <= rate < 1:
-            raise RangeError.of("wrap", "p", "lie in [0, 1)", repr(rate), "Pass dropout rates")
-    return {name: float(rate) for name, rate in rates.items()}
-
-
-def check_choice(function: str, argument: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse what is not one of the choices."""
-    if value not in choices:
-        raise RangeError.of(
-            function, argument, f"be one of {choices}", repr(value), "Choose one of these"
-        )
+    return {name: checked_rate("wrap", rate) for name, rate in rates.items()}
 
 
 def checked_noise(function: str, noise_std: float | Tensor | None) -> Tensor | None:
-    """Return the noise as a tensor, a number or one value per output."""
+    """Return the standard deviation of the observation noise: a number, or one per output."""
     if noise_std is None:
         return None
     noise = torch.as_tensor(noise_std, dtype=torch.float64)
@@ -127,3 +188,109 @@ def checked_noise(function: str, noise_std: float | Tensor | None) -> Tensor | N
             "Pass the standard deviation of the observation noise in units of y",
         )
     return noise
+
+
+def require_rows(function: str, name: str, values: Tensor) -> None:
+    """Refuse scalars and arrays without a single element."""
+    if values.ndim and values.numel():
+        return
+    wanted = "hold at least one row" if values.ndim else "have shape (N,) or (N, ...)"
+    remedy = "Check how the rows were selected" if values.ndim else "Pass one value per row"
+    raise ShapeError.of(function, name, wanted, f"shape {shown(values.shape)}", remedy)
+
+
+def require_finite(function: str, *, axis: int = 0, **arrays: Tensor) -> None:
+    """Refuse NaN and infinity, naming the rows (along `axis`) that hold them."""
+    for name, values in arrays.items():
+        finite = torch.isfinite(values)
+        if not bool(finite.all()):
+            found = f"NaN or infinity in {rows_text(~finite, axis)}"
+            remedy = "Drop or repair these rows"
+            raise NonFiniteError.of(function, name, "hold finite numbers", found, remedy)
+
+
+def require_same_shape(
+    function: str, name: str, values: Tensor, y: Tensor, *, to: str = "y"
+) -> None:
+    """Require the shape of `y`, which the caller knows as `to`; nothing is broadcast."""
+    if values.shape == y.shape:
+        return
+    if values.shape == (*y.shape, 1):
+        remedy = f"Drop the last axis: {name}.squeeze(-1)"
+    elif y.shape == (*values.shape, 1):
+        remedy = f"Drop the last axis of `{to}`: {to}.squeeze(-1)"
+    else:
+        remedy = f"Pass one value for each of `{to}`"
+    condition = f"have shape {shown(y.shape)} to match `{to}`"
+    raise ShapeError.of(function, name, condition, shown(values.shape), remedy)
+
+
+def require_passes(function: str, name: str, samples: Tensor, y: Tensor, *, least: int = 1) -> None:
+    """Require shape (S, *y.shape) with at least `least` passes."""
+    want = f"({', '.join(['S', *map(str, y.shape)])})"
+    if samples.ndim == y.ndim + 1 and samples.shape[1:] == y.shape:
+        if samples.shape[0] < least:
+            condition = f"have shape {want} with S >= {least}"
+            raise ShapeError.of(function, name, condition, shown(samples.shape), "Draw more passes")
+        return
+    if samples.ndim == y.ndim + 1 and samples.shape[: y.ndim] == y.shape:
+        remedy = f"Put passes first: {name}.T" if y.ndim == 1 else "Put passes first"
+    elif samples.shape[1:] == (*y.shape, 1):
+        remedy = f"Drop the last axis: {name}.squeeze(-1)"
+    elif y.ndim > 1 and (*samples.shape[1:], 1) == tuple(y.shape):
+        remedy = "Drop the last axis of `y`: y.squeeze(-1)"
+    else:
+        remedy = "Put passes first, then one value per target"
+    condition = f"have shape {want} to match `y`"
+    raise ShapeError.of(function, name, condition, shown(samples.shape), remedy)
+
+
+def require_spread(
+    function: str, name: str, values: Tensor, *, axis: int = 0, zero: bool = False
+) -> None:
+    """Require standard deviations above 0, or of at least 0 where `zero` is allowed."""
+    bad = values < 0 if zero else values <= 0
+    if bool(bad.any()):
+        condition = "be at least 0" if zero else "be greater than 0"
+        remedy = "Add the observation noise or drop these rows"
+        if bool((values < 0).any()):
+            remedy = "Pass standard deviations, not logarithms"
+        raise RangeError.of(function, name, condition, _first(values, bad, axis), remedy)
+
+
+def require_probabilities(function: str, name: str, p: Tensor, *, slack: float = 0.0) -> None:
+    """Require numbers between 0 and 1, above which `slack` allows for rounding."""
+    bad = (p < 0) | (p > 1 + slack)
+    if bool(bad.any()):
+        remedy = "Pass probabilities, not logits: apply softmax or sigmoid first"
+        raise RangeError.of(function, name, "lie in [0, 1]", _first(p, bad), remedy)
+
+
+def require_labels(function: str, name: str, labels: Tensor, classes: int) -> None:
+    """Require integers from 0 to classes - 1."""
+    bad = (labels < 0) | (labels >= classes) | (labels != labels.floor())
+    if bool(bad.any()):
+        condition = f"hold class indices from 0 to {classes - 1}"
+        remedy = "Number the classes from 0 in the order of the columns"
+        if classes == 2:
+            remedy = "Code the two outcomes as 0 and 1"
+        raise RangeError.of(function, name, condition, _first(labels, bad), remedy)
+
+
+def _first(values: Tensor, bad: Tensor, axis: int = 0) -> str:
+    return f"{float(values[bad][0]):g} in {rows_text(bad, axis)}"
+
+
+def rows_text(bad: Tensor, axis: int = 0) -> str:
+    """Name the first rows where `bad` is true, such as "rows 3, 7, 8 and 5 more"."""
+    by_row = bad.movedim(axis, 0).reshape(bad.shape[axis], -1).any(dim=1)
+    rows = torch.nonzero(by_row).flatten().tolist()
+    if len(rows) == 1:
+        return f"row {rows[0]}"
+    more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+    return "rows " + ", ".join(map(str, rows[:3])) + more
+
+
+def shown(shape: torch.Size | tuple[int, ...]) -> str:
+    """Write a shape as the reader types it."""
+    return str(tuple(shape))

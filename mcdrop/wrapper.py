@@ -20,11 +20,11 @@ from mcdrop._tasks.likelihoods import OutputType
 from mcdrop._tasks.settings import ClassificationTask, RegressionTask, Task, TaskSettings
 from mcdrop._tasks.tolerance import Tolerated
 from mcdrop.checks import (
-    check_choice,
-    check_count,
     checked_model,
     checked_passes,
     checked_rates,
+    require_choice,
+    require_count,
 )
 from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.regression import RegressionPrediction
@@ -120,7 +120,7 @@ class MCDropout(nn.Module):
         stratified: bool = True,
     ) -> None:
         super().__init__()
-        check_choice("wrap", "masks", masks, ("independent", "shared"))
+        require_choice("wrap", "masks", masks, ("independent", "shared"))
         self.rates = checked_rates(p)
         self.masks: Masks = masks
         self.stochastic = tuple(stochastic)
@@ -195,7 +195,7 @@ class MCDropout(nn.Module):
             NonFiniteError: If an output holds NaN or infinity.
             OutputError: If the output is not one tensor and `select` does not pick one.
         """
-        check_count("sample", "n_samples", n_samples, 1)
+        require_count("sample", "n_samples", n_samples, 1)
         sampler = self._sampler(
             "sample",
             select=select,

@@ -12,7 +12,7 @@ from torch import nn
 from mcdrop._engine.outputs import Select
 from mcdrop._engine.record import Masks, Strategy
 from mcdrop._live.sites import DropoutSite
-from mcdrop.checks import check_count
+from mcdrop.checks import require_count
 from mcdrop.errors import RangeError
 
 __all__ = ["Settings"]
@@ -62,7 +62,7 @@ class Settings:
         for argument, least in (("batch_size", 1), ("sample_chunk", 1), ("seed", 0)):
             value = getattr(self, argument)
             if value is not None:
-                check_count(self.function, argument, value, least)
+                require_count(self.function, argument, value, least)
 
     def signature(self) -> Hashable:
         """Return what a plan depends on besides the inputs: the model's structure and options."""

@@ -19,7 +19,7 @@ from mcdrop._tasks.accumulate import (
 )
 from mcdrop._tasks.likelihoods import OutputType, paired
 from mcdrop._tasks.tolerance import AnyPrediction, Tolerance, Tolerated, in_row_order
-from mcdrop.checks import check_choice, checked_noise
+from mcdrop.checks import checked_noise, require_choice
 from mcdrop.errors import RangeError
 from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.regression import RegressionPrediction
@@ -55,13 +55,13 @@ class TaskSettings:
     exact_last: bool = False
 
     def __post_init__(self) -> None:
-        check_choice(self.function, "task", self.task, _TASKS)
+        require_choice(self.function, "task", self.task, _TASKS)
         if self.task == "heteroscedastic":
-            check_choice(
+            require_choice(
                 self.function, "output_type", self.output_type, ("log_variance", "variance")
             )
         elif self.task != "regression":
-            check_choice(
+            require_choice(
                 self.function, "output_type", self.output_type, ("logits", "probs", "log_probs")
             )
         if self.noise_std is not None and self.task != "regression":

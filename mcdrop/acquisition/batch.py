@@ -1,4 +1,4 @@
-"""BatchBALD: rows that are informative together, not each on its own."""
+"""BatchBALD: k rows with the largest joint mutual information."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mcdrop._engine.moments import accumulation_dtype
-from mcdrop.acquisition.scores import check_k
-from mcdrop.checks import check_count
+from mcdrop.acquisition.scores import require_k
+from mcdrop.checks import require_count
 from mcdrop.errors import OutputError, ShapeError, UnsupportedError
 from mcdrop.prediction import ClassificationPrediction
 from mcdrop.prediction.classification import entropy
@@ -49,8 +49,9 @@ def batch_bald(
         I(y; w | labels) = H[sum_s P(s | labels) p_s(y)] - sum_s P(s | labels) H[p_s(y)].
 
     A second copy of a chosen row adds little, where the top k of `bald` would take all copies.
-    S passes can tell at most log S nats apart: once the scores come near that, further rows are
-    chosen by noise, so take more passes. Memory grows with ``n_mc * S``.
+    Labels carry at most log S nats about which of S passes they came from: once the scores come
+    near that, further rows are chosen by noise, so take more passes. Memory grows as
+    ``n_mc * S``.
 
     Args:
         prediction: Classification of N rows with kept samples (S, N, C) from shared masks, so
@@ -85,8 +86,8 @@ def batch_bald(
         torch.Size([5])
     """
     samples = _function_samples(prediction)
-    check_k("batch_bald", k, samples.shape[1])
-    check_count("batch_bald", "n_mc", n_mc, 2)
+    require_k("batch_bald", k, samples.shape[1])
+    require_count("batch_bald", "n_mc", n_mc, 2)
     generator = torch.Generator(samples.device).manual_seed(seed)
     known = _Labels.none(samples)
     gains = torch.full((samples.shape[1],), torch.inf, dtype=known.shares.dtype)
@@ -112,7 +113,7 @@ class _Labels:
     Attributes:
         shares: Probability of each configuration, summing to 1, (M,).
         posterior: Probability of each pass given each configuration, (M, S).
-        told: Information the earlier rows carry, along each configuration, (M,), nats.
+        told: Mutual information of the rows chosen so far, along each configuration, (M,), nats.
         source: Pass that each drawn configuration comes from, (M,); None if all are enumerated.
     """
 
@@ -132,13 +133,13 @@ class _Labels:
     def extended(
         self, samples: Tensor, rows: list[int], n_mc: int, generator: torch.Generator
     ) -> _Labels:
-        """Take in the label of the row chosen last."""
+        """Append the label of the row chosen last to every configuration."""
         newest = _wide(samples[:, rows[-1]])
         if self.source is not None:
             return self._drawn(newest, self.source, generator)
         if len(self.shares) * newest.shape[1] <= n_mc:
             return self._enumerated(newest)
-        # Drawn afresh from the passes, so the exact score so far becomes the common start.
+        # Sampling starts over from the passes; the exact score so far is common to all samples.
         n_passes = samples.shape[0]
         source = torch.arange(n_passes, device=samples.device).repeat(-(-n_mc // n_passes))
         shares = torch.full_like(source, 1, dtype=newest.dtype) / len(source)
@@ -169,7 +170,7 @@ class _Labels:
         return (entropy(mixture, dim=2) - self.posterior @ entropy(probs, dim=2)).clamp_min(0)
 
     def credited(self, probs: Tensor) -> _Labels:
-        """Add what a newly chosen row tells, along every configuration; `probs` are (S, 1, C)."""
+        """Add the information of a newly chosen row, `probs` (S, 1, C), to every configuration."""
         told = self.told + self.gain(probs).squeeze(1)
         return _Labels(self.shares, self.posterior, told, self.source)
 

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcdrop.checks import check_count
-from mcdrop.errors import NonFiniteError, RangeError, ShapeError, UnsupportedError
+from mcdrop.checks import require_count, require_finite, shown
+from mcdrop.errors import RangeError, ShapeError, UnsupportedError
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 
 __all__ = ["bald", "max_entropy", "max_variance", "top_k", "variation_ratio"]
 
 
 def bald(prediction: ClassificationPrediction) -> Tensor:
-    """Mutual information of a row's label and the weights: what the label would teach the model.
+    """Mutual information of a row's label and the weights.
 
     I(y; w | x) = H[mean_s p_s(y | x)] - mean_s H[p_s(y | x)], the plug-in estimate over S passes.
 
@@ -111,7 +111,7 @@ def variation_ratio(prediction: ClassificationPrediction) -> Tensor:
 def max_variance(prediction: RegressionPrediction) -> Tensor:
     """Variance over passes of a row's predicted mean: the epistemic part alone.
 
-    Var_s[m_s(x)], so that rows which are merely noisy are not sought.
+    Var_s[m_s(x)]. Observation noise is left out: a label cannot reduce it.
 
     Args:
         prediction: Regression of N rows. Rows with several outputs score the mean over them, so
@@ -171,21 +171,16 @@ def top_k(scores: Any, k: int) -> Tensor:
     values = scores if isinstance(scores, Tensor) else torch.as_tensor(np.asarray(scores))
     if values.ndim != 1:
         raise ShapeError.of(
-            "top_k", "scores", "have shape (N,)", tuple(values.shape), "Pass one score per row"
+            "top_k", "scores", "have shape (N,)", shown(values.shape), "Pass one score per row"
         )
-    check_k("top_k", k, len(values))
-    finite = values.isfinite()
-    if not bool(finite.all()):
-        rows = (~finite).nonzero().flatten().tolist()
-        raise NonFiniteError.of(
-            "top_k", "scores", "be finite", f"NaN or infinity in rows {rows[:10]}", "Drop these"
-        )
+    require_k("top_k", k, len(values))
+    require_finite("top_k", scores=values)
     return values.argsort(descending=True, stable=True)[:k]
 
 
-def check_k(function: str, k: int, n_rows: int) -> None:
+def require_k(function: str, k: int, n_rows: int) -> None:
     """Refuse what is not a number of rows to take from `n_rows`."""
-    check_count(function, "k", k, 1)
+    require_count(function, "k", k)
     if k > n_rows:
         raise RangeError.of(
             function, "k", f"be at most {n_rows}, the number of rows", k, "Ask for fewer rows"

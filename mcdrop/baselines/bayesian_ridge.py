@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mcdrop.baselines.table import Matrix, feature_matrix, require_fitted, target_matrix
+from mcdrop.baselines.table import Matrix, feature_matrix, target_matrix
+from mcdrop.checks import require_fitted
 from mcdrop.prediction import RegressionPrediction
 
 __all__ = ["BayesianRidge"]
@@ -71,7 +72,7 @@ class BayesianRidge:
             ShapeError: If the number of features differs from the fit.
             UnsupportedError: If `fit` has not run.
         """
-        models = require_fitted("BayesianRidge.predict", self._models)
+        models = require_fitted("BayesianRidge.predict", self._models, "fit(X, y)")
         width = models[0].n_features_in_
         features = feature_matrix("BayesianRidge.predict", X, n_features=width)
         shape = (len(features), *self._target_shape)

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mcdrop.baselines.table import feature_matrix, label_vector, require_fitted
+from mcdrop.baselines.table import feature_matrix, label_vector
+from mcdrop.checks import require_fitted
 from mcdrop.errors import RangeError
 from mcdrop.prediction import ClassificationPrediction
 from mcdrop.prediction.classification import entropy
@@ -49,7 +50,7 @@ class LogisticL2:
     @property
     def chosen_C(self) -> float:  # noqa: N802 - the field writes it with a capital
         """Inverse penalty in force after `fit`."""
-        return float(require_fitted("LogisticL2.chosen_C", self._model)[-1].C)
+        return float(require_fitted("LogisticL2.chosen_C", self._model, "fit(X, y)")[-1].C)
 
     def fit(self, X: Any, y: Any) -> LogisticL2:
         """Fit on rows `X` and labels `y`, and return the model itself.
@@ -84,7 +85,7 @@ class LogisticL2:
             ShapeError: If the number of features differs from the fit.
             UnsupportedError: If `fit` has not run.
         """
-        model = require_fitted("LogisticL2.predict", self._model)
+        model = require_fitted("LogisticL2.predict", self._model, "fit(X, y)")
         features = feature_matrix("LogisticL2.predict", X, n_features=model.n_features_in_)
         probs = torch.from_numpy(np.ascontiguousarray(model.predict_proba(features)))
         return ClassificationPrediction(

@@ -5,7 +5,7 @@ Tensor, ndarray, DataFrame and lists become float64 NumPy arrays; nothing is imp
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,9 @@ from torch import Tensor
 
 from mcdrop.errors import NonFiniteError, RangeError, ShapeError, UnsupportedError
 
-__all__ = ["Matrix", "feature_matrix", "label_vector", "require_fitted", "target_matrix"]
+__all__ = ["Matrix", "feature_matrix", "label_vector", "target_matrix"]
 
 Matrix = npt.NDArray[np.float64]
-Fitted = TypeVar("Fitted")
 
 
 def feature_matrix(function: str, X: Any, *, n_features: int | None = None) -> Matrix:
@@ -72,15 +71,6 @@ def label_vector(function: str, y: Any, n_rows: int) -> npt.NDArray[np.int64]:
             "Encode the labels as class indices, and train on every class",
         )
     return labels
-
-
-def require_fitted(function: str, fitted: Fitted | None) -> Fitted:
-    """Return what `fit` left behind, or say that it has not run."""
-    if fitted is None:
-        raise UnsupportedError.of(
-            function, "self", "be fitted", "a model without data", "Call fit(X, y) first"
-        )
-    return fitted
 
 
 def _numbers(function: str, argument: str, values: Any) -> Matrix:

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcdrop.errors import NoDropoutError, RangeError, UnsupportedError
+from mcdrop.checks import checked_positive, require_count, require_unit
+from mcdrop.errors import NoDropoutError, UnsupportedError
 
 __all__ = ["ConcreteDropout", "concrete_regularizer"]
 
@@ -60,12 +61,9 @@ class ConcreteDropout(nn.Module):
                 type(layer).__name__,
                 "Wrap each such layer of the model by itself",
             )
-        if not isinstance(p_init, int | float) or not 0 < p_init < 1:
-            raise RangeError.of(
-                "ConcreteDropout", "p_init", "lie in (0, 1)", repr(p_init), "Start from 0.1"
-            )
+        require_unit("ConcreteDropout", "p_init", p_init, remedy="Start from 0.1")
         self.layer = layer
-        self.temperature = _positive("ConcreteDropout", "temperature", temperature)
+        self.temperature = checked_positive("ConcreteDropout", "temperature", temperature)
         logit = math.log(p_init) - math.log1p(-p_init)
         self.rate_logit = nn.Parameter(layer.weight.detach().new_tensor(logit))
 
@@ -130,16 +128,9 @@ class ConcreteDropout(nn.Module):
             >>> round(layer.regularizer(n_rows=10).item(), 6)  # (2 - 2 log 2) / 10
             0.061371
         """
-        if not isinstance(n_rows, int) or n_rows < 1:
-            raise RangeError.of(
-                "regularizer",
-                "n_rows",
-                "be an integer of at least 1",
-                repr(n_rows),
-                "Pass the number of training rows",
-            )
-        scale = _positive("regularizer", "length_scale", length_scale)
-        tau = _positive("regularizer", "precision", precision)
+        require_count("regularizer", "n_rows", n_rows)
+        scale = checked_positive("regularizer", "length_scale", length_scale)
+        tau = checked_positive("regularizer", "precision", precision)
         layer = self.layer
         n_features = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
         # log p and log(1 - p) from the logit stay finite where p rounds to 0 or 1.
@@ -203,11 +194,3 @@ def concrete_regularizer(
         for layer in layers
     ]
     return torch.stack(terms).sum()
-
-
-def _positive(function: str, argument: str, value: float) -> float:
-    if not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise RangeError.of(
-            function, argument, "be a finite number above 0", repr(value), "Pass a positive number"
-        )
-    return float(value)

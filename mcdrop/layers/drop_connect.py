@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mcdrop.checks import checked_rate
 from mcdrop.errors import UnsupportedError
-from mcdrop.layers._rate import checked_rate
 
 __all__ = ["DropConnectLinear"]
 

@@ -1,4 +1,4 @@
-"""Dropout for a model that has none: a copy that shares its weights, with dropout put in."""
+"""Dropout for a model that has none: a copy that shares its weights and has dropout added."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mcdrop._twin.copy import structural_copy
+from mcdrop.checks import checked_rate, require_choice
 from mcdrop.errors import NoDropoutError, OutputError, RangeError, UnsupportedError
-from mcdrop.layers._rate import checked_rate
 
 __all__ = ["inject_dropout"]
 
@@ -84,10 +84,7 @@ def inject_dropout(
         (('1.injected_dropout',), True)
     """
     rate = checked_rate("inject_dropout", p)
-    if kind not in ("dropout", "dropout2d"):
-        raise RangeError.of(
-            "inject_dropout", "kind", 'be "dropout" or "dropout2d"', repr(kind), "Choose one"
-        )
+    require_choice("inject_dropout", "kind", kind, ("dropout", "dropout2d"))
     _check_model(model)
     paths = _matching(model, after)
     copy = structural_copy(model)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mcdrop.checks import checked_rate
 from mcdrop.errors import ShapeError
-from mcdrop.layers._rate import checked_rate
 
 __all__ = ["LockedDropout"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcdrop.layers._rate import checked_rate
+from mcdrop.checks import checked_rate
 
 __all__ = ["StochasticDepth"]
 

@@ -23,6 +23,7 @@ from mcdrop.metrics.selective import (
     risk_coverage_curve,
     selective_risk,
 )
+from mcdrop.metrics.shares import wilson_interval
 from mcdrop.metrics.significance import HypothesisTest, pit_uniformity_test, spiegelhalter_test
 from mcdrop.metrics.smooth import smooth_calibration_error
 from mcdrop.metrics.spread import (
@@ -80,4 +81,5 @@ __all__ = [
     "smooth_calibration_error",
     "spiegelhalter_test",
     "uncertainty_calibration_error",
+    "wilson_interval",
 ]

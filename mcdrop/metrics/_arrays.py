@@ -1,4 +1,4 @@
-"""Arrays in, arrays out: NumPy, torch or lists become float64 tensors, results go back in kind."""
+"""NumPy, torch or lists become float64 tensors; results return in the caller's type."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mcdrop.errors import NonFiniteError, RangeError, ShapeError, UnsupportedError
+from mcdrop.checks import require_finite, shown
+from mcdrop.errors import RangeError, ShapeError, UnsupportedError
 
 Array: TypeAlias = torch.Tensor | npt.NDArray[Any]
 ArrayLike: TypeAlias = Array | Sequence[Any]
@@ -83,67 +84,6 @@ def _wide(array: Array, device: torch.device | None) -> torch.Tensor:
     return torch.from_numpy(dense).to(device=device, dtype=wide)
 
 
-def require_rows(function: str, name: str, values: torch.Tensor) -> None:
-    """Refuse scalars and arrays without a single element."""
-    if values.ndim and values.numel():
-        return
-    wanted = "hold at least one row" if values.ndim else "have shape (N,) or (N, ...)"
-    remedy = "Check how the rows were selected" if values.ndim else "Pass one value per row"
-    raise ShapeError.of(function, name, wanted, f"shape {shown(values.shape)}", remedy)
-
-
-def require_finite(function: str, *, axis: int = 0, **arrays: torch.Tensor) -> None:
-    """Refuse NaN and infinity, naming the rows that hold them."""
-    for name, values in arrays.items():
-        if bool(torch.isfinite(values).all()):
-            continue
-        raise NonFiniteError.of(
-            function,
-            name,
-            "hold finite numbers",
-            f"NaN or infinity in {rows_text(~torch.isfinite(values), axis)}",
-            "Drop or repair these rows",
-        )
-
-
-def require_same_shape(
-    function: str, name: str, values: torch.Tensor, y: torch.Tensor, *, to: str = "y"
-) -> None:
-    """Require the shape of `y`, which the caller knows as `to`; nothing is broadcast."""
-    if values.shape == y.shape:
-        return
-    if values.shape == (*y.shape, 1):
-        remedy = f"Drop the last axis: {name}.squeeze(-1)"
-    elif y.shape == (*values.shape, 1):
-        remedy = f"Drop the last axis of `{to}`: {to}.squeeze(-1)"
-    else:
-        remedy = f"Pass one value for each of `{to}`"
-    condition = f"have shape {shown(y.shape)} to match `{to}`"
-    raise ShapeError.of(function, name, condition, shown(values.shape), remedy)
-
-
-def require_passes(
-    function: str, name: str, samples: torch.Tensor, y: torch.Tensor, *, least: int = 1
-) -> None:
-    """Require shape (S, *y.shape) with at least `least` passes."""
-    want = f"({', '.join(['S', *map(str, y.shape)])})"
-    if samples.ndim == y.ndim + 1 and samples.shape[1:] == y.shape:
-        if samples.shape[0] < least:
-            condition = f"have shape {want} with S >= {least}"
-            raise ShapeError.of(function, name, condition, shown(samples.shape), "Draw more passes")
-        return
-    if samples.ndim == y.ndim + 1 and samples.shape[: y.ndim] == y.shape:
-        remedy = f"Put passes first: {name}.T" if y.ndim == 1 else "Put passes first"
-    elif samples.shape[1:] == (*y.shape, 1):
-        remedy = f"Drop the last axis: {name}.squeeze(-1)"
-    elif y.ndim > 1 and (*samples.shape[1:], 1) == tuple(y.shape):
-        remedy = "Drop the last axis of `y`: y.squeeze(-1)"
-    else:
-        remedy = "Put passes first, then one value per target"
-    condition = f"have shape {want} to match `y`"
-    raise ShapeError.of(function, name, condition, shown(samples.shape), remedy)
-
-
 def take_weights(function: str, weights: ArrayLike | None, like: torch.Tensor) -> torch.Tensor:
     """Row weights as a tensor of shape (N,); ones if none are given."""
     n = like.shape[0]
@@ -169,21 +109,6 @@ def take_weights(function: str, weights: ArrayLike | None, like: torch.Tensor) -
             "Pass how much each row counts",
         )
     return values
-
-
-def rows_text(bad: torch.Tensor, axis: int = 0) -> str:
-    """Name the first rows where `bad` is true, such as "rows 3, 7 and 5 more"."""
-    by_row = bad.movedim(axis, 0).reshape(bad.shape[axis], -1).any(dim=1)
-    rows = torch.nonzero(by_row).flatten().tolist()
-    if len(rows) == 1:
-        return f"row {rows[0]}"
-    more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
-    return "rows " + ", ".join(map(str, rows[:3])) + more
-
-
-def shown(shape: torch.Size | tuple[int, ...]) -> str:
-    """Write a shape as the reader types it."""
-    return str(tuple(shape))
 
 
 def float64(values: torch.Tensor) -> Float64:

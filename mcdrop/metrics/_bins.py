@@ -1,4 +1,4 @@
-"""Sums over bins of a forecast: the ground of every binned calibration measure."""
+"""Sums over bins of a forecast, from which every binned calibration measure is computed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Literal, TypeVar
 import numpy as np
 import torch
 
+from mcdrop.checks import require_choice, require_count, shown
 from mcdrop.errors import ShapeError
-from mcdrop.metrics._arrays import ArrayLike, Float64, float64, shown, take_weights
-from mcdrop.metrics._checks import require_choice, require_count, take_probs
+from mcdrop.metrics._arrays import ArrayLike, Float64, float64, take_weights
+from mcdrop.metrics._probs import take_probs
 from mcdrop.metrics._reduction import Reduction
 
 R = TypeVar("R")
@@ -66,7 +67,7 @@ def binned(
     n_bins: int,
     binning: str,
 ) -> Reduction[R]:
-    """Reduce to sums (K, 4, B) with edges (K, B + 1), which `end` turns into the answer."""
+    """Reduce to sums (K, 4, B) with edges (K, B + 1); `end` computes the metric from the two."""
     require_count(function, "n_bins", n_bins)
     require_choice(function, "binning", binning, ("uniform", "quantile"))
     if binning == "quantile":
@@ -142,15 +143,3 @@ def _rows(forecast: Float64, event: Float64, weights: Float64) -> Float64:
     """Weight, forecast, event and squared difference of each row, shape (4, N)."""
     squared = np.square(forecast - event)
     return np.stack([weights, weights * forecast, weights * event, weights * squared])
-
-
-def wilson(event: Float64, count: Float64, level: float) -> tuple[Float64, Float64]:
-    """Wilson interval of event / count; NaN where the count is 0."""
-    from scipy.special import ndtri
-
-    z = float(ndtri((1 + level) / 2))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        middle = event + z**2 / 2
-        half = z * np.sqrt(event * (count - event) / count + z**2 / 4)
-        low, high = (middle - half) / (count + z**2), (middle + half) / (count + z**2)
-    return np.clip(low, 0, 1), np.clip(high, 0, 1)

@@ -1,18 +1,20 @@
-"""A metric half done: what it keeps of the rows, and how it ends."""
+"""Metrics in two steps: what batches of rows can merge, and the function that finishes it."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 
 from mcdrop.metrics._arrays import Float64, float64
 
+P = ParamSpec("P")
 R = TypeVar("R")
-Metric = TypeVar("Metric", bound=Callable[..., Any])
 
 _REDUCTIONS: dict[Callable[..., Any], Callable[..., Reduction[Any]]] = {}
 
@@ -61,16 +63,26 @@ def root_ratio(kept: Float64) -> float:
     return float(np.sqrt(kept[0] / kept[1]))
 
 
-def reduces_by(reduce: Callable[..., Reduction[Any]]) -> Callable[[Metric], Metric]:
-    """Note the reduction, of the same signature, that a public metric finishes."""
+def finished(reduce: Callable[P, Reduction[R]]) -> Callable[P, R]:
+    """Turn a function that reduces rows into the public metric, which finishes the reduction."""
 
-    def note(metric: Metric) -> Metric:
-        _REDUCTIONS[metric] = reduce
-        return metric
+    @functools.wraps(reduce)
+    def metric(*args: P.args, **kwargs: P.kwargs) -> R:
+        return reduce(*args, **kwargs).result()
 
-    return note
+    _REDUCTIONS[metric] = reduce
+    _show_result_type(metric, reduce)
+    return metric
+
+
+def _show_result_type(metric: Callable[..., Any], reduce: Callable[..., Any]) -> None:
+    """Let `help` and `inspect` show "-> float" where the source says "-> Reduction[float]"."""
+    signature = inspect.signature(reduce)
+    result = str(signature.return_annotation).removeprefix("Reduction[").removesuffix("]")
+    metric.__dict__["__signature__"] = signature.replace(return_annotation=result)
+    metric.__annotations__ = {**reduce.__annotations__, "return": result}
 
 
 def reduction_of(metric: Callable[..., Any]) -> Callable[..., Reduction[Any]] | None:
-    """Look up the reduction of a metric; None if it has none."""
+    """Return the reduction that a metric finishes; None for a metric that scores every row."""
     return _REDUCTIONS.get(metric)

@@ -13,19 +13,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mcdrop.checks import require_choice, require_count, require_unit, shown
 from mcdrop.errors import NonFiniteError, ShapeError, UnsupportedError
-from mcdrop.metrics._arrays import Array, ArrayLike, Float64, float64, shown
-from mcdrop.metrics._checks import require_choice, require_count, require_open_unit
+from mcdrop.metrics._arrays import Array, ArrayLike, Float64, float64
 
-Method = Literal["auto", "percentile", "basic", "bca"]
-Rows: TypeAlias = npt.NDArray[np.int64]
+IntervalMethod = Literal["auto", "percentile", "basic", "bca"]
+RowNumbers: TypeAlias = npt.NDArray[np.int64]
 
 _METHODS = ("auto", "percentile", "basic", "bca")
 # Row numbers drawn at once: 32 MiB of them.
 _DRAWN_AT_ONCE = 2**22
 # Groups of rows left out in turn to estimate the acceleration of BCa.
 _GROUPS = 200
-# Median bias, in standard errors, beyond which "auto" distrusts quantiles of the resamples.
+# Median bias, in standard errors, above which "auto" takes the basic interval: beyond it the
+# quantiles of the resamples lie further from the truth than the value does.
 _LARGE_BIAS = 1.0
 
 
@@ -35,7 +36,7 @@ class Statistic:
 
     value: float
     n: int
-    on: Callable[[Rows], Float64]
+    on: Callable[[RowNumbers], Float64]
 
     def minus(self, other: Statistic) -> Statistic:
         """Subtract another number over the same rows."""
@@ -91,20 +92,20 @@ def _require_equal_rows(function: str, data: Sequence[Array], axes: Sequence[int
 
 
 def _recomputed(
-    metric: Callable[..., Any], data: Sequence[Array], axes: Sequence[int], rows: Rows
+    metric: Callable[..., Any], data: Sequence[Array], axes: Sequence[int], rows: RowNumbers
 ) -> Float64:
     pairs = list(zip(data, axes, strict=True))
     return np.array([float(metric(*(_rows(a, i, axis) for a, axis in pairs))) for i in rows])
 
 
-def _rows(array: Array, rows: Rows, axis: int) -> Array:
+def _rows(array: Array, rows: RowNumbers, axis: int) -> Array:
     if isinstance(array, torch.Tensor):
         return array.index_select(axis, torch.from_numpy(rows).to(array.device))
     return array.take(rows, axis=axis)
 
 
 @dataclass(frozen=True)
-class Plan:
+class Resampler:
     """The options of one call, checked, and the interval they give."""
 
     function: str
@@ -114,7 +115,7 @@ class Plan:
     method: str
 
     def __post_init__(self) -> None:
-        require_open_unit(self.function, "level", self.level)
+        require_unit(self.function, "level", self.level)
         require_count(self.function, "n_resamples", self.n_resamples, least=2)
         require_choice(self.function, "method", self.method, _METHODS)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from mcdrop.errors import ShapeError
 from mcdrop.metrics._arrays import ArrayLike
-from mcdrop.metrics._resampling import Method, Plan, Statistic, statistic
+from mcdrop.metrics._resampling import IntervalMethod, Resampler, Statistic, statistic
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def bootstrap(
     level: float = 0.95,
     n_resamples: int = 1000,
     seed: int = 0,
-    method: Method = "auto",
+    method: IntervalMethod = "auto",
     row_axes: Sequence[int] | None = None,
 ) -> Estimate:
     """Estimate a metric with its bootstrap interval over rows.
@@ -97,8 +97,8 @@ def bootstrap(
         >>> bootstrap(mae, y + 1.0, y)  # every error is 1
         Estimate(value=1.0, low=1.0, high=1.0, standard_error=0.0, level=0.95, n=100, method='bca')
     """
-    plan = Plan("bootstrap", level, n_resamples, seed, method)
-    return _estimate(plan, statistic("bootstrap", metric, arrays, row_axes))
+    resampler = Resampler("bootstrap", level, n_resamples, seed, method)
+    return _estimate(resampler, statistic("bootstrap", metric, arrays, row_axes))
 
 
 def paired_bootstrap(
@@ -109,7 +109,7 @@ def paired_bootstrap(
     level: float = 0.95,
     n_resamples: int = 1000,
     seed: int = 0,
-    method: Method = "auto",
+    method: IntervalMethod = "auto",
     row_axes: Sequence[int] | None = None,
 ) -> Estimate:
     """Estimate metric(a) - metric(b) on the same rows, with its bootstrap interval.
@@ -147,15 +147,15 @@ def paired_bootstrap(
         -2.0
     """
     function = "paired_bootstrap"
-    plan = Plan(function, level, n_resamples, seed, method)
+    resampler = Resampler(function, level, n_resamples, seed, method)
     first = statistic(function, metric, arrays_a, row_axes)
     second = statistic(function, metric, arrays_b, row_axes)
     if first.n != second.n:
         remedy = "Score both models on the same rows"
         raise ShapeError.of(function, "arrays_b", f"hold {first.n} rows", second.n, remedy)
-    return _estimate(plan, first.minus(second))
+    return _estimate(resampler, first.minus(second))
 
 
-def _estimate(plan: Plan, found: Statistic) -> Estimate:
-    low, high, error, method = plan.interval(found)
-    return Estimate(found.value, low, high, error, plan.level, found.n, method)
+def _estimate(resampler: Resampler, found: Statistic) -> Estimate:
+    low, high, error, method = resampler.interval(found)
+    return Estimate(found.value, low, high, error, resampler.level, found.n, method)

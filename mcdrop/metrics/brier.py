@@ -7,10 +7,11 @@ from typing import Literal
 
 import numpy as np
 
+from mcdrop.checks import require_choice
 from mcdrop.metrics._arrays import ArrayLike, Float64
 from mcdrop.metrics._bins import binned, from_columns, take_forecasts, to_columns
-from mcdrop.metrics._checks import Outcome, require_choice
-from mcdrop.metrics._reduction import Reduction, reduces_by
+from mcdrop.metrics._probs import Outcome
+from mcdrop.metrics._reduction import Reduction, finished
 
 DecompositionBinning = Literal["uniform", "quantile", "isotonic"]
 
@@ -20,10 +21,10 @@ class BrierDecomposition:
     """Parts of the mean Brier score: score = reliability - resolution + uncertainty + within_bin.
 
     Attributes:
-        reliability: What recalibration would gain; lower is better.
+        reliability: Score that recalibration would remove; lower is better.
         resolution: How far outcomes differ between bins; higher is better.
         uncertainty: Score of the overall frequency, set by the data alone.
-        within_bin: What is lost by forecasts that differ within a bin; 0 for "isotonic".
+        within_bin: Score of forecasts that differ within a bin; 0 for "isotonic".
         score: The mean Brier score.
     """
 
@@ -34,24 +35,7 @@ class BrierDecomposition:
     score: float
 
 
-def _brier_decomposition(
-    probs: ArrayLike,
-    y: ArrayLike,
-    *,
-    n_bins: int = 15,
-    binning: DecompositionBinning = "uniform",
-    kind: Outcome = "multiclass",
-) -> Reduction[BrierDecomposition]:
-    function = "brier_decomposition"
-    require_choice(function, "kind", kind, ("multiclass", "binary"))
-    require_choice(function, "binning", binning, ("uniform", "quantile", "isotonic"))
-    forecasts = take_forecasts(function, probs, y, kind)
-    if binning == "isotonic":
-        return Reduction(to_columns(forecasts), _isotonic, additive=False)
-    return binned(function, forecasts, _murphy, n_bins=n_bins, binning=binning)
-
-
-@reduces_by(_brier_decomposition)
+@finished
 def brier_decomposition(
     probs: ArrayLike,
     y: ArrayLike,
@@ -59,7 +43,7 @@ def brier_decomposition(
     n_bins: int = 15,
     binning: DecompositionBinning = "uniform",
     kind: Outcome = "multiclass",
-) -> BrierDecomposition:
+) -> Reduction[BrierDecomposition]:
     """Split the mean Brier score into reliability, resolution and uncertainty.
 
     With w_b the share of rows in bin b, f_b their mean probability, o_b their observed
@@ -94,7 +78,13 @@ def brier_decomposition(
         >>> parts.reliability, parts.resolution, parts.uncertainty, parts.score
         (0.0625, 0.25, 0.25, 0.0625)
     """
-    return _brier_decomposition(probs, y, n_bins=n_bins, binning=binning, kind=kind).result()
+    function = "brier_decomposition"
+    require_choice(function, "kind", kind, ("multiclass", "binary"))
+    require_choice(function, "binning", binning, ("uniform", "quantile", "isotonic"))
+    forecasts = take_forecasts(function, probs, y, kind)
+    if binning == "isotonic":
+        return Reduction(to_columns(forecasts), _isotonic, additive=False)
+    return binned(function, forecasts, _murphy, n_bins=n_bins, binning=binning)
 
 
 def _murphy(sums: Float64, edges: Float64) -> BrierDecomposition:

@@ -8,42 +8,18 @@ from typing import Literal
 
 import numpy as np
 
+from mcdrop.checks import require_choice
 from mcdrop.errors import RangeError
 from mcdrop.metrics._arrays import ArrayLike, Float64
 from mcdrop.metrics._bins import Binning, CalibrationKind, binned, take_forecasts
-from mcdrop.metrics._checks import require_choice
-from mcdrop.metrics._reduction import Reduction, reduces_by
+from mcdrop.metrics._reduction import Reduction, finished
 
 Norm = Literal["l1", "l2", "max"]
 
 _KINDS = ("top_label", "classwise", "binary")
 
 
-def _expected_calibration_error(
-    probs: ArrayLike,
-    y: ArrayLike,
-    *,
-    n_bins: int = 15,
-    binning: Binning = "uniform",
-    norm: Norm = "l1",
-    kind: CalibrationKind = "top_label",
-    debiased: bool = False,
-    weights: ArrayLike | None = None,
-) -> Reduction[float]:
-    function = "expected_calibration_error"
-    require_choice(function, "norm", norm, ("l1", "l2", "max"))
-    require_choice(function, "kind", kind, _KINDS)
-    if debiased and (norm == "max" or weights is not None):
-        given = 'norm="max"' if norm == "max" else "weights"
-        raise RangeError.of(
-            function, "debiased", f"be False with {given}", True, 'Use norm="l2" without weights'
-        )
-    end = partial(_calibration_error, norm=norm, debiased=debiased)
-    forecasts = take_forecasts(function, probs, y, kind, weights)
-    return binned(function, forecasts, end, n_bins=n_bins, binning=binning)
-
-
-@reduces_by(_expected_calibration_error)
+@finished
 def expected_calibration_error(
     probs: ArrayLike,
     y: ArrayLike,
@@ -54,7 +30,7 @@ def expected_calibration_error(
     kind: CalibrationKind = "top_label",
     debiased: bool = False,
     weights: ArrayLike | None = None,
-) -> float:
+) -> Reduction[float]:
     """Expected calibration error over bins of predicted probability; lower is better.
 
     With w_b the share of rows in bin b and d_b its mean probability minus its observed
@@ -97,34 +73,20 @@ def expected_calibration_error(
         >>> expected_calibration_error(probs, [0, 0, 1, 1])
         0.25
     """
-    return _expected_calibration_error(
-        probs,
-        y,
-        n_bins=n_bins,
-        binning=binning,
-        norm=norm,
-        kind=kind,
-        debiased=debiased,
-        weights=weights,
-    ).result()
-
-
-def _maximum_calibration_error(
-    probs: ArrayLike,
-    y: ArrayLike,
-    *,
-    n_bins: int = 15,
-    binning: Binning = "uniform",
-    kind: CalibrationKind = "top_label",
-) -> Reduction[float]:
-    function = "maximum_calibration_error"
+    function = "expected_calibration_error"
+    require_choice(function, "norm", norm, ("l1", "l2", "max"))
     require_choice(function, "kind", kind, _KINDS)
-    end = partial(_calibration_error, norm="max", debiased=False)
-    forecasts = take_forecasts(function, probs, y, kind)
+    if debiased and (norm == "max" or weights is not None):
+        given = 'norm="max"' if norm == "max" else "weights"
+        raise RangeError.of(
+            function, "debiased", f"be False with {given}", True, 'Use norm="l2" without weights'
+        )
+    end = partial(_calibration_error, norm=norm, debiased=debiased)
+    forecasts = take_forecasts(function, probs, y, kind, weights)
     return binned(function, forecasts, end, n_bins=n_bins, binning=binning)
 
 
-@reduces_by(_maximum_calibration_error)
+@finished
 def maximum_calibration_error(
     probs: ArrayLike,
     y: ArrayLike,
@@ -132,7 +94,7 @@ def maximum_calibration_error(
     n_bins: int = 15,
     binning: Binning = "uniform",
     kind: CalibrationKind = "top_label",
-) -> float:
+) -> Reduction[float]:
     """Largest gap of any bin between mean probability and observed frequency; lower is better.
 
     MCE = max_b |d_b|, with d_b as in `expected_calibration_error`. A bin of a few rows decides
@@ -161,7 +123,11 @@ def maximum_calibration_error(
         >>> maximum_calibration_error([0.25, 0.75, 0.75], [0, 1, 1], kind="binary")
         0.25
     """
-    return _maximum_calibration_error(probs, y, n_bins=n_bins, binning=binning, kind=kind).result()
+    function = "maximum_calibration_error"
+    require_choice(function, "kind", kind, _KINDS)
+    end = partial(_calibration_error, norm="max", debiased=False)
+    forecasts = take_forecasts(function, probs, y, kind)
+    return binned(function, forecasts, end, n_bins=n_bins, binning=binning)
 
 
 def _calibration_error(sums: Float64, edges: Float64, norm: str, debiased: bool) -> float:

@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import torch
 
+from mcdrop.checks import require_choice
 from mcdrop.metrics._arrays import Array, ArrayLike, row_means, take_weights
-from mcdrop.metrics._checks import Outcome, require_choice, take_probs
-from mcdrop.metrics._reduction import Reduction, mean_of, reduces_by
+from mcdrop.metrics._probs import Outcome, take_probs
+from mcdrop.metrics._reduction import Reduction, finished, mean_of
 
 _KINDS = ("multiclass", "binary")
 
 
-def _accuracy(
-    probs: ArrayLike,
-    y: ArrayLike,
-    *,
-    kind: Outcome = "multiclass",
-    weights: ArrayLike | None = None,
-) -> Reduction[float]:
-    require_choice("accuracy", "kind", kind, _KINDS)
-    _, p, labels = take_probs("accuracy", probs, y, kind=kind)
-    predicted = p.argmax(dim=1) if kind == "multiclass" else (p > 0.5).long()
-    correct = (predicted == labels).to(p.dtype)
-    return mean_of(row_means(correct), take_weights("accuracy", weights, p))
-
-
-@reduces_by(_accuracy)
+@finished
 def accuracy(
     probs: ArrayLike,
     y: ArrayLike,
     *,
     kind: Outcome = "multiclass",
     weights: ArrayLike | None = None,
-) -> float:
+) -> Reduction[float]:
     """Share of rows whose most probable class is the label; higher is better.
 
     accuracy = mean over rows of 1[argmax_c probs_c = y]; the first class wins a tie. Binary:
@@ -59,7 +46,11 @@ def accuracy(
         >>> accuracy([[0.9, 0.1], [0.6, 0.4]], [0, 1])
         0.5
     """
-    return _accuracy(probs, y, kind=kind, weights=weights).result()
+    require_choice("accuracy", "kind", kind, _KINDS)
+    _, p, labels = take_probs("accuracy", probs, y, kind=kind)
+    predicted = p.argmax(dim=1) if kind == "multiclass" else (p > 0.5).long()
+    correct = (predicted == labels).to(p.dtype)
+    return mean_of(row_means(correct), take_weights("accuracy", weights, p))
 
 
 def nll_categorical(probs: ArrayLike, y: ArrayLike, *, kind: Outcome = "multiclass") -> Array:

@@ -7,18 +7,17 @@ from typing import Literal
 
 import torch
 
-from mcdrop.errors import ShapeError
-from mcdrop.metrics._arrays import (
-    Array,
-    ArrayLike,
+from mcdrop.checks import (
+    require_choice,
     require_finite,
     require_passes,
     require_rows,
     require_same_shape,
+    require_spread,
     shown,
-    take,
 )
-from mcdrop.metrics._checks import require_choice, require_spread
+from mcdrop.errors import ShapeError
+from mcdrop.metrics._arrays import Array, ArrayLike, take
 
 Estimator = Literal["fair", "energy"]
 

@@ -1,4 +1,4 @@
-"""Calibration of the uncertainty itself: how often the prediction is wrong at each height."""
+"""Error rate against predicted uncertainty, and the calibration error between the two."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mcdrop.metrics._arrays import (
-    ArrayLike,
-    Float64,
-    float64,
+from mcdrop.checks import (
+    require_count,
     require_finite,
+    require_labels,
     require_rows,
     require_same_shape,
-    take,
+    require_unit,
 )
-from mcdrop.metrics._bins import Binning, Forecasts, binned, quantile_sums, wilson
-from mcdrop.metrics._checks import require_count, require_labels, require_open_unit, take_probs
-from mcdrop.metrics._reduction import Reduction, reduces_by
+from mcdrop.metrics._arrays import ArrayLike, Float64, float64, take
+from mcdrop.metrics._bins import Binning, Forecasts, binned, quantile_sums
+from mcdrop.metrics._probs import take_probs
+from mcdrop.metrics._reduction import Reduction, finished
+from mcdrop.metrics.shares import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -47,25 +48,10 @@ class ErrorRateCurve:
     level: float
 
 
-def _error_rate_curve(
-    uncertainty: ArrayLike, is_error: ArrayLike, *, n_bins: int = 10, level: float = 0.95
-) -> Reduction[ErrorRateCurve]:
-    function = "error_rate_curve"
-    require_count(function, "n_bins", n_bins)
-    require_open_unit(function, "level", level)
-    _, (score, wrong) = take(function, uncertainty=uncertainty, is_error=is_error)
-    require_rows(function, "is_error", wrong)
-    require_same_shape(function, "uncertainty", score, wrong, to="is_error")
-    require_finite(function, uncertainty=score, is_error=wrong)
-    require_labels(function, "is_error", wrong, 2)
-    columns = np.stack([float64(score.flatten()), float64(wrong.flatten())])
-    return Reduction(columns, partial(_curve, n_bins=n_bins, level=level), additive=False)
-
-
-@reduces_by(_error_rate_curve)
+@finished
 def error_rate_curve(
     uncertainty: ArrayLike, is_error: ArrayLike, *, n_bins: int = 10, level: float = 0.95
-) -> ErrorRateCurve:
+) -> Reduction[ErrorRateCurve]:
     """Error rate against any uncertainty score; it rises if the score ranks errors.
 
     The rows sorted by uncertainty are split into B equal parts, with the mean uncertainty and
@@ -94,7 +80,16 @@ def error_rate_curve(
         >>> curve.error_rate
         array([0. , 0.5])
     """
-    return _error_rate_curve(uncertainty, is_error, n_bins=n_bins, level=level).result()
+    function = "error_rate_curve"
+    require_count(function, "n_bins", n_bins)
+    require_unit(function, "level", level)
+    _, (score, wrong) = take(function, uncertainty=uncertainty, is_error=is_error)
+    require_rows(function, "is_error", wrong)
+    require_same_shape(function, "uncertainty", score, wrong, to="is_error")
+    require_finite(function, uncertainty=score, is_error=wrong)
+    require_labels(function, "is_error", wrong, 2)
+    columns = np.stack([float64(score.flatten()), float64(wrong.flatten())])
+    return Reduction(columns, partial(_curve, n_bins=n_bins, level=level), additive=False)
 
 
 def _curve(columns: Float64, n_bins: int, level: float) -> ErrorRateCurve:
@@ -103,27 +98,15 @@ def _curve(columns: Float64, n_bins: int, level: float) -> ErrorRateCurve:
     count, total, errors, _ = sums
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN of an empty bin
         mean, rate = total / count, errors / count
-    low, high = wilson(errors, count, level)
+    low, high = wilson_interval(errors, count, level=level)
     rows = np.rint(count).astype(np.int64)
     return ErrorRateCurve(edges, mean, rate, rows, low, high, level)
 
 
-def _entropy_calibration_error(
-    probs: ArrayLike, y: ArrayLike, *, n_bins: int = 15, binning: Binning = "uniform"
-) -> Reduction[float]:
-    function = "entropy_calibration_error"
-    origin, p, labels = take_probs(function, probs, y, kind="multiclass")
-    entropy = torch.special.entr(p).sum(dim=1) / math.log(p.shape[1])
-    wrong = (p.argmax(dim=1) != labels).to(p.dtype)
-    ones = np.ones(len(labels))
-    forecasts = Forecasts(float64(entropy)[None], float64(wrong)[None], ones, origin.dtype)
-    return binned(function, forecasts, _mean_gap, n_bins=n_bins, binning=binning)
-
-
-@reduces_by(_entropy_calibration_error)
+@finished
 def entropy_calibration_error(
     probs: ArrayLike, y: ArrayLike, *, n_bins: int = 15, binning: Binning = "uniform"
-) -> float:
+) -> Reduction[float]:
     """Gap between normalized predictive entropy and error rate; lower is better.
 
     With H = -sum_c probs_c log probs_c / log C in bins, sum over bins of
@@ -154,7 +137,13 @@ def entropy_calibration_error(
         >>> entropy_calibration_error([[0.5, 0.5], [0.5, 0.5]], [0, 1])  # |1/2 - 1|
         0.5
     """
-    return _entropy_calibration_error(probs, y, n_bins=n_bins, binning=binning).result()
+    function = "entropy_calibration_error"
+    origin, p, labels = take_probs(function, probs, y, kind="multiclass")
+    entropy = torch.special.entr(p).sum(dim=1) / math.log(p.shape[1])
+    wrong = (p.argmax(dim=1) != labels).to(p.dtype)
+    ones = np.ones(len(labels))
+    forecasts = Forecasts(float64(entropy)[None], float64(wrong)[None], ones, origin.dtype)
+    return binned(function, forecasts, _mean_gap, n_bins=n_bins, binning=binning)
 
 
 def _mean_gap(sums: Float64, edges: Float64) -> float:

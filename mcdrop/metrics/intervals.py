@@ -4,35 +4,16 @@ from __future__ import annotations
 
 import torch
 
+from mcdrop.checks import require_finite, require_rows, require_same_shape, require_unit, rows_text
 from mcdrop.errors import RangeError
-from mcdrop.metrics._arrays import (
-    Array,
-    ArrayLike,
-    Origin,
-    require_finite,
-    require_rows,
-    require_same_shape,
-    row_means,
-    rows_text,
-    take,
-    take_weights,
-)
-from mcdrop.metrics._checks import require_open_unit
-from mcdrop.metrics._reduction import Reduction, mean_of, reduces_by
+from mcdrop.metrics._arrays import Array, ArrayLike, Origin, row_means, take, take_weights
+from mcdrop.metrics._reduction import Reduction, finished, mean_of
 
 
-def _coverage(
-    lower: ArrayLike, upper: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = None
-) -> Reduction[float]:
-    _, low, high, target = _interval("coverage", lower, upper, y)
-    inside = ((low <= target) & (target <= high)).to(low.dtype)
-    return mean_of(row_means(inside), take_weights("coverage", weights, low))
-
-
-@reduces_by(_coverage)
+@finished
 def coverage(
     lower: ArrayLike, upper: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = None
-) -> float:
+) -> Reduction[float]:
     """Share of targets inside their closed interval; best when equal to the stated level.
 
     coverage = mean over rows (and outputs) of 1[lower <= y <= upper].
@@ -58,7 +39,9 @@ def coverage(
         >>> coverage([0.0, 0.0], [1.0, 1.0], [1.0, 2.0])
         0.5
     """
-    return _coverage(lower, upper, y, weights=weights).result()
+    _, low, high, target = _interval("coverage", lower, upper, y)
+    inside = ((low <= target) & (target <= high)).to(low.dtype)
+    return mean_of(row_means(inside), take_weights("coverage", weights, low))
 
 
 def _interval(
@@ -84,7 +67,7 @@ def interval_score(lower: ArrayLike, upper: ArrayLike, y: ArrayLike, *, level: f
     """Interval score of a central interval; lower is better.
 
     IS = (upper - lower) + 2/a (lower - y)+ + 2/a (y - upper)+, a = 1 - level: the width, plus
-    a fine for each miss in proportion to its distance.
+    2 / a times the distance by which the target lies outside.
 
     Args:
         lower: Quantile at (1 - level) / 2, shape (N,) or (N, D), units of y.
@@ -107,7 +90,7 @@ def interval_score(lower: ArrayLike, upper: ArrayLike, y: ArrayLike, *, level: f
         >>> interval_score([0.0], [1.0], [2.0], level=0.5)  # 1 + 2 / 0.5 * 1
         array([5.])
     """
-    require_open_unit("interval_score", "level", level)
+    require_unit("interval_score", "level", level)
     origin, low, high, target = _interval("interval_score", lower, upper, y)
     miss = (low - target).clamp_min(0) + (target - high).clamp_min(0)
     return origin.restore(high - low + 2 / (1 - level) * miss)
@@ -167,7 +150,7 @@ def pinball_loss(quantile: ArrayLike, y: ArrayLike, *, q: float) -> Array:
         >>> pinball_loss([0.0, 0.0], [1.0, -1.0], q=0.75)
         array([0.75, 0.25])
     """
-    require_open_unit("pinball_loss", "q", q)
+    require_unit("pinball_loss", "q", q)
     origin, (forecast, target) = take("pinball_loss", quantile=quantile, y=y)
     require_rows("pinball_loss", "y", target)
     require_same_shape("pinball_loss", "quantile", forecast, target)

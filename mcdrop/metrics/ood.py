@@ -7,19 +7,18 @@ from typing import Literal
 
 import numpy as np
 
-from mcdrop.errors import RangeError, ShapeError
-from mcdrop.metrics._arrays import (
-    ArrayLike,
-    Float64,
-    float64,
+from mcdrop.checks import (
+    require_choice,
     require_finite,
+    require_labels,
     require_rows,
     require_same_shape,
+    require_unit,
     shown,
-    take,
 )
-from mcdrop.metrics._checks import require_choice, require_labels, require_open_unit
-from mcdrop.metrics._reduction import Reduction, reduces_by
+from mcdrop.errors import RangeError, ShapeError
+from mcdrop.metrics._arrays import ArrayLike, Float64, float64, take
+from mcdrop.metrics._reduction import Reduction, finished
 
 Positive = Literal["out", "in"]
 
@@ -50,15 +49,12 @@ def _detection(function: str, columns: Float64, positive: str) -> tuple[Float64,
     return (score, label) if positive == "out" else (-score, 1 - label)
 
 
-def _ood_auroc(uncertainty: ArrayLike, is_ood: ArrayLike) -> Reduction[float]:
-    return Reduction(_columns("ood_auroc", uncertainty, is_ood), _auroc, additive=False)
+@finished
+def ood_auroc(uncertainty: ArrayLike, is_ood: ArrayLike) -> Reduction[float]:
+    """Area under the ROC curve of out-of-distribution detection by uncertainty; higher is better.
 
-
-@reduces_by(_ood_auroc)
-def ood_auroc(uncertainty: ArrayLike, is_ood: ArrayLike) -> float:
-    """Area under the ROC curve of detecting foreign rows by uncertainty; higher is better.
-
-    AUROC = P(u_out > u_in) + P(u_out = u_in) / 2, for one foreign and one familiar row.
+    AUROC = P(u_out > u_in) + P(u_out = u_in) / 2, for one row from outside the
+    distribution and one from inside.
 
     Args:
         uncertainty: Any score, higher is less certain, shape (N,).
@@ -79,7 +75,7 @@ def ood_auroc(uncertainty: ArrayLike, is_ood: ArrayLike) -> float:
         >>> ood_auroc([0.1, 0.3, 0.2, 0.4], [0, 0, 1, 1])  # three of four pairs in order
         0.75
     """
-    return _ood_auroc(uncertainty, is_ood).result()
+    return Reduction(_columns("ood_auroc", uncertainty, is_ood), _auroc, additive=False)
 
 
 def _auroc(columns: Float64) -> float:
@@ -92,20 +88,14 @@ def _auroc(columns: Float64) -> float:
     return float(wins / (out * (label.size - out)))
 
 
-def _ood_aupr(
+@finished
+def ood_aupr(
     uncertainty: ArrayLike, is_ood: ArrayLike, *, positive: Positive = "out"
 ) -> Reduction[float]:
-    require_choice("ood_aupr", "positive", positive, ("out", "in"))
-    columns = _columns("ood_aupr", uncertainty, is_ood)
-    return Reduction(columns, partial(_aupr, positive=positive), additive=False)
-
-
-@reduces_by(_ood_aupr)
-def ood_aupr(uncertainty: ArrayLike, is_ood: ArrayLike, *, positive: Positive = "out") -> float:
-    """Area under the precision-recall curve of detecting foreign rows; higher is better.
+    """Area under the precision-recall curve of out-of-distribution detection; higher is better.
 
     AUPR = sum over thresholds of (recall_k - recall_(k-1)) precision_k (average precision: no
-    straight lines between points, which would be too optimiztic). Its chance level is the
+    straight lines between points, which would be too optimistic). Its chance level is the
     share of positive rows, so it cannot be compared between mixtures.
 
     Args:
@@ -128,7 +118,9 @@ def ood_aupr(uncertainty: ArrayLike, is_ood: ArrayLike, *, positive: Positive = 
         >>> ood_aupr([0.1, 0.3, 0.2, 0.4], [0, 0, 1, 1])  # 1/2 * 1 + 1/2 * 2/3
         0.8333333333333333
     """
-    return _ood_aupr(uncertainty, is_ood, positive=positive).result()
+    require_choice("ood_aupr", "positive", positive, ("out", "in"))
+    columns = _columns("ood_aupr", uncertainty, is_ood)
+    return Reduction(columns, partial(_aupr, positive=positive), additive=False)
 
 
 def _aupr(columns: Float64, positive: str) -> float:
@@ -138,20 +130,10 @@ def _aupr(columns: Float64, positive: str) -> float:
     return float(average_precision_score(label, score))
 
 
-def _fpr_at_tpr(
-    uncertainty: ArrayLike, is_ood: ArrayLike, *, tpr: float = 0.95, positive: Positive = "out"
-) -> Reduction[float]:
-    if tpr != 1.0:
-        require_open_unit("fpr_at_tpr", "tpr", tpr)
-    require_choice("fpr_at_tpr", "positive", positive, ("out", "in"))
-    columns = _columns("fpr_at_tpr", uncertainty, is_ood)
-    return Reduction(columns, partial(_false_positives, tpr=tpr, positive=positive), additive=False)
-
-
-@reduces_by(_fpr_at_tpr)
+@finished
 def fpr_at_tpr(
     uncertainty: ArrayLike, is_ood: ArrayLike, *, tpr: float = 0.95, positive: Positive = "out"
-) -> float:
+) -> Reduction[float]:
     """False positive rate at the strictest threshold that finds enough; lower is better.
 
     The share of negative rows at or beyond the threshold where the share of positive rows at
@@ -162,7 +144,7 @@ def fpr_at_tpr(
         is_ood: One for out-of-distribution rows, zero for the others, shape (N,).
         tpr: True positive rate to reach, in (0, 1].
         positive: Which rows are to be found: "out", or "in" as in the ODIN paper, where 95 %
-            of the familiar rows are kept and foreign ones slip through.
+            of the in-distribution rows are kept and the rate counts foreign ones kept with them.
 
     Returns:
         A share between 0 and 1.
@@ -177,10 +159,13 @@ def fpr_at_tpr(
         Liang, Li & Srikant (2018), ODIN ("in"); computed by scikit-learn.
 
     Example:
-        >>> fpr_at_tpr([0.1, 0.3, 0.2, 0.4], [0, 0, 1, 1])  # both foreign rows: 0.3 as well
+        >>> fpr_at_tpr([0.1, 0.3, 0.2, 0.4], [0, 0, 1, 1])  # finding both 0.2 and 0.4 flags 0.3 too
         0.5
     """
-    return _fpr_at_tpr(uncertainty, is_ood, tpr=tpr, positive=positive).result()
+    require_unit("fpr_at_tpr", "tpr", tpr, one=True)
+    require_choice("fpr_at_tpr", "positive", positive, ("out", "in"))
+    columns = _columns("fpr_at_tpr", uncertainty, is_ood)
+    return Reduction(columns, partial(_false_positives, tpr=tpr, positive=positive), additive=False)
 
 
 def _false_positives(columns: Float64, tpr: float, positive: str) -> float:

@@ -1,24 +1,20 @@
-"""Probability integral transform: where in its predictive distribution each target fell."""
+"""Probability integral transform: the predictive distribution function at each target."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from mcdrop.errors import RangeError
-from mcdrop.metrics._arrays import (
-    Array,
-    ArrayLike,
-    Float64,
-    float64,
+from mcdrop.checks import (
     require_finite,
     require_passes,
     require_rows,
     require_same_shape,
+    require_spread,
     rows_text,
-    take,
 )
-from mcdrop.metrics._checks import require_spread
+from mcdrop.errors import RangeError
+from mcdrop.metrics._arrays import Array, ArrayLike, Float64, float64, take
 from mcdrop.metrics.regression import take_mixture
 
 

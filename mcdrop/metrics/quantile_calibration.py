@@ -9,11 +9,11 @@ from typing import Literal
 
 import numpy as np
 
+from mcdrop.checks import require_choice, require_count, require_unit
 from mcdrop.metrics._arrays import ArrayLike, Float64
-from mcdrop.metrics._bins import wilson
-from mcdrop.metrics._checks import require_choice, require_count, require_open_unit
-from mcdrop.metrics._reduction import Reduction, reduces_by
+from mcdrop.metrics._reduction import Reduction, finished
 from mcdrop.metrics.pit import take_pit
+from mcdrop.metrics.shares import wilson_interval
 
 QuantileKind = Literal["quantile", "interval"]
 
@@ -50,26 +50,14 @@ def _shares(
     return levels, np.append(counts, values.size).astype(np.float64)
 
 
-def _quantile_calibration_curve(
-    pit_values: ArrayLike,
-    *,
-    n_levels: int = 99,
-    kind: QuantileKind = "quantile",
-    level: float = 0.95,
-) -> Reduction[QuantileCalibrationCurve]:
-    require_open_unit("quantile_calibration_curve", "level", level)
-    levels, counts = _shares("quantile_calibration_curve", pit_values, n_levels, kind)
-    return Reduction(counts, partial(_curve, levels=levels, level=level))
-
-
-@reduces_by(_quantile_calibration_curve)
+@finished
 def quantile_calibration_curve(
     pit_values: ArrayLike,
     *,
     n_levels: int = 99,
     kind: QuantileKind = "quantile",
     level: float = 0.95,
-) -> QuantileCalibrationCurve:
+) -> Reduction[QuantileCalibrationCurve]:
     """Observed share of targets below each predictive quantile; on the diagonal is best.
 
     observed(q) = mean of 1[u <= q], or for intervals mean of 1[|2 u - 1| <= q], with u the
@@ -98,38 +86,25 @@ def quantile_calibration_curve(
         >>> curve.level, curve.observed
         (array([0.25, 0.5 , 0.75]), array([0.25, 0.5 , 0.75]))
     """
-    return _quantile_calibration_curve(
-        pit_values, n_levels=n_levels, kind=kind, level=level
-    ).result()
+    require_unit("quantile_calibration_curve", "level", level)
+    levels, counts = _shares("quantile_calibration_curve", pit_values, n_levels, kind)
+    return Reduction(counts, partial(_curve, levels=levels, level=level))
 
 
 def _curve(counts: Float64, levels: Float64, level: float) -> QuantileCalibrationCurve:
     below, n = counts[:-1], counts[-1]
-    low, high = wilson(below, np.full_like(below, n), level)
+    low, high = wilson_interval(below, float(n), level=level)
     return QuantileCalibrationCurve(levels, below / n, low, high, round(float(n)))
 
 
-def _quantile_calibration_error(
-    pit_values: ArrayLike,
-    *,
-    n_levels: int = 99,
-    kind: QuantileKind = "quantile",
-    norm: Literal["l1", "l2", "max"] = "l1",
-) -> Reduction[float]:
-    function = "quantile_calibration_error"
-    require_choice(function, "norm", norm, ("l1", "l2", "max"))
-    levels, counts = _shares(function, pit_values, n_levels, kind)
-    return Reduction(counts, partial(_error, levels=levels, norm=norm))
-
-
-@reduces_by(_quantile_calibration_error)
+@finished
 def quantile_calibration_error(
     pit_values: ArrayLike,
     *,
     n_levels: int = 99,
     kind: QuantileKind = "quantile",
     norm: Literal["l1", "l2", "max"] = "l1",
-) -> float:
+) -> Reduction[float]:
     """Mean gap between the level and the observed share of predictive quantiles; lower is better.
 
     With d_q = observed(q) - q as in `quantile_calibration_curve`: l1 is the mean of |d_q|, l2
@@ -157,7 +132,10 @@ def quantile_calibration_error(
         >>> quantile_calibration_error([0.5, 0.5], n_levels=3)  # 0, 1 and 1 at 1/4, 1/2, 3/4
         0.3333333333333333
     """
-    return _quantile_calibration_error(pit_values, n_levels=n_levels, kind=kind, norm=norm).result()
+    function = "quantile_calibration_error"
+    require_choice(function, "norm", norm, ("l1", "l2", "max"))
+    levels, counts = _shares(function, pit_values, n_levels, kind)
+    return Reduction(counts, partial(_error, levels=levels, norm=norm))
 
 
 def _error(counts: Float64, levels: Float64, norm: str) -> float:

@@ -6,32 +6,22 @@ import math
 
 import torch
 
-from mcdrop.errors import ShapeError
-from mcdrop.metrics._arrays import (
-    Array,
-    ArrayLike,
-    Origin,
+from mcdrop.checks import (
     require_finite,
     require_passes,
     require_rows,
     require_same_shape,
-    row_means,
-    take,
-    take_weights,
+    require_spread,
 )
-from mcdrop.metrics._checks import require_spread
-from mcdrop.metrics._reduction import Reduction, mean_of, reduces_by, root_ratio
+from mcdrop.errors import ShapeError
+from mcdrop.metrics._arrays import Array, ArrayLike, Origin, row_means, take, take_weights
+from mcdrop.metrics._reduction import Reduction, finished, mean_of, root_ratio
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
-def _rmse(mean: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = None) -> Reduction[float]:
-    error = _errors("rmse", mean, y)
-    return mean_of(row_means(error.square()), take_weights("rmse", weights, error), root_ratio)
-
-
-@reduces_by(_rmse)
-def rmse(mean: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = None) -> float:
+@finished
+def rmse(mean: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = None) -> Reduction[float]:
     """Root mean squared error of the predictive mean; lower is better.
 
     RMSE = sqrt(mean over rows (and outputs) of (mean - y)^2).
@@ -56,16 +46,12 @@ def rmse(mean: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = None) -> 
         >>> rmse([1.0, 7.0], [0.0, 0.0])  # sqrt((1 + 49) / 2)
         5.0
     """
-    return _rmse(mean, y, weights=weights).result()
+    error = _errors("rmse", mean, y)
+    return mean_of(row_means(error.square()), take_weights("rmse", weights, error), root_ratio)
 
 
-def _mae(mean: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = None) -> Reduction[float]:
-    error = _errors("mae", mean, y)
-    return mean_of(row_means(error.abs()), take_weights("mae", weights, error))
-
-
-@reduces_by(_mae)
-def mae(mean: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = None) -> float:
+@finished
+def mae(mean: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = None) -> Reduction[float]:
     """Mean absolute error of a point prediction; lower is better.
 
     MAE = mean over rows (and outputs) of |mean - y|. It is smallest for the predictive
@@ -91,7 +77,8 @@ def mae(mean: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = None) -> f
         >>> mae([1.0, 2.0], [4.0, 0.0])
         2.5
     """
-    return _mae(mean, y, weights=weights).result()
+    error = _errors("mae", mean, y)
+    return mean_of(row_means(error.abs()), take_weights("mae", weights, error))
 
 
 def _errors(function: str, mean: ArrayLike, y: ArrayLike) -> torch.Tensor:
@@ -102,17 +89,8 @@ def _errors(function: str, mean: ArrayLike, y: ArrayLike) -> torch.Tensor:
     return center - target
 
 
-def _sharpness(std: ArrayLike, *, weights: ArrayLike | None = None) -> Reduction[float]:
-    _, (spread,) = take("sharpness", std=std)
-    require_rows("sharpness", "std", spread)
-    require_finite("sharpness", std=spread)
-    require_spread("sharpness", "std", spread, zero=True)
-    row_weights = take_weights("sharpness", weights, spread)
-    return mean_of(row_means(spread.square()), row_weights, root_ratio)
-
-
-@reduces_by(_sharpness)
-def sharpness(std: ArrayLike, *, weights: ArrayLike | None = None) -> float:
+@finished
+def sharpness(std: ArrayLike, *, weights: ArrayLike | None = None) -> Reduction[float]:
     """Root mean predictive variance; smaller is sharper, good only if also calibrated.
 
     sharpness = sqrt(mean over rows (and outputs) of std^2), directly comparable with `rmse`:
@@ -137,7 +115,12 @@ def sharpness(std: ArrayLike, *, weights: ArrayLike | None = None) -> float:
         >>> sharpness([1.0, 7.0])  # sqrt((1 + 49) / 2)
         5.0
     """
-    return _sharpness(std, weights=weights).result()
+    _, (spread,) = take("sharpness", std=std)
+    require_rows("sharpness", "std", spread)
+    require_finite("sharpness", std=spread)
+    require_spread("sharpness", "std", spread, zero=True)
+    row_weights = take_weights("sharpness", weights, spread)
+    return mean_of(row_means(spread.square()), row_weights, root_ratio)
 
 
 def nll_normal(mean: ArrayLike, std: ArrayLike, y: ArrayLike) -> Array:

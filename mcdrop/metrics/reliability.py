@@ -9,15 +9,15 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from mcdrop.checks import require_choice, require_unit
 from mcdrop.metrics._arrays import ArrayLike, Float64
 from mcdrop.metrics._bins import (
     Binning,
     binned,
     take_forecasts,
-    wilson,
 )
-from mcdrop.metrics._checks import require_choice, require_open_unit
-from mcdrop.metrics._reduction import Reduction, reduces_by
+from mcdrop.metrics._reduction import Reduction, finished
+from mcdrop.metrics.shares import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -43,24 +43,7 @@ class ReliabilityCurve:
     level: float
 
 
-def _reliability_curve(
-    probs: ArrayLike,
-    y: ArrayLike,
-    *,
-    n_bins: int = 15,
-    binning: Binning = "uniform",
-    kind: Literal["top_label", "binary"] = "top_label",
-    level: float = 0.95,
-) -> Reduction[ReliabilityCurve]:
-    function = "reliability_curve"
-    require_choice(function, "kind", kind, ("top_label", "binary"))
-    require_open_unit(function, "level", level)
-    end = partial(_curve, level=level)
-    forecasts = take_forecasts(function, probs, y, kind)
-    return binned(function, forecasts, end, n_bins=n_bins, binning=binning)
-
-
-@reduces_by(_reliability_curve)
+@finished
 def reliability_curve(
     probs: ArrayLike,
     y: ArrayLike,
@@ -69,7 +52,7 @@ def reliability_curve(
     binning: Binning = "uniform",
     kind: Literal["top_label", "binary"] = "top_label",
     level: float = 0.95,
-) -> ReliabilityCurve:
+) -> Reduction[ReliabilityCurve]:
     """Observed frequency against predicted probability in bins; on the diagonal is best.
 
     Bins are (a, b], with 0 in the first and 1 in the last. Each observed frequency k / n has a
@@ -101,15 +84,18 @@ def reliability_curve(
         >>> curve.confidence, curve.accuracy
         (array([0.2, 0.9]), array([0.5, 1. ]))
     """
-    return _reliability_curve(
-        probs, y, n_bins=n_bins, binning=binning, kind=kind, level=level
-    ).result()
+    function = "reliability_curve"
+    require_choice(function, "kind", kind, ("top_label", "binary"))
+    require_unit(function, "level", level)
+    end = partial(_curve, level=level)
+    forecasts = take_forecasts(function, probs, y, kind)
+    return binned(function, forecasts, end, n_bins=n_bins, binning=binning)
 
 
 def _curve(sums: Float64, edges: Float64, level: float) -> ReliabilityCurve:
     count, forecast, event, _ = sums[0]
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN of an empty bin
         confidence, observed = forecast / count, event / count
-    low, high = wilson(event, count, level)
+    low, high = wilson_interval(event, count, level=level)
     rows = np.rint(count).astype(np.int64)
     return ReliabilityCurve(edges[0], confidence, observed, rows, low, high, level)

@@ -8,19 +8,17 @@ from typing import Literal
 
 import numpy as np
 
-from mcdrop.errors import RangeError, ShapeError
-from mcdrop.metrics._arrays import (
-    ArrayLike,
-    Float64,
-    float64,
+from mcdrop.checks import (
+    require_choice,
     require_finite,
     require_rows,
     require_same_shape,
+    require_unit,
     shown,
-    take,
 )
-from mcdrop.metrics._checks import require_choice
-from mcdrop.metrics._reduction import Reduction, reduces_by
+from mcdrop.errors import ShapeError
+from mcdrop.metrics._arrays import ArrayLike, Float64, float64, take
+from mcdrop.metrics._reduction import Reduction, finished
 
 
 @dataclass(frozen=True)
@@ -49,13 +47,8 @@ def _columns(function: str, uncertainty: ArrayLike, loss: ArrayLike) -> Float64:
     return np.stack([float64(score), float64(cost)])
 
 
-def _risk_coverage_curve(uncertainty: ArrayLike, loss: ArrayLike) -> Reduction[RiskCoverageCurve]:
-    columns = _columns("risk_coverage_curve", uncertainty, loss)
-    return Reduction(columns, _curve, additive=False)
-
-
-@reduces_by(_risk_coverage_curve)
-def risk_coverage_curve(uncertainty: ArrayLike, loss: ArrayLike) -> RiskCoverageCurve:
+@finished
+def risk_coverage_curve(uncertainty: ArrayLike, *, loss: ArrayLike) -> Reduction[RiskCoverageCurve]:
     """Mean loss of the rows kept against the share of rows kept; lower is better.
 
     risk(t) = mean loss over the rows with uncertainty <= t, coverage(t) = their share. Rows of
@@ -76,11 +69,12 @@ def risk_coverage_curve(uncertainty: ArrayLike, loss: ArrayLike) -> RiskCoverage
         El-Yaniv & Wiener (2010); Geifman & El-Yaniv (2017).
 
     Example:
-        >>> curve = risk_coverage_curve([0.1, 0.2, 0.3, 0.4], [0, 0, 0, 1])
+        >>> curve = risk_coverage_curve([0.1, 0.2, 0.3, 0.4], loss=[0, 0, 0, 1])
         >>> curve.coverage, curve.risk
         (array([0.25, 0.5 , 0.75, 1.  ]), array([0.  , 0.  , 0.  , 0.25]))
     """
-    return _risk_coverage_curve(uncertainty, loss).result()
+    columns = _columns("risk_coverage_curve", uncertainty, loss)
+    return Reduction(columns, _curve, additive=False)
 
 
 def _curve(columns: Float64) -> RiskCoverageCurve:
@@ -92,23 +86,8 @@ def _curve(columns: Float64) -> RiskCoverageCurve:
     )
 
 
-def _selective_risk(
-    uncertainty: ArrayLike, loss: ArrayLike, *, coverage: float
-) -> Reduction[float]:
-    if not 0.0 < coverage <= 1.0:
-        raise RangeError.of(
-            "selective_risk",
-            "coverage",
-            "lie in (0, 1]",
-            coverage,
-            "Pass the share of rows to keep, such as 0.8",
-        )
-    columns = _columns("selective_risk", uncertainty, loss)
-    return Reduction(columns, partial(_risk_at, coverage=coverage), additive=False)
-
-
-@reduces_by(_selective_risk)
-def selective_risk(uncertainty: ArrayLike, loss: ArrayLike, *, coverage: float) -> float:
+@finished
+def selective_risk(uncertainty: ArrayLike, *, loss: ArrayLike, coverage: float) -> Reduction[float]:
     """Mean loss after rejecting the most uncertain rows; lower is better.
 
     The risk of `risk_coverage_curve` at the smallest coverage that is at least the one asked
@@ -131,10 +110,12 @@ def selective_risk(uncertainty: ArrayLike, loss: ArrayLike, *, coverage: float) 
         Geifman & El-Yaniv (2017).
 
     Example:
-        >>> selective_risk([0.1, 0.2, 0.3, 0.4], [0, 0, 0, 1], coverage=0.75)
+        >>> selective_risk([0.1, 0.2, 0.3, 0.4], loss=[0, 0, 0, 1], coverage=0.75)
         0.0
     """
-    return _selective_risk(uncertainty, loss, coverage=coverage).result()
+    require_unit("selective_risk", "coverage", coverage, one=True)
+    columns = _columns("selective_risk", uncertainty, loss)
+    return Reduction(columns, partial(_risk_at, coverage=coverage), additive=False)
 
 
 def _risk_at(columns: Float64, coverage: float) -> float:
@@ -143,24 +124,16 @@ def _risk_at(columns: Float64, coverage: float) -> float:
     return float(curve.risk[np.searchsorted(curve.coverage, coverage - 1e-12)])
 
 
-def _aurc(
-    uncertainty: ArrayLike, loss: ArrayLike, *, convention: Literal["mean", "trapezoid"] = "mean"
-) -> Reduction[float]:
-    require_choice("aurc", "convention", convention, ("mean", "trapezoid"))
-    columns = _columns("aurc", uncertainty, loss)
-    return Reduction(columns, partial(_area, convention=convention), additive=False)
-
-
-@reduces_by(_aurc)
+@finished
 def aurc(
-    uncertainty: ArrayLike, loss: ArrayLike, *, convention: Literal["mean", "trapezoid"] = "mean"
-) -> float:
+    uncertainty: ArrayLike, *, loss: ArrayLike, convention: Literal["mean", "trapezoid"] = "mean"
+) -> Reduction[float]:
     """Area under the risk-coverage curve; lower is better.
 
     "mean": the mean over rows of the risk at the threshold that row sets,
     (1 / N) sum_i risk(u_i). "trapezoid": the integral over coverage from 0 to 1 of the curve
     joined by straight lines, its first risk held down to coverage 0. The two differ by order
-    1 / N. The excess over a perfect ranking is aurc(u, loss) - aurc(loss, loss).
+    1 / N. The excess over a perfect ranking is aurc(u, loss=l) - aurc(l, loss=l).
 
     Args:
         uncertainty: Any score, higher is less certain, shape (N,).
@@ -180,12 +153,14 @@ def aurc(
         (2023).
 
     Example:
-        >>> aurc([0.1, 0.2, 0.3, 0.4], [0, 0, 0, 1])  # (0 + 0 + 0 + 1/4) / 4
+        >>> aurc([0.1, 0.2, 0.3, 0.4], loss=[0, 0, 0, 1])  # (0 + 0 + 0 + 1/4) / 4
         0.0625
-        >>> aurc([0.1, 0.2, 0.3, 0.4], [0, 0, 0, 1], convention="trapezoid")  # 1/4 * 1/8
+        >>> aurc([0.1, 0.2, 0.3, 0.4], loss=[0, 0, 0, 1], convention="trapezoid")  # 1/4 * 1/8
         0.03125
     """
-    return _aurc(uncertainty, loss, convention=convention).result()
+    require_choice("aurc", "convention", convention, ("mean", "trapezoid"))
+    columns = _columns("aurc", uncertainty, loss)
+    return Reduction(columns, partial(_area, convention=convention), additive=False)
 
 
 def _area(columns: Float64, convention: str) -> float:
@@ -197,12 +172,8 @@ def _area(columns: Float64, convention: str) -> float:
     return float((width * (curve.risk + before) / 2).sum())
 
 
-def _augrc(uncertainty: ArrayLike, loss: ArrayLike) -> Reduction[float]:
-    return Reduction(_columns("augrc", uncertainty, loss), _generalized_area, additive=False)
-
-
-@reduces_by(_augrc)
-def augrc(uncertainty: ArrayLike, loss: ArrayLike) -> float:
+@finished
+def augrc(uncertainty: ArrayLike, *, loss: ArrayLike) -> Reduction[float]:
     """Area under the generalized risk-coverage curve; lower is better.
 
     The integral over coverage from 0 to 1 of coverage * risk, the loss that is let through,
@@ -225,10 +196,10 @@ def augrc(uncertainty: ArrayLike, loss: ArrayLike) -> float:
         classification systems.
 
     Example:
-        >>> augrc([0.1, 0.2, 0.3, 0.4], [0, 0, 0, 1])  # perfect order: (1/4)^2 / 2
+        >>> augrc([0.1, 0.2, 0.3, 0.4], loss=[0, 0, 0, 1])  # perfect order: (1/4)^2 / 2
         0.03125
     """
-    return _augrc(uncertainty, loss).result()
+    return Reduction(_columns("augrc", uncertainty, loss), _generalized_area, additive=False)
 
 
 def _generalized_area(columns: Float64) -> float:

@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 import torch
 
+from mcdrop.checks import require_choice
 from mcdrop.metrics._arrays import ArrayLike, Float64, float64
-from mcdrop.metrics._checks import require_choice, take_probs
-from mcdrop.metrics._reduction import Reduction, reduces_by
+from mcdrop.metrics._probs import take_probs
+from mcdrop.metrics._reduction import Reduction, finished
 from mcdrop.metrics.pit import take_pit
 
 
@@ -30,37 +31,13 @@ class HypothesisTest:
     n: int
 
 
-def _spiegelhalter_test(
-    probs: ArrayLike,
-    y: ArrayLike,
-    *,
-    kind: Literal["multiclass", "top_label", "binary"] = "multiclass",
-) -> Reduction[HypothesisTest]:
-    function = "spiegelhalter_test"
-    require_choice(function, "kind", kind, ("multiclass", "top_label", "binary"))
-    _, p, labels = take_probs(function, probs, y, kind=kind)
-    if kind == "top_label":
-        p, predicted = p.max(dim=1)
-        labels = (labels == predicted).long()
-    if kind != "multiclass":
-        p, labels = p.reshape(-1).clamp_max(1), labels.reshape(-1)
-        p = torch.stack([1 - p, p], dim=1)
-    p = p / p.sum(dim=1, keepdim=True)
-    deviation = p - p.square().sum(dim=1, keepdim=True)
-    # Equal probabilities say nothing: their rounding error must not.
-    deviation = torch.where(deviation.abs() < 1e-12, 0.0, deviation)
-    excess = -deviation.gather(1, labels[:, None]).sum()
-    variance = (p * deviation.square()).sum()
-    return Reduction(float64(torch.stack([excess, variance, excess * 0 + len(p)])), _normal_test)
-
-
-@reduces_by(_spiegelhalter_test)
+@finished
 def spiegelhalter_test(
     probs: ArrayLike,
     y: ArrayLike,
     *,
     kind: Literal["multiclass", "top_label", "binary"] = "multiclass",
-) -> HypothesisTest:
+) -> Reduction[HypothesisTest]:
     """Spiegelhalter's test that probabilities are calibrated, two-sided.
 
     Z = sum (B - E B) / sqrt(sum Var B), with B the Brier score of a row and its moments taken
@@ -93,7 +70,22 @@ def spiegelhalter_test(
         >>> round(test.p_value, 6)  # nine in ten, as predicted
         1.0
     """
-    return _spiegelhalter_test(probs, y, kind=kind).result()
+    function = "spiegelhalter_test"
+    require_choice(function, "kind", kind, ("multiclass", "top_label", "binary"))
+    _, p, labels = take_probs(function, probs, y, kind=kind)
+    if kind == "top_label":
+        p, predicted = p.max(dim=1)
+        labels = (labels == predicted).long()
+    if kind != "multiclass":
+        p, labels = p.reshape(-1).clamp_max(1), labels.reshape(-1)
+        p = torch.stack([1 - p, p], dim=1)
+    p = p / p.sum(dim=1, keepdim=True)
+    deviation = p - p.square().sum(dim=1, keepdim=True)
+    # Equal probabilities say nothing: their rounding error must not.
+    deviation = torch.where(deviation.abs() < 1e-12, 0.0, deviation)
+    excess = -deviation.gather(1, labels[:, None]).sum()
+    variance = (p * deviation.square()).sum()
+    return Reduction(float64(torch.stack([excess, variance, excess * 0 + len(p)])), _normal_test)
 
 
 def _normal_test(kept: Float64) -> HypothesisTest:
@@ -107,13 +99,8 @@ def _normal_test(kept: Float64) -> HypothesisTest:
     return HypothesisTest(z, float(2 * ndtr(-abs(z))), round(n))
 
 
-def _pit_uniformity_test(pit_values: ArrayLike) -> Reduction[HypothesisTest]:
-    values = take_pit("pit_uniformity_test", pit_values)
-    return Reduction(values, _kolmogorov_smirnov, additive=False)
-
-
-@reduces_by(_pit_uniformity_test)
-def pit_uniformity_test(pit_values: ArrayLike) -> HypothesisTest:
+@finished
+def pit_uniformity_test(pit_values: ArrayLike) -> Reduction[HypothesisTest]:
     """Kolmogorov-Smirnov test that PIT values are uniform, as calibration demands.
 
     D = sup_u |share of values <= u - u|: the largest error of any one-sided quantile.
@@ -136,7 +123,8 @@ def pit_uniformity_test(pit_values: ArrayLike) -> HypothesisTest:
         >>> pit_uniformity_test([0.125, 0.375, 0.625, 0.875]).statistic
         0.125
     """
-    return _pit_uniformity_test(pit_values).result()
+    values = take_pit("pit_uniformity_test", pit_values)
+    return Reduction(values, _kolmogorov_smirnov, additive=False)
 
 
 def _kolmogorov_smirnov(values: Float64) -> HypothesisTest:

@@ -6,37 +6,19 @@ from typing import Literal
 
 import numpy as np
 
+from mcdrop.checks import require_choice
 from mcdrop.metrics._arrays import ArrayLike, Float64
 from mcdrop.metrics._bins import take_forecasts
-from mcdrop.metrics._checks import require_choice
-from mcdrop.metrics._reduction import Reduction, reduces_by
+from mcdrop.metrics._reduction import Reduction, finished
 
 # Cells of the grid: at a bandwidth of 0.01 the error is one part in 10^5, at 0.001 in 10^3.
 _CELLS = 8192
 
 
-def _smooth_calibration_error(
-    probs: ArrayLike, y: ArrayLike, *, kind: Literal["top_label", "binary"] = "top_label"
-) -> Reduction[float]:
-    function = "smooth_calibration_error"
-    require_choice(function, "kind", kind, ("top_label", "binary"))
-    pairs = take_forecasts(function, probs, y, kind)
-    forecast, residual = pairs.forecast[0], pairs.event[0] - pairs.forecast[0]
-    # Each residual is split between the two nearest cell centers; past the ends it reflects.
-    position = np.clip(forecast, 0, 1) * _CELLS - 0.5
-    left = np.floor(position)
-    share = position - left
-    mass = np.zeros(_CELLS)
-    for cell, part in ((left, 1 - share), (left + 1, share)):
-        index = np.clip(cell, 0, _CELLS - 1).astype(np.int64)
-        mass += np.bincount(index, part * residual, _CELLS)
-    return Reduction(np.append(mass, forecast.size), _fixed_point)
-
-
-@reduces_by(_smooth_calibration_error)
+@finished
 def smooth_calibration_error(
     probs: ArrayLike, y: ArrayLike, *, kind: Literal["top_label", "binary"] = "top_label"
-) -> float:
+) -> Reduction[float]:
     """Smooth expected calibration error (smECE): no bins to choose; lower is better.
 
     With forecast f, event y and K_s the Gaussian kernel of bandwidth s reflected at 0 and 1,
@@ -68,7 +50,19 @@ def smooth_calibration_error(
         >>> round(smooth_calibration_error([0.7] * 4, [1, 1, 0, 0], kind="binary"), 3)
         0.2
     """
-    return _smooth_calibration_error(probs, y, kind=kind).result()
+    function = "smooth_calibration_error"
+    require_choice(function, "kind", kind, ("top_label", "binary"))
+    pairs = take_forecasts(function, probs, y, kind)
+    forecast, residual = pairs.forecast[0], pairs.event[0] - pairs.forecast[0]
+    # Each residual is split between the two nearest cell centers; past the ends it reflects.
+    position = np.clip(forecast, 0, 1) * _CELLS - 0.5
+    left = np.floor(position)
+    share = position - left
+    mass = np.zeros(_CELLS)
+    for cell, part in ((left, 1 - share), (left + 1, share)):
+        index = np.clip(cell, 0, _CELLS - 1).astype(np.int64)
+        mass += np.bincount(index, part * residual, _CELLS)
+    return Reduction(np.append(mass, forecast.size), _fixed_point)
 
 
 def _fixed_point(kept: Float64) -> float:

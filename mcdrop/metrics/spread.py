@@ -1,4 +1,4 @@
-"""Whether a predicted standard deviation is as large as the error it announces."""
+"""Calibration of predicted standard deviations: binned variances against squared errors."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from functools import partial
 
 import numpy as np
 
-from mcdrop.metrics._arrays import (
-    ArrayLike,
-    Float64,
-    float64,
+from mcdrop.checks import (
+    require_choice,
+    require_count,
     require_finite,
     require_rows,
     require_same_shape,
-    take,
+    require_spread,
 )
+from mcdrop.metrics._arrays import ArrayLike, Float64, float64, take
 from mcdrop.metrics._bins import Binning, quantile_sums, uniform_sums
-from mcdrop.metrics._checks import require_choice, require_count, require_spread
-from mcdrop.metrics._reduction import Reduction, reduces_by
+from mcdrop.metrics._reduction import Reduction, finished
 
 
 def _by_variance(
@@ -56,25 +55,7 @@ def _end(columns: Float64, end: Callable[[Float64], float], n_bins: int, binning
     return end(sums[:3, sums[0] > 0])
 
 
-def _expected_normalized_calibration_error(
-    mean: ArrayLike,
-    std: ArrayLike,
-    y: ArrayLike,
-    *,
-    n_bins: int = 15,
-    binning: Binning = "quantile",
-) -> Reduction[float]:
-    return _by_variance(
-        "expected_normalized_calibration_error",
-        (mean, std, y),
-        _normalized_gap,
-        n_bins=n_bins,
-        binning=binning,
-        zero=False,
-    )
-
-
-@reduces_by(_expected_normalized_calibration_error)
+@finished
 def expected_normalized_calibration_error(
     mean: ArrayLike,
     std: ArrayLike,
@@ -82,7 +63,7 @@ def expected_normalized_calibration_error(
     *,
     n_bins: int = 15,
     binning: Binning = "quantile",
-) -> float:
+) -> Reduction[float]:
     """Expected normalized calibration error (ENCE) of standard deviations; lower is better.
 
     ENCE = mean over bins of |RMV_b - RMSE_b| / RMV_b, with RMV_b = sqrt(mean std^2) and
@@ -113,9 +94,14 @@ def expected_normalized_calibration_error(
         >>> expected_normalized_calibration_error([1.0, 1.0], [2.0, 2.0], [0.0, 2.0], n_bins=1)
         0.5
     """
-    return _expected_normalized_calibration_error(
-        mean, std, y, n_bins=n_bins, binning=binning
-    ).result()
+    return _by_variance(
+        "expected_normalized_calibration_error",
+        (mean, std, y),
+        _normalized_gap,
+        n_bins=n_bins,
+        binning=binning,
+        zero=False,
+    )
 
 
 def _normalized_gap(sums: Float64) -> float:
@@ -123,25 +109,7 @@ def _normalized_gap(sums: Float64) -> float:
     return float((np.abs(spread - error) / spread).mean())
 
 
-def _uncertainty_calibration_error(
-    mean: ArrayLike,
-    std: ArrayLike,
-    y: ArrayLike,
-    *,
-    n_bins: int = 15,
-    binning: Binning = "uniform",
-) -> Reduction[float]:
-    return _by_variance(
-        "uncertainty_calibration_error",
-        (mean, std, y),
-        _variance_gap,
-        n_bins=n_bins,
-        binning=binning,
-        zero=True,
-    )
-
-
-@reduces_by(_uncertainty_calibration_error)
+@finished
 def uncertainty_calibration_error(
     mean: ArrayLike,
     std: ArrayLike,
@@ -149,7 +117,7 @@ def uncertainty_calibration_error(
     *,
     n_bins: int = 15,
     binning: Binning = "uniform",
-) -> float:
+) -> Reduction[float]:
     """Uncertainty calibration error (UCE) of predicted variances; lower is better.
 
     UCE = sum over bins of w_b |mean (mean - y)^2 - mean std^2|, with w_b the share of rows
@@ -179,7 +147,14 @@ def uncertainty_calibration_error(
         >>> uncertainty_calibration_error([1.0, 1.0], [2.0, 2.0], [0.0, 2.0])  # |1 - 4|
         3.0
     """
-    return _uncertainty_calibration_error(mean, std, y, n_bins=n_bins, binning=binning).result()
+    return _by_variance(
+        "uncertainty_calibration_error",
+        (mean, std, y),
+        _variance_gap,
+        n_bins=n_bins,
+        binning=binning,
+        zero=True,
+    )
 
 
 def _variance_gap(sums: Float64) -> float:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mcdrop.checks import require_finite, require_labels
 from mcdrop.errors import OutputError, RangeError, ShapeError, UnsupportedError
-from mcdrop.metrics._arrays import require_finite
-from mcdrop.metrics._checks import require_labels
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.prediction.base import Prediction
-
-Fitted = TypeVar("Fitted")
 
 
 def require_regression(function: str, prediction: object, *, plain: bool = True) -> None:
@@ -37,15 +34,6 @@ def _require_type(function: str, prediction: object, wanted: type[Prediction], p
         remedy = "Pass what predict_with_uncertainty returns"
     found = type(prediction).__name__
     raise UnsupportedError.of(function, "prediction", f"be a {wanted.__name__}", found, remedy)
-
-
-def require_fitted(function: str, fitted: Fitted | None) -> Fitted:
-    """Return what `fit` left behind, or say that it has not run."""
-    if fitted is None:
-        raise UnsupportedError.of(
-            function, "self", "be fitted", "no calibration data", "Call fit(prediction, y) first"
-        )
-    return fitted
 
 
 def require_row_shape(function: str, values: Tensor, row: torch.Size) -> None:

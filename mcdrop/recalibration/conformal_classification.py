@@ -10,15 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mcdrop.checks import (
+    require_choice,
+    require_count,
+    require_finite,
+    require_fitted,
+    require_unit,
+)
 from mcdrop.errors import RangeError, ShapeError
-from mcdrop.metrics._arrays import require_finite
-from mcdrop.metrics._checks import require_choice, require_count, require_open_unit
 from mcdrop.prediction import ClassificationPrediction
 from mcdrop.recalibration._matched import (
     labels_of,
     require_classes,
     require_classification,
-    require_fitted,
 )
 from mcdrop.recalibration._split import Groups, Scores, sorted_scores, thresholds
 
@@ -81,7 +85,7 @@ class ConformalClassificationPrediction(ClassificationPrediction):
                     [ True,  True]])
         """
         function = "ConformalClassificationPrediction.prediction_sets"
-        require_open_unit(function, "level", level)
+        require_unit(function, "level", level)
         limits = thresholds(function, "prediction", self.scores, self.group_names, level)
         return self.class_scores <= limits.to(self.group.device)[self.group]
 
@@ -142,7 +146,7 @@ class ConformalClassifier:
     ) -> None:
         function = "ConformalClassifier"
         require_choice(function, "method", method, ("lac", "aps", "raps"))
-        require_open_unit(function, "level", level)
+        require_unit(function, "level", level)
         require_count(function, "n_free", n_free, least=0)
         if not 0 <= penalty < np.inf:
             raise RangeError.of(

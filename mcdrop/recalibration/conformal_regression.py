@@ -9,11 +9,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from mcdrop.checks import require_choice, require_fitted, require_unit
 from mcdrop.errors import RangeError
-from mcdrop.metrics._checks import require_choice, require_open_unit
 from mcdrop.prediction import RegressionPrediction
 from mcdrop.recalibration._matched import (
-    require_fitted,
     require_regression,
     require_row_shape,
     targets_of,
@@ -83,7 +82,7 @@ class ConformalRegressionPrediction(RegressionPrediction):
             RangeError: If `level` lies outside (0, 1), or needs more calibration rows.
         """
         function = "ConformalRegressionPrediction.interval"
-        require_open_unit(function, "level", level)
+        require_unit(function, "level", level)
         limits = thresholds(function, "prediction", self.scores, self.group_names, level)
         reach = limits.to(self.group.device)[self.group].reshape(self.mean.shape)
         reach = reach * self.score_scale.double().reshape(self.mean.shape)
@@ -138,7 +137,7 @@ class ConformalRegressor:
     def __init__(self, method: Method = "absolute", level: float = 0.9) -> None:
         choices = ("absolute", "normalized", "quantile")
         require_choice("ConformalRegressor", "method", method, choices)
-        require_open_unit("ConformalRegressor", "level", level)
+        require_unit("ConformalRegressor", "level", level)
         self.method: Method = method
         self.level = level
         self._groups: Groups | None = None

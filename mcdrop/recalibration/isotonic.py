@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from mcdrop.checks import require_fitted
 from mcdrop.errors import RangeError
 from mcdrop.prediction import ClassificationPrediction
 from mcdrop.recalibration._matched import (
     labels_of,
     require_classes,
     require_classification,
-    require_fitted,
 )
 from mcdrop.recalibration._mean_probs import with_mean_probs
 

@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 
+from mcdrop.checks import require_count, require_fitted
 from mcdrop.errors import RangeError
-from mcdrop.metrics._checks import require_count
 from mcdrop.prediction import RegressionPrediction
 from mcdrop.recalibration._level_map import EDGE, Curve, Floats, fitted_curve, model_levels, moments
 from mcdrop.recalibration._matched import (
     require_density,
-    require_fitted,
     require_regression,
     require_row_shape,
     targets_of,

@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mcdrop.checks import require_fitted
 from mcdrop.errors import RangeError
+from mcdrop.metrics._search import positive_minimum
 from mcdrop.prediction import RegressionPrediction
 from mcdrop.prediction.mixture import mixture_log_prob
 from mcdrop.recalibration._matched import (
     require_density,
-    require_fitted,
     require_regression,
     require_row_shape,
     targets_of,
 )
-from mcdrop.recalibration._search import positive_minimum
 
 __all__ = ["StdScaling"]
 

@@ -12,13 +12,12 @@ from torch import Tensor
 
 from mcdrop._engine.moments import PassGroups
 from mcdrop._tasks.accumulate import ClassificationAccumulator
+from mcdrop.checks import require_choice, require_fitted, rows_text
 from mcdrop.errors import OutputError, RangeError
-from mcdrop.metrics._arrays import rows_text
-from mcdrop.metrics._checks import require_choice
+from mcdrop.metrics._search import positive_minimum
 from mcdrop.prediction import ClassificationPrediction
-from mcdrop.recalibration._matched import labels_of, require_classification, require_fitted
+from mcdrop.recalibration._matched import labels_of, require_classification
 from mcdrop.recalibration._mean_probs import with_mean_probs
-from mcdrop.recalibration._search import positive_minimum
 
 __all__ = ["TemperatureScaling"]
 

@@ -107,7 +107,7 @@ def _error_by_entropy(name: str, c: Classification, level: float) -> FigureCurve
 
 def _referral(name: str, c: Classification, level: float) -> FigureCurve:
     """Error rate on the rows kept when the most uncertain share of them is referred."""
-    curve = risk_coverage_curve(c.prediction.predictive_entropy, c.wrong)
+    curve = risk_coverage_curve(c.prediction.predictive_entropy, loss=c.wrong)
     # Few enough points for a page; rows of equal entropy are referred together.
     wanted = np.linspace(1.0, 0.1, _REFERRAL_POINTS)
     index = np.unique(np.searchsorted(curve.coverage, wanted - 1e-9))[::-1]

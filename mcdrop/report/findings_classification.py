@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from torch import Tensor
 
 from mcdrop.metrics import selective_risk
 from mcdrop.report.classification import Classification
@@ -64,7 +64,10 @@ def _referral_finding(c: Classification, evidence: Evidence) -> str:
             f"No clear link between errors and predictive entropy: Spearman {plain(correlation)}. "
             "Do not use it to choose rows for review."
         )
-    rest = partial(selective_risk, coverage=1 - _REFERRED)
+
+    def rest(uncertainty: Tensor, loss: Tensor) -> float:
+        return selective_risk(uncertainty, loss=loss, coverage=1 - _REFERRED)
+
     left = evidence.resampling.estimate(Score(rest, (entropy, c.wrong)))
     return (
         f"Errors gather where the predictive entropy is high: Spearman {plain(correlation)}. "

@@ -89,7 +89,7 @@ def test_mixture_uses_the_noise_of_each_pass() -> None:
         (
             lambda out: (out[:, :1], out[:, 1:]),
             {},
-            r"`output_type` to be one of \('log_variance', 'v",
+            r'`output_type` to be one of "log_variance", "v',
         ),
         (
             lambda out: out,

@@ -101,5 +101,5 @@ def test_bad_scores_are_refused() -> None:
         top_k(torch.zeros(3), 4)
     with pytest.raises(mcdrop.ShapeError, match=r"`scores` to have shape \(N,\), but got \(3, 1\)"):
         top_k(torch.zeros(3, 1), 1)
-    with pytest.raises(mcdrop.NonFiniteError, match=r"NaN or infinity in rows \[1, 2\]"):
+    with pytest.raises(mcdrop.NonFiniteError, match=r"NaN or infinity in rows 1, 2"):
         top_k(torch.tensor([0.0, torch.nan, torch.inf]), 1)

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -175,21 +173,6 @@ def test_text_shows_two_digits_of_the_width() -> None:
     assert text(3e-9, 2e-9, 4e-9) == "3e-09 [2e-09, 4e-09]"
 
 
-def test_a_thousand_resamples_are_quick() -> None:
-    scores, p = RNG.normal(size=10_000), RNG.uniform(size=1000)
-    y = RNG.uniform(size=1000) < p
-    calls: list[Callable[[], Estimate]] = [
-        lambda: bootstrap(lambda s: s, scores),
-        lambda: bootstrap(rmse, MEAN, Y),
-        lambda: bootstrap(lambda p, y: expected_calibration_error(p, y, kind="binary"), p, y),
-    ]
-    for call in calls:
-        start = time.perf_counter()
-        call()
-        # A second is the promise; a busy machine is given five.
-        assert time.perf_counter() - start < 5
-
-
 def test_calls_that_cannot_be_are_named() -> None:
     with pytest.raises(ShapeError, match=r"arrays` to have equally many rows, but got \[20, 50\]\. "
                        r"Name the axis of the rows, such as row_axes=\(1, 0\)"):  # fmt: skip
@@ -208,7 +191,7 @@ def test_calls_that_cannot_be_are_named() -> None:
         bootstrap(lambda y: float("nan"), Y)
     with pytest.raises(RangeError, match=r"`level` to lie in \(0, 1\), but got 95"):
         bootstrap(rmse, MEAN, Y, level=95)
-    with pytest.raises(RangeError, match="`n_resamples` to be a whole number of at least 2"):
+    with pytest.raises(RangeError, match="`n_resamples` to be an integer of at least 2"):
         bootstrap(rmse, MEAN, Y, n_resamples=1)
     with pytest.raises(RangeError, match='`method` to be one of "auto", "percentile"'):
         bootstrap(rmse, MEAN, Y, method="BCa")  # type: ignore[arg-type]

@@ -187,7 +187,7 @@ def test_debiasing_brings_small_samples_closer_to_the_truth(norm: Literal["l1", 
 
 
 def test_options_that_cannot_be_are_named() -> None:
-    with pytest.raises(RangeError, match="`n_bins` to be a whole number of at least 1, but got 0"):
+    with pytest.raises(RangeError, match="`n_bins` to be an integer of at least 1, but got 0"):
         ece(PROBS, Y, n_bins=0)
     with pytest.raises(RangeError, match='`binning` to be one of "uniform", "quantile"'):
         ece(PROBS, Y, binning="width")  # type: ignore[arg-type]

@@ -82,7 +82,7 @@ def test_input_that_cannot_be_is_named() -> None:
         ood_auroc([[0.1]], [[0]])
     with pytest.raises(NonFiniteError, match="ood_aupr: expected `uncertainty`"):
         ood_aupr([np.nan, 0.2], [0, 1])
-    with pytest.raises(RangeError, match=r"`tpr` to lie in \(0, 1\), but got 95"):
+    with pytest.raises(RangeError, match=r"`tpr` to lie in \(0, 1\], but got 95"):
         fpr_at_tpr([0.1, 0.2], [0, 1], tpr=95)
     with pytest.raises(RangeError, match='`positive` to be one of "out", "in"'):
         fpr_at_tpr([0.1, 0.2], [0, 1], positive="ood")  # type: ignore[arg-type]

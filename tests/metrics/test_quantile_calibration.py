@@ -83,7 +83,7 @@ def test_intervals_are_wilsons() -> None:
 
 
 def test_options_that_cannot_be_are_named() -> None:
-    with pytest.raises(RangeError, match="`n_levels` to be a whole number of at least 1"):
+    with pytest.raises(RangeError, match="`n_levels` to be an integer of at least 1"):
         quantile_calibration_error([0.5], n_levels=0)
     with pytest.raises(RangeError, match='`kind` to be one of "quantile", "interval"'):
         quantile_calibration_error([0.5], kind="central")  # type: ignore[arg-type]

@@ -85,5 +85,5 @@ def test_spread_of_zero_is_refused_where_it_divides() -> None:
         ence([0.0], [0.0], [2.0])
     with pytest.raises(RangeError, match='`binning` to be one of "uniform", "quantile"'):
         uce(MEAN, STD, Y, binning="width")  # type: ignore[arg-type]
-    with pytest.raises(RangeError, match="`n_bins` to be a whole number"):
+    with pytest.raises(RangeError, match="`n_bins` to be an integer"):
         ence(MEAN, STD, Y, n_bins=True)

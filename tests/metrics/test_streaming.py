@@ -45,10 +45,10 @@ SUMMARIES: list[tuple[Callable[..., Any], tuple[np.ndarray, ...], dict[str, Any]
     (metrics.uncertainty_calibration_error, (MEAN, STD, Y), {}),
     (metrics.entropy_calibration_error, (PROBS, LABELS), {}),
     (metrics.error_rate_curve, (STD, EVENT), {}),
-    (metrics.risk_coverage_curve, (np.round(STD, 1), EVENT), {}),
-    (metrics.selective_risk, (STD, EVENT), {"coverage": 0.5}),
-    (metrics.aurc, (STD, Y), {"convention": "trapezoid"}),
-    (metrics.augrc, (STD, EVENT), {}),
+    (metrics.risk_coverage_curve, (np.round(STD, 1),), {"loss": EVENT}),
+    (metrics.selective_risk, (STD,), {"loss": EVENT, "coverage": 0.5}),
+    (metrics.aurc, (STD,), {"loss": Y, "convention": "trapezoid"}),
+    (metrics.augrc, (STD,), {"loss": EVENT}),
     (metrics.ood_auroc, (STD, EVENT), {}),
     (metrics.ood_aupr, (STD, EVENT), {"positive": "in"}),
     (metrics.fpr_at_tpr, (STD, EVENT), {}),
@@ -79,9 +79,12 @@ def test_stream_equals_the_one_shot_form(
     options: dict[str, Any],
     batches: int,
 ) -> None:
-    stream = Streaming(metric, **options)
+    by_row = {name: option for name, option in options.items() if isinstance(option, np.ndarray)}
+    fixed = {name: option for name, option in options.items() if name not in by_row}
+    stream = Streaming(metric, **fixed)
     for rows in np.array_split(np.arange(N), batches):
-        stream.update(*(array[rows] for array in arrays))
+        columns = {name: option[rows] for name, option in by_row.items()}
+        stream.update(*(array[rows] for array in arrays), **columns)
     np.testing.assert_allclose(
         _flat(stream.compute()), _flat(metric(*arrays, **options)), rtol=1e-12, atol=1e-14
     )
@@ -106,7 +109,7 @@ def test_every_summary_can_be_streamed() -> None:
     }  # fmt: skip
     functions = {name for name in metrics.__all__ if not isinstance(getattr(metrics, name), type)}
     streamed = {metric.__name__ for metric, _, _ in SUMMARIES}
-    assert functions - by_row - {"bootstrap", "paired_bootstrap"} == streamed
+    assert functions - by_row - {"bootstrap", "paired_bootstrap", "wilson_interval"} == streamed
 
 
 def test_ensembles_stream_along_their_second_axis() -> None:
@@ -156,10 +159,10 @@ def test_sums_do_not_grow_with_the_rows() -> None:
 
 def test_computing_early_changes_nothing() -> None:
     stream = Streaming(metrics.aurc)
-    stream.update(STD[:10], EVENT[:10])
+    stream.update(STD[:10], loss=EVENT[:10])
     stream.compute()
-    stream.update(STD[10:], EVENT[10:])
-    assert stream.compute() == metrics.aurc(STD, EVENT)
+    stream.update(STD[10:], loss=EVENT[10:])
+    assert stream.compute() == metrics.aurc(STD, loss=EVENT)
 
 
 def test_bad_batch_leaves_the_stream_as_it_was() -> None:

@@ -208,7 +208,7 @@ def test_errors_say_what_to_do() -> None:
         ConformalClassifier("thr")  # type: ignore[arg-type]
     with pytest.raises(mcdrop.RangeError, match="`penalty` to be a finite number of at least 0"):
         ConformalClassifier("raps", penalty=-1)
-    with pytest.raises(mcdrop.RangeError, match="`n_free` to be a whole number of at least 0"):
+    with pytest.raises(mcdrop.RangeError, match="`n_free` to be an integer of at least 0"):
         ConformalClassifier("raps", n_free=-1)
     with pytest.raises(mcdrop.UnsupportedError, match="ConformalClassifier: expected `self`"):
         ConformalClassifier()(p)

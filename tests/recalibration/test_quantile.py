@@ -189,7 +189,7 @@ def test_rows_and_files(tmp_path: Path) -> None:
 
 def test_errors_say_what_to_do() -> None:
     p = normal(np.zeros(3), 1.0)
-    with pytest.raises(mcdrop.RangeError, match="`n_knots` to be a whole number of at least 1"):
+    with pytest.raises(mcdrop.RangeError, match="`n_knots` to be an integer of at least 1"):
         QuantileRecalibration(0)
     with pytest.raises(mcdrop.RangeError, match="at least 4 rows for n_knots=4, but got 3"):
         QuantileRecalibration(4).fit(p, [1, 2, 3])

@@ -62,5 +62,5 @@ def test_options_out_of_range_are_refused() -> None:
     prediction, y = normal_prediction(n=50)
     with pytest.raises(RangeError, match=r"expected `level` to lie in \(0, 1\), but got 95"):
         calibration_report(prediction, y, level=95)
-    with pytest.raises(RangeError, match="expected `n_resamples` to be a whole number"):
+    with pytest.raises(RangeError, match="expected `n_resamples` to be an integer"):
         calibration_report(prediction, y, n_resamples=0)
