@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mcdrop.metrics import (
+    Estimate,
+    ReliabilityCurve,
     accuracy,
     brier_score,
     error_rate_curve,
@@ -18,10 +20,16 @@ from mcdrop.metrics import (
     nll_categorical,
     reliability_curve,
     risk_coverage_curve,
+    wilson_interval,
 )
 from mcdrop.prediction import ClassificationPrediction
-from mcdrop.report.curves import group_number, wilson_interval
-from mcdrop.report.measures import Missing, NamedScores, Resampling, Score, as_scored
+from mcdrop.report.calibrated import (
+    CalibratedDraws,
+    calibrated_draws,
+    calibration_error_estimate,
+)
+from mcdrop.report.curves import Float64, group_number
+from mcdrop.report.measures import Missing, NamedScores, Resampling, Score, Uncompared, as_scored
 from mcdrop.report.values import FigureCurve
 
 __all__ = ["Classification", "classification_curves", "classification_scores"]
@@ -37,33 +45,74 @@ class Classification:
     Attributes:
         prediction: As float64 on the CPU with `probs` of shape (N, C).
         y: Labels, int64, (N,).
+        resampling: Level and seed of intervals and draws.
     """
 
     prediction: ClassificationPrediction
     y: Tensor
+    resampling: Resampling
 
     @property
     def wrong(self) -> Tensor:
         """1 where the most probable class is not the label, else 0; float64, (N,)."""
         return (self.prediction.labels != self.y).double()
 
+    @property
+    def confidence(self) -> Float64:
+        """Probability of the most probable class, (N,)."""
+        confidence: Float64 = self.prediction.confidence.clamp(max=1.0).numpy()
+        return confidence
+
+    @cached_property
+    def reliability(self) -> ReliabilityCurve:
+        """Accuracy in bins of confidence."""
+        level = self.resampling.level
+        return reliability_curve(self.prediction.probs, self.y, n_bins=_BINS, level=level)
+
+    @cached_property
+    def error(self) -> Estimate:
+        """Expected calibration error."""
+        return calibration_error_estimate(self.reliability, self.resampling.seed)
+
+    @cached_property
+    def debiased_error(self) -> float:
+        """Expected calibration error less what sampling noise adds to it."""
+        return expected_calibration_error(
+            self.prediction.probs, self.y, n_bins=_BINS, debiased=True
+        )
+
+    @cached_property
+    def calibrated(self) -> CalibratedDraws:
+        """What a calibrated model with these confidences would show."""
+        level, seed = self.resampling.level, self.resampling.seed
+        return calibrated_draws(self.confidence, self.reliability, level, seed)
+
 
 def classification_scores(c: Classification) -> NamedScores:
     """Score one prediction: every number of the table, or why it is missing."""
     p = c.prediction
-    passes = p.n_samples > 1
     one_set = "one fixed set of weights has none" if p.n_samples == 0 else "needs several passes"
+    level = c.resampling.level
     return {
-        "accuracy": Score(accuracy, (p.probs, c.y)),
+        "accuracy": Score.share(accuracy, (p.probs, c.y), 1 - c.wrong, level, losses=c.wrong),
         "nll": _nll(c),
-        "brier": Score(as_scored, (brier_score(p.probs, c.y),)),
-        "ece": Score(partial(expected_calibration_error, n_bins=_BINS), (p.probs, c.y), least=0.0),
+        "brier": Score.by_row(brier_score(p.probs, c.y)),
+        "ece": Uncompared(c.error, _error_note(c)),
         "confidence": Score(as_scored, (p.confidence,)),
         "predictive_entropy": Score(as_scored, (p.predictive_entropy,)),
         "mutual_information": Score(as_scored, (p.mutual_information,))
-        if passes
+        if p.n_samples > 1
         else Missing(one_set),
     }
+
+
+def _error_note(c: Classification) -> str:
+    """Say what a calibrated model would have, and the estimate without sampling noise."""
+    low, high = (f"{100 * end:.2g}" for end in c.calibrated.range_of_error(c.resampling.level))
+    return (
+        f"a calibrated model would have {low} to {high} % on {len(c.y)} rows; "
+        f"debiased estimate {100 * c.debiased_error:.2g} %"
+    )
 
 
 def _nll(c: Classification) -> Score | Missing:
@@ -72,7 +121,7 @@ def _nll(c: Classification) -> Score | Missing:
     impossible = int(torch.isinf(scores).sum())
     if impossible:
         return Missing(f"infinite: the true class of {impossible} rows was given probability 0")
-    return Score(as_scored, (scores,))
+    return Score.by_row(scores)
 
 
 def classification_curves(
@@ -81,19 +130,20 @@ def classification_curves(
     """Points of every figure, one curve per method."""
     level = resampling.level
     return {
-        "reliability": tuple(_reliability(name, c, level) for name, c in methods.items()),
+        "reliability": tuple(_reliability(name, c) for name, c in methods.items()),
         "error_by_entropy": tuple(_error_by_entropy(name, c, level) for name, c in methods.items()),
         "referral": tuple(_referral(name, c, level) for name, c in methods.items()),
     }
 
 
-def _reliability(name: str, c: Classification, level: float) -> FigureCurve:
+def _reliability(name: str, c: Classification) -> FigureCurve:
     """Accuracy against confidence in the predicted class; empty bins are left out."""
-    curve = reliability_curve(c.prediction.probs, c.y, n_bins=_BINS, level=level)
+    curve = c.reliability
     used = curve.count > 0
     columns = (curve.confidence, curve.accuracy, curve.low, curve.high, curve.count)
     x, y, low, high, count = (tuple(column[used].tolist()) for column in columns)
-    return FigureCurve(name, x, y, low, high, count)
+    band = (tuple(end.tolist()) for end in (c.calibrated.low, c.calibrated.high))
+    return FigureCurve(name, x, y, low, high, count, *band)
 
 
 def _error_by_entropy(name: str, c: Classification, level: float) -> FigureCurve:
@@ -113,8 +163,8 @@ def _referral(name: str, c: Classification, level: float) -> FigureCurve:
     index = np.unique(np.searchsorted(curve.coverage, wanted - 1e-9))[::-1]
     risks, kept = curve.risk[index].tolist(), np.rint(curve.coverage[index] * len(c.y))
     count = tuple(int(rows) for rows in kept)
-    intervals = [wilson_interval(r, rows, level) for r, rows in zip(risks, count, strict=True)]
-    low, high = zip(*intervals, strict=True)
+    ends = wilson_interval(curve.risk[index] * kept, kept, level=level)
+    low, high = (tuple(end.tolist()) for end in ends)
     return FigureCurve(
         name, tuple((1 - curve.coverage[index]).tolist()), tuple(risks), low, high, count
     )

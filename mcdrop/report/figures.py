@@ -19,6 +19,7 @@ __all__ = [
     "Caption",
     "Look",
     "blank",
+    "calibrated_bars",
     "diagonal",
     "house_style",
     "key_above",
@@ -35,6 +36,8 @@ _GREY = "#5b6470"
 # Okabe & Ito (2008), told apart under the common forms of color blindness.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (9, 3)), (0, (3, 1, 1, 1, 1, 1)))
+# Width of the range of a calibrated bin, in percent of confidence; bins are 6.7 wide.
+_BAND_WIDTH = 3.0
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -154,6 +157,15 @@ def diagonal(axes: Axes, low: float, high: float) -> Any:
     return axes.plot([low, high], [low, high], color=_INK, linewidth=1, zorder=2)[0]
 
 
+def calibrated_bars(axes: Axes, curve: FigureCurve) -> Any:
+    """Draw, behind each point, the range of heights it would have if calibrated."""
+    heights = [
+        high - low for low, high in zip(curve.calibrated_low, curve.calibrated_high, strict=True)
+    ]
+    style: dict[str, Any] = {"color": _INK, "alpha": 0.12, "linewidth": 0, "zorder": 2.2}
+    return axes.bar(curve.x, heights, _BAND_WIDTH, bottom=list(curve.calibrated_low), **style)
+
+
 def percent(curve: FigureCurve, *, x: bool = True) -> FigureCurve:
     """Return the curve with its shares in percent; `x` says whether x is a share too."""
     return replace(
@@ -162,6 +174,8 @@ def percent(curve: FigureCurve, *, x: bool = True) -> FigureCurve:
         y=_hundredfold(curve.y),
         low=_hundredfold(curve.low),
         high=_hundredfold(curve.high),
+        calibrated_low=_hundredfold(curve.calibrated_low),
+        calibrated_high=_hundredfold(curve.calibrated_high),
     )
 
 
@@ -234,7 +248,8 @@ FIGURES: Mapping[str, Caption] = MappingProxyType(
             "Rows grouped by confidence. On the diagonal, predictions made with 80 % confidence "
             "are right 80 % of the time; below it the model is overconfident. Larger markers rest "
             "on more rows; the lower panel counts those of the first method.",
-            "Bars: {level} Wilson intervals, for the first method.",
+            "Bars: {level} Wilson intervals. Grey: where {level} of points fall if calibrated "
+            "(consistency band). Both for the first method.",
         ),
         "error_by_entropy": Caption(
             "Are uncertain rows the wrong ones?",

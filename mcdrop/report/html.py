@@ -11,7 +11,7 @@ from mcdrop.report.drawing import draw, svg
 from mcdrop.report.extras import require_extra
 from mcdrop.report.figures import FIGURES
 from mcdrop.report.measures import MEASURES
-from mcdrop.report.tables import difference_table, score_table
+from mcdrop.report.tables import difference_table, score_table, shared_level, verdict_lines
 from mcdrop.report.values import ReportContents
 
 __all__ = ["fragment", "page"]
@@ -52,6 +52,8 @@ def _rendered(report: ReportContents, *, whole: bool, date: str | None) -> str:
         level=f"{report.resampling.level * 100:g} %",
         scores=score_table(report),
         differences=difference_table(report),
+        verdicts=verdict_lines(report),
+        shared_level=shared_level(report),
         glossary={
             MEASURES[key].family or MEASURES[key].label: MEASURES[key].meaning
             for key in report.notes[report.name]
@@ -99,7 +101,8 @@ def _facts(report: ReportContents) -> dict[str, str]:
     else:
         facts["Prediction"] = "made without stochastic passes"
     facts["Intervals"] = (
-        f"{resampling.level * 100:g} %, bootstrap over rows, {resampling.n_resamples} resamples, "
-        f"seed {resampling.seed}; not adjusted for the number of comparisons"
+        f"{resampling.level * 100:g} %. Shares: Wilson. ECE: by the largest effect of sampling "
+        f"noise. Others: bootstrap over rows, {resampling.n_resamples} resamples, seed "
+        f"{resampling.seed}"
     )
     return facts

@@ -17,6 +17,7 @@ from mcdrop.errors import NonFiniteError, RangeError, ShapeError, UnsupportedErr
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.prediction.base import Prediction
 from mcdrop.report.classification import Classification
+from mcdrop.report.measures import Resampling
 from mcdrop.report.regression import Regression
 
 __all__ = ["matched_classification", "matched_regression", "require_comparable"]
@@ -85,7 +86,7 @@ def _values(prediction: Prediction) -> Tensor:
 
 
 def matched_regression(
-    predictions: Mapping[str, RegressionPrediction], y: Any
+    predictions: Mapping[str, RegressionPrediction], y: Any, resampling: Resampling
 ) -> dict[str, Regression]:
     """Pair each prediction with the targets, as (N, D)."""
     shape = next(iter(predictions.values())).mean.shape
@@ -95,7 +96,7 @@ def matched_regression(
     _require_finite(target, "y")
     target = target.reshape(len(target), -1)
     return {
-        name: Regression(_as_matrix(prediction, name), target)
+        name: Regression(_as_matrix(prediction, name), target, resampling)
         for name, prediction in predictions.items()
     }
 
@@ -125,7 +126,7 @@ def _as_matrix(prediction: RegressionPrediction, name: str) -> RegressionPredict
 
 
 def matched_classification(
-    predictions: Mapping[str, ClassificationPrediction], y: Any
+    predictions: Mapping[str, ClassificationPrediction], y: Any, resampling: Resampling
 ) -> dict[str, Classification]:
     """Pair each prediction with the labels, (N,)."""
     first = next(iter(predictions.values()))
@@ -154,7 +155,7 @@ def matched_classification(
     for name, prediction in predictions.items():
         _require_finite(prediction.probs, f"probs of {name}")
     return {
-        name: Classification(_widened(prediction), target.long())
+        name: Classification(_widened(prediction), target.long(), resampling)
         for name, prediction in predictions.items()
     }
 

@@ -10,27 +10,31 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
-from mcdrop.metrics import Estimate, bootstrap, paired_bootstrap
+from mcdrop.metrics import Estimate, bootstrap, paired_bootstrap, wilson_interval
 
 __all__ = [
     "MEASURES",
     "Measure",
     "Missing",
     "NamedScores",
+    "Outcome",
     "Resampling",
     "Score",
+    "Uncompared",
     "as_scored",
     "decimals",
     "magnitude",
+    "outcome",
+    "share_estimate",
     "signed",
-    "verdict",
     "written",
 ]
 
 Array: TypeAlias = Tensor | npt.NDArray[np.float64]
-Verdict = Literal["better", "worse", "undecided", "descriptive"]
+Outcome = Literal["better", "worse", "undecided", "identical", "descriptive"]
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,43 @@ class Score:
         metric: Returns one score per row, or a number; the same for every method compared.
         arrays: Its arguments, rows first.
         note: Such as "mixture over 100 passes".
-        least: Smallest value the metric can have, where intervals would otherwise pass it.
+        losses: One number per row, (N,), by which two methods are compared; None if the measure
+            only describes.
+        estimate: Value and interval where a bootstrap would not hold, as for shares.
     """
 
     metric: Callable[..., Any]
     arrays: tuple[Array, ...]
     note: str = ""
-    least: float = -math.inf
+    losses: Tensor | None = None
+    estimate: Estimate | None = None
+
+    @classmethod
+    def by_row(cls, scores: Array, note: str = "") -> Score:
+        """Return the mean of scores already computed, (N,) or (N, D): lower is better."""
+        losses = torch.as_tensor(scores)
+        return cls(as_scored, (scores,), note, losses=losses.reshape(len(losses), -1).mean(dim=1))
+
+    @classmethod
+    def share(
+        cls,
+        metric: Callable[..., Any],
+        arrays: tuple[Array, ...],
+        outcomes: Tensor,
+        level: float,
+        note: str = "",
+        losses: Tensor | None = None,
+    ) -> Score:
+        """Return a share of rows, with its Wilson interval."""
+        return cls(metric, arrays, note, losses, share_estimate(outcomes, level))
+
+
+@dataclass(frozen=True)
+class Uncompared:
+    """A number with its interval, of which no difference between methods is formed."""
+
+    estimate: Estimate
+    note: str
 
 
 @dataclass(frozen=True)
@@ -76,7 +110,7 @@ class Missing:
     note: str
 
 
-NamedScores = Mapping[str, Score | Missing]
+NamedScores = Mapping[str, Score | Uncompared | Missing]
 
 
 @dataclass(frozen=True)
@@ -89,18 +123,21 @@ class Resampling:
 
     def estimates(self, scores: NamedScores) -> dict[str, Estimate]:
         """Estimate every score that is there, with its interval over rows."""
-        return {key: self.estimate(s) for key, s in scores.items() if isinstance(s, Score)}
+        return {key: self.estimate(s) for key, s in scores.items() if not isinstance(s, Missing)}
 
-    def estimate(self, score: Score) -> Estimate:
+    def estimate(self, score: Score | Uncompared) -> Estimate:
         """Estimate one score with its interval over rows."""
-        estimate = bootstrap(
+        if isinstance(score, Uncompared):
+            return score.estimate
+        if score.estimate is not None:
+            return score.estimate
+        return bootstrap(
             score.metric,
             *score.arrays,
             level=self.level,
             n_resamples=self.n_resamples,
             seed=self.seed,
         )
-        return replace(estimate, low=max(estimate.low, score.least))
 
     def differences(self, main: NamedScores, other: NamedScores) -> dict[str, Estimate]:
         """Estimate main minus other on the same rows, where both have the score."""
@@ -124,12 +161,32 @@ def as_scored(scores: Array) -> Array:
     return scores
 
 
-def verdict(key: str, difference: Estimate) -> Verdict:
-    """Say whether the first method is better: only if the interval of the difference excludes 0."""
+def share_estimate(outcomes: Tensor, level: float) -> Estimate:
+    """Return the share of ones in (N,) or (N, D), with the Wilson interval of N rows.
+
+    Outputs of one row may depend on each other, so the interval counts rows only.
+    """
+    by_row = outcomes.double().reshape(len(outcomes), -1).mean(dim=1)
+    n, share = len(by_row), by_row.mean().item()
+    low, high = wilson_interval(share * n, n, level=level)
+    error = math.sqrt(share * (1 - share) / n)
+    return Estimate(share, float(low), float(high), error, level, n, "wilson")
+
+
+def outcome(key: str, difference: Estimate, rejected: bool) -> Outcome:
+    """Say whether the first method is better: only if equality was rejected.
+
+    Args:
+        key: Of the measure.
+        difference: First minus second.
+        rejected: Whether the test of equality was rejected.
+    """
+    if difference.value == difference.low == difference.high == 0:
+        return "identical"
     better = MEASURES[key].better
     if better == "neither":
         return "descriptive"
-    if difference.low <= 0 <= difference.high:
+    if not rejected:
         return "undecided"
     return "better" if (difference.value < 0) == (better == "lower") else "worse"
 
@@ -245,10 +302,12 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "ece": Measure(
             "ECE",
             "share",
-            "lower",
+            "neither",
             "Expected calibration error: the average gap between confidence and accuracy over 15 "
             "equal-width bins of confidence in the predicted class. It is above 0 even for a "
-            "calibrated model, the more so the fewer the rows.",
+            "calibrated model, the more so the fewer the rows, so it is shown with the range that "
+            "a calibrated model would have. It rewards no sharpness and judges no method: a "
+            "constant forecast can have an ECE of 0.",
         ),
         "confidence": Measure(
             "Mean confidence",
@@ -268,9 +327,9 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             "Mean mutual information",
             "nats",
             "neither",
-            "The part of the entropy that comes from disagreement between passes: epistemic "
-            "uncertainty, which more data could remove. Plug-in estimate, a little low at few "
-            "passes.",
+            "The part of the predictive entropy that comes from disagreement between passes "
+            "(epistemic): the spread of the dropout posterior. At a fixed dropout rate it need "
+            "not shrink as the training set grows. Plug-in estimate, a little low at few passes.",
         ),
     }
 )

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from mcdrop.errors import RangeError
 from mcdrop.metrics import (
-    coverage,
     crps_ensemble,
     crps_normal,
     interval_width,
@@ -29,8 +28,16 @@ from mcdrop.metrics import (
     sharpness,
 )
 from mcdrop.prediction import RegressionPrediction
-from mcdrop.report.curves import equal_groups, wilson_interval
-from mcdrop.report.measures import Array, Missing, NamedScores, Resampling, Score, as_scored
+from mcdrop.report.curves import Float64, equal_groups
+from mcdrop.report.measures import (
+    Array,
+    Missing,
+    NamedScores,
+    Resampling,
+    Score,
+    as_scored,
+    share_estimate,
+)
 from mcdrop.report.values import FigureCurve
 
 __all__ = ["Regression", "regression_curves", "regression_scores"]
@@ -49,10 +56,12 @@ class Regression:
     Attributes:
         prediction: As float64 on the CPU with `mean` of shape (N, D).
         y: Targets of the same shape.
+        resampling: Level and seed of intervals and draws.
     """
 
     prediction: RegressionPrediction
     y: Tensor
+    resampling: Resampling
 
     @property
     def has_spread(self) -> bool:
@@ -108,6 +117,37 @@ class Regression:
             return pit_mixture(self.passes, self.pass_stds, self.y) if self.has_noise else None
         return pit_normal(p.mean, p.std, self.y) if bool((p.std > 0).all()) else None
 
+    @cached_property
+    def scores(self) -> Float64 | None:
+        """Normal scores of the targets, (N, D): standard normal if calibrated.
+
+        Phi^-1 of the PIT, which for a normal prediction is (y - mean) / std; None if the PIT is
+        not defined.
+        """
+        p = self.prediction
+        if self.pit_or_rank is None:
+            return None
+        if self.passes is None:
+            standardized: Float64 = ((self.y - p.mean) / p.std).numpy()
+            return standardized
+        # Beyond 8 standard deviations float64 cannot tell the PIT from 0 or 1.
+        inner = torch.as_tensor(self.pit_or_rank).clamp(1e-15, 1 - 1e-15)
+        normal: Float64 = torch.special.ndtri(inner).numpy()
+        return normal
+
+    @property
+    def row_errors(self) -> Float64:
+        """Root mean squared error of each row over its outputs, (N,)."""
+        errors: Float64 = (self.y - self.prediction.mean).square().mean(dim=1).sqrt().numpy()
+        return errors
+
+    @cached_property
+    def pit_or_rank(self) -> Array | None:
+        """PIT of every target; among passes without noise, its randomized rank."""
+        if self.has_own_intervals or self.pit is not None or self.passes is None:
+            return self.pit
+        return pit(self.passes, self.y, seed=self.resampling.seed)
+
     def interval(self, level: float) -> tuple[Tensor, Tensor]:
         """Central interval, from the mixture if there is one, else from the normal."""
         p = self.prediction
@@ -115,26 +155,35 @@ class Regression:
             return p.interval(level)
         return p.as_normal().interval(level)
 
-    def coverage(self, level: float) -> Score | Missing:
-        """Score the share of targets inside the central interval.
+    def inside(self, level: float) -> Tensor | None:
+        """Whether each target lies in its central interval, bool, (N, D); None if there is none.
 
         A target is inside exactly if its PIT lies between the interval's two levels, which saves
         solving for the quantiles of a mixture, row by row.
         """
-        if self.pit is None:
-            try:
-                return Score(coverage, (*self.interval(level), self.y), self.shape_note)
-            except RangeError:
-                return Missing("too few calibration rows for this level")
-        tail = torch.full_like(self.y, (1 - level) / 2)
-        return Score(coverage, (tail, 1 - tail, self.pit), self.shape_note)
+        if self.pit is not None:
+            place = torch.as_tensor(self.pit)
+            return ((1 - level) / 2 <= place) & (place <= (1 + level) / 2)
+        try:
+            low, high = self.interval(level)
+        except RangeError:
+            return None
+        return (low <= self.y) & (self.y <= high)
+
+    def coverage(self, level: float) -> Score | Missing:
+        """Score the share of targets inside the central interval."""
+        inside = self.inside(level)
+        if inside is None:
+            return Missing("too few calibration rows for this level")
+        held = inside.double()
+        return Score.share(as_scored, (held,), held, self.resampling.level, self.shape_note)
 
 
 def regression_scores(r: Regression) -> NamedScores:
     """Score one prediction: every number of the table, or why it is missing."""
     p = r.prediction
     scores: dict[str, Score | Missing] = {
-        "rmse": Score(rmse, (p.mean, r.y)),
+        "rmse": Score(rmse, (p.mean, r.y), losses=(p.mean - r.y).square().mean(dim=1)),
         "nll": _nll(r),
         "crps": _crps(r),
     }
@@ -157,10 +206,10 @@ def _nll(r: Regression) -> Score | Missing:
     if not bool((p.variance > 0).all()):
         return Missing(_NO_SPREAD if not r.has_spread else "some rows state no uncertainty")
     if type(p).log_prob is not RegressionPrediction.log_prob:
-        return Score(as_scored, (-p.log_prob(r.y),), r.shape_note)
+        return Score.by_row(-p.log_prob(r.y), r.shape_note)
     if r.passes is None:
-        return Score(as_scored, (nll_normal(p.mean, p.std, r.y),), r.shape_note)
-    return Score(as_scored, (nll_mixture(r.passes, r.pass_stds, r.y),), r.shape_note)
+        return Score.by_row(nll_normal(p.mean, p.std, r.y), r.shape_note)
+    return Score.by_row(nll_mixture(r.passes, r.pass_stds, r.y), r.shape_note)
 
 
 def _crps(r: Regression) -> Score:
@@ -168,11 +217,11 @@ def _crps(r: Regression) -> Score:
     p = r.prediction
     if not r.has_spread:
         note = "mean absolute error, as the forecast is a point"
-        return Score(as_scored, (crps_normal(p.mean, p.std, r.y),), note)
+        return Score.by_row(crps_normal(p.mean, p.std, r.y), note)
     if r.passes is not None and not r.has_noise and len(r.passes) > 1:
-        return Score(as_scored, (crps_ensemble(r.passes, r.y),), r.shape_note)
+        return Score.by_row(crps_ensemble(r.passes, r.y), r.shape_note)
     note = "moment-matched normal" if p.family == "mixture" else "normal"
-    return Score(as_scored, (crps_normal(p.mean, p.std, r.y),), note)
+    return Score.by_row(crps_normal(p.mean, p.std, r.y), note)
 
 
 def regression_curves(
@@ -183,7 +232,7 @@ def regression_curves(
     level = resampling.level
     if not stated:
         return {}
-    pits = {name: _pit(r) for name, r in stated.items()}
+    pits = {name: r.pit_or_rank for name, r in stated.items()}
     return {
         "coverage": tuple(_coverage_curve(name, r, level) for name, r in stated.items()),
         "error_by_std": tuple(_error_by_std(name, r, resampling) for name, r in stated.items()),
@@ -197,12 +246,10 @@ def regression_curves(
 
 def _coverage_curve(name: str, r: Regression, level: float) -> FigureCurve:
     """Observed share inside the central interval against its stated level."""
-    scores = {nominal: r.coverage(nominal) for nominal in _CURVE_LEVELS}
-    shares = {q: s.metric(*s.arrays) for q, s in scores.items() if isinstance(s, Score)}
-    observed = tuple(shares.values())
-    # Outputs of one row are not independent: the interval counts rows only.
-    low, high = zip(*(wilson_interval(share, len(r.y), level) for share in observed), strict=True)
-    return FigureCurve(name, tuple(shares), observed, low, high)
+    held = {nominal: r.inside(nominal) for nominal in _CURVE_LEVELS}
+    found = {q: share_estimate(inside, level) for q, inside in held.items() if inside is not None}
+    low, high = (tuple(getattr(e, end) for e in found.values()) for end in ("low", "high"))
+    return FigureCurve(name, tuple(found), tuple(e.value for e in found.values()), low, high)
 
 
 def _error_by_std(name: str, r: Regression, resampling: Resampling) -> FigureCurve:
@@ -237,10 +284,3 @@ def _pit_histogram(name: str, pit_values: Array, level: float) -> FigureCurve:
         high=(high,) * n_bins,
         count=tuple(count.tolist()),
     )
-
-
-def _pit(r: Regression) -> Array | None:
-    """Return the PIT of every target; among passes without noise, its randomized rank."""
-    if r.has_own_intervals:
-        return None
-    return pit(r.passes, r.y) if r.pit is None and r.passes is not None else r.pit

@@ -6,16 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from string import ascii_lowercase
 
-from mcdrop.report.measures import MEASURES, Measure, decimals, signed, verdict, written
+from mcdrop.report.measures import MEASURES, Measure, decimals, signed, written
 from mcdrop.report.values import ReportContents
 
-__all__ = ["Cell", "Row", "Table", "difference_table", "score_table"]
+__all__ = [
+    "Cell",
+    "Row",
+    "Table",
+    "VerdictLine",
+    "difference_table",
+    "score_table",
+    "shared_level",
+    "verdict_lines",
+]
 
 # Shape and word, never color alone.
 _MARKS = {
     "better": "▲ better",
     "worse": "▼ worse",
     "undecided": "○ undecided",
+    "identical": "= identical",
     "descriptive": "",
 }
 
@@ -113,6 +123,44 @@ def _difference_row(report: ReportContents, key: str) -> Row:
             cells.append(Cell(baseline, "missing", "", "needs the score of both", "", "missing"))
             continue
         value, interval = signed(key, difference, digits).split(" [")
-        outcome = verdict(key, difference)
+        outcome = report.outcomes[baseline][key]
         cells.append(Cell(baseline, value, f"[{interval}", _MARKS[outcome], "", outcome))
     return Row(MEASURES[key], tuple(cells))
+
+
+@dataclass(frozen=True)
+class VerdictLine:
+    """One tested hypothesis, as text."""
+
+    null: str
+    p_value: str
+    adjusted: str
+    said: str
+
+
+def verdict_lines(report: ReportContents) -> list[VerdictLine]:
+    """Return every tested hypothesis in the order of its finding."""
+    return [
+        VerdictLine(
+            null=f"{verdict.null[0].upper()}{verdict.null[1:]}",
+            p_value=_probability(verdict.p_value),
+            adjusted=_probability(verdict.adjusted),
+            said="rejected" if verdict.rejected else "not rejected",
+        )
+        for verdict in report.verdicts.values()
+    ]
+
+
+def shared_level(report: ReportContents) -> str:
+    """Say what the verdicts guarantee together."""
+    level = 100 * (1 - report.resampling.level)
+    return (
+        f"p: chance of a deviation at least this large if the hypothesis holds. The {level:.3g} % "
+        f"level is shared by all {len(report.verdicts)} verdicts (Holm): if every hypothesis "
+        f"holds, at most {level:.3g} % of such pages reject one, however few the rows. So a single "
+        "interval may exclude 0 where the verdict is undecided."
+    )
+
+
+def _probability(p_value: float) -> str:
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.2g}"
