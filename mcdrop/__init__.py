@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         recalibration,
         report,
     )
+    from mcdrop._live.rules.registry import register_rule
     from mcdrop._live.sites import DropoutSite
     from mcdrop.errors import (
         McdropError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         ClassificationPrediction,
         RegressionPrediction,
         fit_noise_std,
+        load_prediction,
         noise_std_from_weight_decay,
     )
     from mcdrop.report import CalibrationReport, calibration_report
@@ -56,8 +58,10 @@ _HOMES = {
     "UnsupportedError": "errors",
     "calibration_report": "report",
     "fit_noise_std": "prediction",
+    "load_prediction": "prediction",
     "noise_std_from_weight_decay": "prediction",
     "predict_with_uncertainty": "wrapper",
+    "register_rule": "_live.rules.registry",
     "wrap": "wrapper",
 }
 _MODULES = (
@@ -90,11 +94,13 @@ __all__ = [
     "errors",
     "fit_noise_std",
     "layers",
+    "load_prediction",
     "metrics",
     "noise_std_from_weight_decay",
     "predict_with_uncertainty",
     "prediction",
     "recalibration",
+    "register_rule",
     "report",
     "wrap",
 ]

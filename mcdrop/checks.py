@@ -94,13 +94,11 @@ def checked_positive(function: str, argument: str, value: object) -> float:
     return number
 
 
-def require_fitted(
-    function: str, fitted: Fitted | None, call: str = "fit(prediction, y)"
-) -> Fitted:
-    """Return what `fit` left behind, or say that it has not run."""
+def require_fitted(function: str, fitted: Fitted | None, data: str) -> Fitted:
+    """Return what `fit` left behind, or say that ``fit(data)`` has not run."""
     if fitted is None:
         raise UnsupportedError.of(
-            function, "self", "be fitted", "one that was not", f"Call {call} first"
+            function, "self", "be fitted", "no fit so far", f"Call fit({data}) first"
         )
     return fitted
 

@@ -10,22 +10,17 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from mcdrop._engine.inputs import Batch
-from mcdrop._engine.moments import PassGroups
-from mcdrop._engine.outputs import Select
+from mcdrop._engine.outputs import Select, Selection
+from mcdrop._engine.plan import Memory
 from mcdrop._engine.record import Masks
-from mcdrop._engine.schedule import Sampler
+from mcdrop._engine.schedule import list_sites, run_one_pass
+from mcdrop._engine.settings import AskedStrategy, Settings
 from mcdrop._live.sites import DropoutSite
-from mcdrop._tasks.accumulate import SampleAccumulator, joined_samples
 from mcdrop._tasks.likelihoods import OutputType
+from mcdrop._tasks.predict import predict, sample
 from mcdrop._tasks.settings import ClassificationTask, RegressionTask, Task, TaskSettings
 from mcdrop._tasks.tolerance import Tolerated
-from mcdrop.checks import (
-    checked_model,
-    checked_passes,
-    checked_rates,
-    require_choice,
-    require_count,
-)
+from mcdrop.checks import checked_model, checked_rates, require_choice, require_count
 from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.regression import RegressionPrediction
 
@@ -46,6 +41,7 @@ class Options(TypedDict, total=False):
     device: str | torch.device | None
     dtype: torch.dtype | None
     progress: bool
+    strategy: AskedStrategy
     tolerance: Tolerated
     exact_last: bool
 
@@ -66,15 +62,17 @@ def wrap(
         p: Overrides every dropout rate (a float in [0, 1)), or some (a mapping from the site
             names that ``mc.sites(x)`` lists). None keeps the model's own.
         masks: "independent" draws a mask for every row and pass, as PyTorch does. "shared" draws
-            one for all rows of all batches: each pass is then one function from the posterior,
-            the same for a row in any batch or call with that seed. The distribution of one row
-            is the same; rows are correlated within a pass, as joint statements need.
+            one for all rows of all batches ("consistent" MC dropout): each pass is then one
+            function from the posterior, the same for a row in any batch or call with that seed.
+            The distribution of one row is the same; rows are correlated within a pass, as joint
+            statements need.
         stochastic: Further modules, by type or name, whose own `training` flag gates random
             numbers that they draw themselves. DropPath, StochasticDepth and attention layers
             that pass a rate of zero in eval mode are found without it.
-        stratified: Share the drops of every unit out evenly over each 16 passes, so that the mean
-            over passes is several times more precise at no extra cost. Each pass on its own is
-            distributed as before, but passes are no longer independent draws; False makes them so.
+        stratified: Make the passes a Latin hypercube: in every 16 of them a unit is dropped in a
+            share p, so that the mean over passes is several times more precise at no extra cost.
+            Each pass on its own is distributed as before, but passes are correlated; False draws
+            them independently of one another.
 
     Returns:
         An `MCDropout` that shares the model's weights.
@@ -107,7 +105,7 @@ class MCDropout(nn.Module):
         rates: Dropout rates by site name; the key "" overrides all.
         masks: "independent" or "shared".
         stochastic: Further modules whose `training` flag gates their randomness.
-        stratified: Whether every 16 passes share the drops of a unit out evenly.
+        stratified: Whether passes are a Latin hypercube: every 16 share a unit's drops evenly.
     """
 
     def __init__(
@@ -126,7 +124,7 @@ class MCDropout(nn.Module):
         self.stochastic = tuple(stochastic)
         self.stratified = stratified
         self.model = checked_model(model)
-        self._memory: dict[Any, Any] = {}
+        self._memory = Memory()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run one stochastic pass, with new masks each time; gradients flow as in the model.
@@ -141,7 +139,7 @@ class MCDropout(nn.Module):
         Raises:
             NoDropoutError: If the model did not call dropout.
         """
-        return self._sampler("MCDropout").one_pass(Batch(args, kwargs, None))
+        return run_one_pass(self._settings("MCDropout"), Batch(args, kwargs, None))
 
     def sites(self, inputs: Any) -> tuple[DropoutSite, ...]:
         """List the dropout calls of one pass, in order.
@@ -158,7 +156,7 @@ class MCDropout(nn.Module):
             >>> [(site.name, site.p, site.shape) for site in wrap(net).sites(torch.zeros(5, 3))]
             [('1', 0.2, (5, 8))]
         """
-        return self._sampler("sites").sites(inputs)
+        return list_sites(self._settings("sites"), inputs)
 
     def sample(
         self,
@@ -172,6 +170,7 @@ class MCDropout(nn.Module):
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         progress: bool = False,
+        strategy: AskedStrategy = "auto",
     ) -> Tensor:
         """Draw stochastic passes and keep them all.
 
@@ -186,6 +185,8 @@ class MCDropout(nn.Module):
             device: Where to run; None for where the model is.
             dtype: Floating point type to run in; None for the model's.
             progress: Show a progress bar on standard error.
+            strategy: "vectorized" (the passes of a chunk in one call) or "sequential" (one at a
+                time); "auto" takes the first where, with every unit kept, it reproduces the model.
 
         Returns:
             The model's output of every pass, (S, N, ...), on the device of the passes.
@@ -196,20 +197,18 @@ class MCDropout(nn.Module):
             OutputError: If the output is not one tensor and `select` does not pick one.
         """
         require_count("sample", "n_samples", n_samples, 1)
-        sampler = self._sampler(
+        settings = self._settings(
             "sample",
-            select=select,
+            selection=Selection(select),
             seed=seed,
             batch_size=batch_size,
             sample_chunk=sample_chunk,
             device=device,
             dtype=dtype,
             progress=progress,
+            strategy=strategy,
         )
-        passes, _ = sampler.run(
-            inputs, n_samples, lambda row: SampleAccumulator("sample", row), joined_samples
-        )
-        return passes
+        return sample(settings, inputs, n_samples)[0]
 
     @overload
     def predict_with_uncertainty(
@@ -241,6 +240,7 @@ class MCDropout(nn.Module):
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         progress: bool = False,
+        strategy: AskedStrategy = "auto",
         tolerance: Tolerated = None,
         exact_last: bool = False,
     ) -> RegressionPrediction | ClassificationPrediction:
@@ -261,8 +261,9 @@ class MCDropout(nn.Module):
                 pair.
             select: Which tensor of the output is the prediction, if the model returns several: a
                 key, an index, an attribute or a callable.
-            noise_std: For regression: standard deviation of the observation noise, units of y, a
-                number or one per output; None leaves `aleatoric_variance` zero.
+            noise_std: For regression: standard deviation of the observation noise, tau^-1/2 in Gal
+                & Ghahramani (2016); units of y, a number or one per output. None leaves
+                `aleatoric_variance` zero.
             keep_samples: Keep all passes, for mixture densities and intervals; memory then grows
                 with S.
             seed: Same seed, same numbers; None draws one from the operating system.
@@ -272,13 +273,16 @@ class MCDropout(nn.Module):
             device: Where to run; None for where the model is.
             dtype: Floating point type to run in; None for the model's.
             progress: Show a progress bar on standard error.
+            strategy: "vectorized" (the passes of a chunk in one call) or "sequential" (one at a
+                time); "auto" takes the first where, with every unit kept, it reproduces the model.
             tolerance: For n_samples="auto": the largest Monte Carlo standard error of every
                 quantity. A number is relative to the predictive standard deviation of each value
                 for regression ("mean" and "std"; 0.05 if left out), and absolute for
                 classification ("probs", "probs_std", "predictive_entropy", "mutual_information";
                 0.01). A mapping from these names to absolute errors asks for some of them.
-            exact_last: For regression: integrate the last dropout in closed form given the others,
-                which is exact if there are no others. It has to feed the output layer alone.
+            exact_last: For regression: integrate the last dropout in closed form given the others
+                (Rao-Blackwellization: less Monte Carlo error, none if there are no others). It
+                has to feed the output layer alone.
 
         Returns:
             A `RegressionPrediction` or a `ClassificationPrediction`, rows in input order, on the
@@ -295,37 +299,31 @@ class MCDropout(nn.Module):
         Source:
             Gal & Ghahramani (2016); Gal (2016), chapter 3.
         """
-        name = "predict_with_uncertainty"
-        passes = checked_passes(name, n_samples, tolerance=tolerance, keep_samples=keep_samples)
-        groups = PassGroups(passes, stratified=self.stratified)
-        settings = TaskSettings(
-            name, task, output_type, noise_std, keep_samples, groups, exact_last
-        )
-        sampler = self._sampler(
-            name,
-            select=settings.select(select),
-            exact_last=exact_last,
+        settings = self._settings(
+            "predict_with_uncertainty",
+            selection=Selection(select, is_pair=task == "heteroscedastic"),
             seed=seed,
             batch_size=batch_size,
             sample_chunk=sample_chunk,
             device=device,
             dtype=dtype,
             progress=progress,
+            strategy=strategy,
+            exact_last=exact_last,
         )
-        return settings.predict(sampler, inputs, passes, tolerance)
+        options = TaskSettings(
+            settings, task, output_type, n_samples, noise_std, keep_samples, tolerance
+        )
+        return predict(options, inputs)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what was learned about the model: it is keyed by identities."""
-        return {**self.__dict__, "_memory": {}}
-
-    def _sampler(self, function: str, **options: Any) -> Sampler:
-        return Sampler(
+    def _settings(self, function: str, **options: Any) -> Settings:
+        return Settings(
             function,
             self.model,
             self.rates,
-            stochastic=self.stochastic,
-            masks=self.masks,
-            stratified=self.stratified,
+            self.stochastic,
+            self.masks,
+            self.stratified,
             memory=self._memory,
             **options,
         )
@@ -337,6 +335,9 @@ def predict_with_uncertainty(
     inputs: Any,
     *,
     p: float | Mapping[str, float] | None = None,
+    masks: Masks = "independent",
+    stochastic: Iterable[type[nn.Module] | str] = (),
+    stratified: bool = True,
     task: RegressionTask = "regression",
     **options: Unpack[Options],
 ) -> RegressionPrediction: ...
@@ -348,6 +349,9 @@ def predict_with_uncertainty(
     inputs: Any,
     *,
     p: float | Mapping[str, float] | None = None,
+    masks: Masks = "independent",
+    stochastic: Iterable[type[nn.Module] | str] = (),
+    stratified: bool = True,
     task: ClassificationTask,
     **options: Unpack[Options],
 ) -> ClassificationPrediction: ...
@@ -358,6 +362,9 @@ def predict_with_uncertainty(
     inputs: Any,
     *,
     p: float | Mapping[str, float] | None = None,
+    masks: Masks = "independent",
+    stochastic: Iterable[type[nn.Module] | str] = (),
+    stratified: bool = True,
     task: Task = "regression",
     **options: Unpack[Options],
 ) -> RegressionPrediction | ClassificationPrediction:
@@ -367,6 +374,9 @@ def predict_with_uncertainty(
         model: As for `wrap`.
         inputs: As for `MCDropout.predict_with_uncertainty`.
         p: As for `wrap`.
+        masks: As for `wrap`.
+        stochastic: As for `wrap`.
+        stratified: As for `wrap`.
         task: As for `MCDropout.predict_with_uncertainty`.
         **options: As for `MCDropout.predict_with_uncertainty`.
 
@@ -378,7 +388,7 @@ def predict_with_uncertainty(
         >>> predict_with_uncertainty(net, torch.ones(4, 3), task="classification").probs.shape
         torch.Size([4, 2])
     """
-    mc = wrap(model, p)
+    mc = wrap(model, p, masks, stochastic, stratified=stratified)
     if task == "regression" or task == "heteroscedastic":  # noqa: PLR1714 - narrows the type
         return mc.predict_with_uncertainty(inputs, task=task, **options)
     return mc.predict_with_uncertainty(inputs, task=task, **options)

@@ -57,9 +57,9 @@ Y2 = torch.zeros(3, 2)
             "Pass the probability with which a unit is dropped.",
         ),
         (
-            lambda: checks.require_fitted("f", None),
+            lambda: checks.require_fitted("f", None, "prediction, y"),
             UnsupportedError,
-            "f: expected `self` to be fitted, but got one that was not. "
+            "f: expected `self` to be fitted, but got no fit so far. "
             "Call fit(prediction, y) first.",
         ),
         (
@@ -172,7 +172,7 @@ def test_what_fits_passes() -> None:
     assert checks.checked_rates(None) == {}
     assert checks.checked_rates(0.5) == {"": 0.5}
     assert checks.checked_rates({"a": 0}) == {"a": 0.0}
-    assert checks.require_fitted("f", [1]) == [1]
+    assert checks.require_fitted("f", [1], "X, y") == [1]
     assert checks.checked_passes("f", 9, tolerance=None, keep_samples=True) == 9
     assert checks.checked_passes("f", "auto", tolerance=0.1, keep_samples=False) is None
     assert checks.checked_noise("f", None) is None

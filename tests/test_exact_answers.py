@@ -12,9 +12,8 @@ from torch import nn
 
 import mcdrop
 from mcdrop._engine.record import Strategy
-from mcdrop._engine.schedule import Sampler
-from mcdrop._tasks.accumulate import SampleAccumulator, joined_samples
 from tests.oracles import TinyNet, exact_classification, exact_mean_and_variance
+from tests.passes import draw
 
 N_PASSES = 20_000
 X = torch.tensor([[0.3, -1.2, 0.7], [2.0, 0.5, -0.4], [-0.9, 0.1, 1.5], [0.0, 0.0, 0.0]])
@@ -228,8 +227,7 @@ def passes(
     chunk: int | None = None,
     seed: int = 0,
 ) -> torch.Tensor:
-    sampler = Sampler("sample", model, {}, seed=seed, sample_chunk=chunk, strategy=strategy)
-    found, run = sampler.run(x, n, lambda row: SampleAccumulator("sample", row), joined_samples)
+    found, run = draw(model, x, n, strategy, seed=seed, sample_chunk=chunk)
     assert run.strategy == strategy
     return found
 

@@ -17,9 +17,8 @@ from torch import nn
 
 import mcdrop
 from mcdrop._engine.record import Strategy
-from mcdrop._engine.schedule import Sampler
-from mcdrop._tasks.accumulate import SampleAccumulator, joined_samples
 from mcdrop._twin.copy import structural_copy
+from tests.passes import draw
 
 
 class ConvNet(nn.Module):
@@ -109,9 +108,8 @@ def test_nothing_changes_when_forward_is_interrupted(fail_at: int) -> None:
     model(X).sum().backward()
     model.seen, model.fail_at = 0, fail_at
     before = snapshot(model)
-    sampler = Sampler("sample", model, {}, strategy="sequential")
     with pytest.raises(KeyboardInterrupt):
-        sampler.run(X, 10, lambda row: SampleAccumulator("sample", row), joined_samples)
+        draw(model, X, 10, "sequential")
     assert same(before, snapshot(model))
     assert model.seen == 0
 
@@ -130,9 +128,8 @@ def test_batch_norm_keeps_its_running_statistics_in_use(strategy: Strategy) -> N
     model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5))
     assert isinstance(model[0].running_mean, torch.Tensor)
     model[0].running_mean.fill_(5.0)
-    sampler = Sampler("sample", model, {}, strategy=strategy, seed=0)
     x = torch.full((4, 3), 7.0)
-    found, _ = sampler.run(x, 200, lambda row: SampleAccumulator("sample", row), joined_samples)
+    found, _ = draw(model, x, 200, strategy)
     # (7 - 5) / sqrt(1 + eps), doubled or zeroed by dropout at one half.
     kept = found[found != 0]
     torch.testing.assert_close(kept, torch.full_like(kept, 4.0), rtol=1e-4, atol=0)

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 import mcdrop
-from mcdrop._engine.record import Masks, Run, Strategy
-from mcdrop._engine.schedule import Sampler
-from mcdrop._tasks.accumulate import SampleAccumulator, joined_samples
+from mcdrop._engine.record import Run
+from mcdrop._engine.settings import AskedStrategy
+from tests import passes
 from tests.zoo import ZOO, Entry, page
 
 pytestmark = pytest.mark.filterwarnings(
@@ -32,24 +32,11 @@ def draw(
     entry: Entry,
     made: tuple[nn.Module, Any],
     n: int,
-    strategy: Strategy | None = None,
-    rates: dict[str, float] | None = None,
-    masks: Masks = "independent",
+    strategy: AskedStrategy = "auto",
+    **options: Any,
 ) -> tuple[torch.Tensor, Run]:
     model, inputs = made
-    sampler = Sampler(
-        "sample",
-        model,
-        rates or {},
-        strategy=strategy,
-        seed=0,
-        select=entry.select,
-        masks=masks,
-    )
-    found, run = sampler.run(
-        inputs, n, lambda row: SampleAccumulator("sample", row), joined_samples
-    )
-    return found, run
+    return passes.draw(model, inputs, n, strategy, select=entry.select, **options)
 
 
 def call(model: nn.Module, inputs: Any) -> Any:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from mcdrop._live.functorch import DispatchMode, aten, flop_formulas
 
 __all__ = ["FlopCounter"]
 
+if TYPE_CHECKING:
+    from torch.utils._python_dispatch import TorchDispatchMode as _Base
+elif DispatchMode is not None:
+    _Base = DispatchMode
+else:  # pragma: no cover - counts nothing, so that shares are unknown
+    from contextlib import nullcontext as _Base
 
-class FlopCounter(TorchDispatchMode):
+
+class FlopCounter(_Base):
     """Adds up the operations of matrix products, convolutions, attention and recurrent layers.
 
     torch's own counter hooks every module of the process to name them, which other threads would
@@ -22,23 +28,22 @@ class FlopCounter(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        from torch.utils.flop_counter import flop_registry
-
         super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
-        self._formulas = flop_registry
+        self._formulas = flop_formulas()
+        self._recurrent = aten("mkldnn_rnn_layer")
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Run the operation and count it."""
         out = func(*args, **(kwargs or {}))
-        packet = func._overloadpacket
+        packet = getattr(func, "overloadpacket", None)
         if packet in self._formulas:
             # Not every formula knows every shape; a share of work is worth no failure.
             with suppress(AssertionError, IndexError, TypeError, ValueError):
                 self.total += int(self._formulas[packet](*args, **(kwargs or {}), out_val=out))
-        elif packet is torch.ops.aten.mkldnn_rnn_layer:
+        elif func in self._recurrent:
             x, from_input, from_state = args[:3]
             self.total += 2 * (x.numel() // x.shape[-1]) * (from_input.numel() + from_state.numel())
         return out

@@ -1,8 +1,8 @@
-"""Streaming means and variances over passes in float64, and what is known of their error.
+"""Streaming means and variances over passes in float64, and their Monte Carlo errors.
 
-Besides the totals, sums are kept for up to 16 groups of passes, so that any quantity made of means
-and variances can be computed again without each group: the spread of the results is its Monte
-Carlo error (the jackknife). Memory does not grow with the number of passes.
+Sums and sums of squares are kept for up to 16 groups of passes. Any function of means and
+variances can then be recomputed without each group, and the spread of these values estimates its
+standard error (the delete-group jackknife). Memory does not grow with the number of passes.
 """
 
 from __future__ import annotations
@@ -17,33 +17,34 @@ from mcdrop._masks.stratified import STRATUM
 __all__ = ["Moments", "PassGroups", "accumulation_dtype", "jackknife"]
 
 _GROUPS = 16
-# Elements of one pass beyond which fewer groups are kept.
+# Beyond so many elements per pass, fewer groups are kept, to bound the memory.
 _LARGE = 2**20
 _FEWEST_GROUPS = 4
 
-# Where there are too few strata to see how much they help, the variance of the mean is taken to be
-# this share of that of independent passes; on trained networks it lies between 0.02 and 0.4.
+# Variance of the mean over stratified passes as a share of that over as many independent passes,
+# where too few strata ran to estimate it. On trained networks it is between 0.02 and 0.4.
 _USUAL_SHARE = 0.15
 _FEWEST_STRATA = 4
 
 
 def accumulation_dtype(device: torch.device) -> torch.dtype:
-    """Return float64, or float32 on devices that have nothing wider."""
+    """Return float64, or float32 on devices without float64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 class PassGroups:
-    """Which passes are set against one another to see how much the answer would vary.
+    """Groups of passes for the jackknife.
 
     Args:
-        n_samples: Number of passes; None if it is not known beforehand, but a multiple of 16.
-        stratified: Whether every 16 passes are balanced among each other.
+        n_samples: Number of passes; None if unknown in advance, but then a multiple of 16.
+        stratified: Whether passes are stratified, in strata of 16.
 
     Attributes:
         stratified: As given.
         by_stratum: Whether groups consist of whole strata, which are independent of one another
-            or slightly opposed. Otherwise they consist of single passes: their spread is then too
-            large for the mean of stratified passes, never too small.
+            or slightly negatively correlated. Otherwise passes are grouped one by one. For
+            stratified passes that overestimates the error of the mean, because passes of a
+            stratum are negatively correlated.
     """
 
     def __init__(self, n_samples: int | None, *, stratified: bool = False) -> None:
@@ -53,29 +54,32 @@ class PassGroups:
         self.by_stratum = stratified and enough
 
     def of(self, first: int, count: int, n_groups: int, like: Tensor) -> Tensor:
-        """Return which group each pass belongs to, as ones in a matrix (groups, passes).
+        """Return the indicator matrix of group membership, (groups, passes).
 
         Args:
             first: Number of the first pass.
             count: Number of passes.
             n_groups: Number of groups.
-            like: Gives type and device.
+            like: Tensor whose dtype and device the result has.
         """
         numbers = torch.arange(first, first + count, device=like.device)
         if self.by_stratum:
             numbers = numbers // STRATUM
             if self._strata is not None:
-                # The passes of a last, incomplete stratum join the one before.
+                # A last, incomplete stratum joins the one before it.
                 numbers = numbers.clamp_max(self._strata - 1)
         groups = torch.arange(n_groups, device=like.device).unsqueeze(1)
         return (numbers % n_groups == groups).to(like.dtype)
 
 
 class Moments:
-    """Mean and variance of what was seen so far, in all and by groups of passes.
+    """Mean and variance of the passes so far, in total and by group.
 
-    Sums are taken about the mean of the first passes, so that a small spread around a large mean
-    keeps its digits.
+    Values are centered on the mean of the first chunk, which avoids cancellation where the spread
+    is small against the mean.
+
+    Args:
+        groups: Groups of passes for the jackknife; by default single passes.
     """
 
     def __init__(self, groups: PassGroups | None = None) -> None:
@@ -115,8 +119,8 @@ class Moments:
     def variance(self) -> Tensor:
         """Unbiased variance over passes: divided by S - 1 where they are independent.
 
-        The average square about the mean of the passes falls short of the variance by the variance
-        of that mean, which stratified passes make small.
+        E[mean square about the sample mean] = Var(x) - Var(sample mean). For independent passes
+        Var(sample mean) = Var(x) / S; for stratified ones it is smaller and estimated on its own.
         """
         plain = self._plain_variance()
         if self._strata_tell():
@@ -125,25 +129,25 @@ class Moments:
 
     @property
     def variance_of_mean(self) -> Tensor:
-        """Squared standard error of `mean`; for few stratified passes, an upper bound."""
+        """Squared standard error of `mean`; an upper bound for fewer than 4 strata."""
         if self._strata_tell():
             return self._variance_of_mean()
         return self._plain_variance() / max(1, self.count - 1)
 
     @property
     def mean_error(self) -> Tensor:
-        """Standard error of `mean`, such that 1.96 of it cover 95 %."""
+        """Standard error of `mean`, widened by Student's t so that 1.96 of it cover 95 %."""
         independent = (self._plain_variance() / max(1, self.count - 1)).sqrt()
         if not self._strata_tell():
             return independent * _widening(self.count - 1)
         error = self._variance_of_mean().sqrt() * _widening(int(self._used().sum()) - 1)
-        # Strata do not make the mean worse, but few of them can tell little.
+        # With few strata the estimate is noisy; cap it at the error of independent passes.
         return torch.minimum(error, independent)
 
     def without_each(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what is left without each group: counts (G,), means and variances (G, ...).
+        """Return the leave-one-group-out counts (G,), means and variances (G, ...).
 
-        These variances are divided by the count.
+        These variances are divided by the count, not by the count minus 1.
         """
         if self._left is not None:
             return self._left
@@ -156,10 +160,10 @@ class Moments:
         return self._left
 
     def rows(self, rows: Tensor) -> Moments:
-        """Return the moments of some rows, dimension 1 of what was added.
+        """Return the moments of some rows.
 
         Args:
-            rows: Indices.
+            rows: Indices along dimension 1 of the chunks.
         """
         part = Moments(self._groups)
         part.count, part._counts = self.count, self._counts.clone()
@@ -173,15 +177,15 @@ class Moments:
         return self._center
 
     def _used(self) -> Tensor:
-        """Tell which groups have passes in them."""
+        """Tell which groups have passes."""
         return self._counts > 0
 
     def _strata_tell(self) -> bool:
-        """Tell whether there are enough strata to see how much the mean varies between them."""
+        """Tell whether enough strata ran to estimate the variance between them."""
         return self._groups.by_stratum and int(self._used().sum()) > 1
 
     def _plain_variance(self) -> Tensor:
-        """Return the average squared distance from the mean of the passes."""
+        """Return the mean square about the mean of the passes."""
         mean = self._sums.sum(dim=0) / self.count
         return (self._squares.sum(dim=0) / self.count - mean.square()).clamp_min_(0)
 
@@ -192,7 +196,7 @@ class Moments:
         return self._mean_variance
 
     def _share_of_mean(self) -> float:
-        """Return the variance of the mean over that of a pass, where the spread cannot tell."""
+        """Return Var(mean) / Var(x), known for independent passes, assumed for few strata."""
         if not self._groups.stratified:
             return 1 / self.count
         strata, rest = divmod(self.count, STRATUM)
@@ -201,19 +205,20 @@ class Moments:
 
 
 def jackknife(whole: Tensor, without_each: Tensor, counts: Tensor, count: int) -> Tensor:
-    """Standard error of a quantity from its values without each group of passes.
+    """Jackknife standard error of a quantity from its leave-one-group-out values.
 
-    Widened by Student's t, so that 1.96 standard errors cover 95 % however few the groups.
+    It is widened by Student's t with G - 1 degrees of freedom, so that 1.96 standard errors cover
+    95 % also for few groups.
 
     Args:
         whole: The quantity from all passes.
         without_each: The quantity without each group, (G, ...).
-        counts: Passes left each time, (G,).
-        count: Passes in all.
+        counts: Passes that remain without each group, (G,).
+        count: Passes in total.
 
     Returns:
-        Standard error, shape of `whole`; NaN for fewer than three groups: what is left of two
-        passes has no spread, and its absence would pass for precision.
+        Standard error, shape of `whole`. NaN for fewer than three groups: of two passes, one
+        remains, whose variance is 0, and the standard error would wrongly be 0.
 
     Source:
         Busing, Meijer & van der Leeden (1999), the delete-m_j jackknife.
@@ -234,7 +239,7 @@ def _jackknife_variance(whole: Tensor, without: Tensor, counts: Tensor, count: i
 
 @cache
 def _widening(degrees: int) -> float:
-    """Return how much wider Student's 95 % interval is than the normal one."""
+    """Return the half-width of Student's 95 % interval over that of the normal one."""
     from scipy.special import ndtri, stdtrit
 
     return float(stdtrit(max(1, degrees), 0.975) / ndtri(0.975))

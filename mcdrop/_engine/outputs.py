@@ -2,17 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mcdrop.errors import NonFiniteError, OutputError, ShapeError
 
-__all__ = ["Select", "check_rows_finite", "select_output", "select_tensor"]
+__all__ = ["Select", "Selection", "check_rows_finite", "select_tensor"]
 
 Select = Callable[[Any], Any] | str | int | None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How the prediction is picked out of what a model returns.
+
+    Attributes:
+        select: None for a plain tensor; a key, index or attribute; or a callable.
+        is_pair: Whether that is a pair (mean, noise), which is then stacked along a last dimension.
+    """
+
+    select: Select = None
+    is_pair: bool = False
+
+    def pick(self, function: str, output: Any) -> Tensor:
+        """Return the prediction; see `select_tensor` for what is refused.
+
+        Args:
+            function: Public function to name in errors.
+            output: What ``model(...)`` returned.
+        """
+        if self.is_pair:
+            return _side_by_side(function, _part(output, self.select))
+        return select_tensor(function, output, self.select)
+
+    def identity(self) -> Hashable:
+        """Return a key: equal for lambdas of the same code that close over the same values."""
+        code = getattr(self.select, "__code__", None)
+        if code is None:
+            return self.select, self.is_pair
+        cells = getattr(self.select, "__closure__", None) or ()
+        defaults = getattr(self.select, "__defaults__", None) or ()
+        values = (*(cell.cell_contents for cell in cells), *defaults)
+        return code, tuple(map(_Same, values)), self.is_pair
+
+
+@dataclass(frozen=True, eq=False)
+class _Same:
+    """Compares plain values by value and others by identity.
+
+    It keeps them alive, so that no other object can take their place in memory.
+    """
+
+    value: Any
+
+    def _key(self) -> object:
+        plain = isinstance(self.value, bool | int | float | str | bytes | type(None))
+        return (type(self.value), self.value) if plain else id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
 
 
 def select_tensor(function: str, output: Any, select: Select) -> Tensor:
@@ -30,7 +85,7 @@ def select_tensor(function: str, output: Any, select: Select) -> Tensor:
         OutputError: If that is not one floating point tensor.
         ShapeError: If it has no dimension for rows.
     """
-    chosen = select_output(output, select)
+    chosen = _part(output, select)
     if not isinstance(chosen, Tensor):
         picked = "" if select is None else f", from which select={select!r} picks {_kind(chosen)}"
         raise OutputError.of(
@@ -59,7 +114,7 @@ def select_tensor(function: str, output: Any, select: Select) -> Tensor:
     return chosen
 
 
-def select_output(output: Any, select: Select) -> Any:
+def _part(output: Any, select: Select) -> Any:
     """Apply a callable, key, index or attribute name; None if there is no such part."""
     if callable(select):
         return select(output)
@@ -71,6 +126,22 @@ def select_output(output: Any, select: Select) -> Any:
         return output[select]
     except (KeyError, IndexError, TypeError):
         return None
+
+
+def _side_by_side(function: str, chosen: object) -> Tensor:
+    """Stack the mean and the noise that a heteroscedastic model returns, (n, ..., 2)."""
+    pair = chosen if isinstance(chosen, tuple | list) else ()
+    tensors = [part for part in pair if isinstance(part, Tensor) and part.is_floating_point()]
+    if len(pair) != 2 or len(tensors) != 2 or tensors[0].shape != tensors[1].shape:
+        found = ", ".join(str(tuple(t.shape)) for t in tensors) or type(chosen).__name__
+        raise OutputError.of(
+            function,
+            "model",
+            "return (mean, log_variance) of one shape for task='heteroscedastic'",
+            found,
+            "Make the pair with select=lambda out: (out[:, :1], out[:, 1:])",
+        )
+    return torch.stack(tensors, dim=-1)
 
 
 def check_rows_finite(function: str, per_pass: Tensor, first_row: int | Tensor) -> None:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from mcdrop._engine.inputs import Batch
-from mcdrop._live.mode import Pass
+from mcdrop._engine.plan import Plan
+from mcdrop._live.call import Seen
 from mcdrop._masks.rows import RowDim, RowLayout
 from mcdrop.errors import McdropError, UnsupportedError
 
 __all__ = ["row_layout"]
 
 
-def row_layout(function: str, run: Callable[[Batch, bool], Pass], batch: Batch) -> RowLayout:
+Observe: TypeAlias = Callable[[Plan, Batch, bool], Seen]
+
+
+def row_layout(function: str, observe: Observe, draft: Plan, batch: Batch) -> RowLayout:
     """Find the row dimensions of every site.
 
     Args:
         function: Public function to name in errors.
-        run: ``run(batch, opened)`` runs one observed pass.
+        observe: ``observe(plan, batch, opened)`` runs one pass and returns what was seen.
+        draft: The plan so far.
         batch: The first batch.
 
     Returns:
@@ -32,8 +38,8 @@ def row_layout(function: str, run: Callable[[Batch, bool], Pass], batch: Batch) 
     if batch.n_rows is None:
         shapes = [tuple(x.shape) for x in batch.tensors()]
         raise _untold(function, f"inputs of shapes {shapes}, which do not agree on dimension 0")
-    two = run(batch.take([0, batch.n_rows - 1]), False)
-    three = run(batch.take([0, batch.n_rows - 1, 0]), False)
+    two = observe(draft, batch.take([0, batch.n_rows - 1]), False)
+    three = observe(draft, batch.take([0, batch.n_rows - 1, 0]), False)
     names = [[site.name for site in each.sites] for each in (two, three)]
     if names[0] != names[1] or len(two.random_shapes) != len(three.random_shapes):
         raise _untold(function, "a model whose dropout calls depend on the number of rows")
@@ -43,9 +49,9 @@ def row_layout(function: str, run: Callable[[Batch, bool], Pass], batch: Batch) 
         rows = _growing(function, a.name, a.shape, b.shape)
         if any(row.per_row > 1 for row in rows):
             if swapped is None:
-                straight = run(batch.take([0, batch.n_rows - 1]), True)
-                crossed = run(batch.take([batch.n_rows - 1, 0]), True)
-                swapped = list(zip(straight.observed or (), crossed.observed or (), strict=True))
+                straight = observe(draft, batch.take([0, batch.n_rows - 1]), True)
+                crossed = observe(draft, batch.take([batch.n_rows - 1, 0]), True)
+                swapped = list(zip(straight.dropped or (), crossed.dropped or (), strict=True))
             rows = [_order(function, a.name, row, *swapped[order]) for row in rows]
         sites.append(tuple(rows))
     random_calls = []

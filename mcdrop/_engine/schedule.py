@@ -1,193 +1,237 @@
-"""One prediction from start to end: batches of rows, chunks of passes, results by batch."""
+"""One prediction from start to end: batches of rows, and for each of them chunks of passes."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from mcdrop._engine.inputs import Batch, InputReader
-from mcdrop._engine.passes import PassRunner
-from mcdrop._engine.progress import progress_bar
+from mcdrop._engine.passes import CANNOT_BATCH, Passes
+from mcdrop._engine.plan import Plan
+from mcdrop._engine.planner import Planner, ran_out_of_memory
+from mcdrop._engine.progress import ProgressBar, progress_bar
 from mcdrop._engine.record import Run
 from mcdrop._engine.settings import Settings
-from mcdrop._engine.work import Accumulator, Work, require_live
 from mcdrop._live.sites import DropoutSite
-from mcdrop._masks.source import MaskSource, Span
-from mcdrop._twin.copy import structural_copy
+from mcdrop._masks.source import Span
+from mcdrop.errors import ShapeError
 
-__all__ = ["ROUNDS", "Rows", "Sampler"]
+__all__ = ["Schedule", "list_sites", "run_one_pass"]
 
-Result_co = TypeVar("Result_co", covariant=True)
-Result = TypeVar("Result")
-
-_JOINED = 16
-
-ROUNDS = (64, 96, 144, 208, 320, 480, 720, 1072, 1616, 2416, 3632, 5440, 8160, 10_000)
-"""Numbers of passes after which it is asked which rows need more; whole strata of 16."""
+_OUT_OF_MEMORY = "; memory ran out, so chunks were made smaller"
 
 
-@dataclass(frozen=True)
-class Rows(Generic[Result_co]):
-    """The result for rows that ran equally many passes.
+class Schedule:
+    """The batches and passes of one prediction, in order; a context without gradients.
 
-    Attributes:
-        numbers: Which rows, (n,).
-        result: What their passes amount to.
+    Args:
+        settings: Settings of the prediction.
+        inputs: Whatever `InputReader` takes.
         n_samples: Passes per row.
-        settled: Whether they needed no more.
+        total_known: Whether every row takes that many, so that progress has an end.
     """
 
-    numbers: Tensor
-    result: Result_co
-    n_samples: int
-    settled: bool
+    def __init__(
+        self, settings: Settings, inputs: Any, n_samples: int, *, total_known: bool = True
+    ) -> None:
+        self._settings = settings
+        self._inputs = inputs
+        self._n_samples = n_samples
+        self._total_known = total_known
+        self._began = time.perf_counter()
+        self._device = settings.place()
+        self._seed = _seed(settings)
+        self._passes = Passes(settings, self._seed, self._device)
+        self._planner = Planner(settings, self._passes)
+        self._reader = _reader(settings, self._device)
+        self._bar = ProgressBar(None, "", None)
+        self._open = ExitStack()
+        self._plan: Plan | None = None
+        self._first_batch: Batch | None = None
+        self._rows: int | None = None
+        self._most = 0
+        self._sites: tuple[DropoutSite, ...] = ()
 
+    def __enter__(self) -> Self:
+        n_batches = self._reader.count(self._inputs) if self._settings.progress else None
+        known = n_batches is not None and self._total_known
+        total = n_batches * self._n_samples if n_batches is not None and known else None
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            bar = progress_bar("stochastic passes", total, show=self._settings.progress)
+            self._bar = stack.enter_context(bar)
+            stack.callback(self._passes.release)
+            self._open = stack.pop_all()
+        return self
 
-@dataclass(frozen=True)
-class Sampler(Settings):
-    """Runs the passes of one prediction with its settings."""
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
 
-    def run(
-        self,
-        inputs: Any,
-        n_samples: int,
-        make: Callable[[int], Accumulator[Result]],
-        join: Callable[[Sequence[Result]], Result],
-    ) -> tuple[Result, Run]:
-        """Run `n_samples` passes over every batch.
+    def batches(self) -> Iterator[tuple[int, Batch]]:
+        """Yield numbered batches, in parts where one is too large and rows may be split."""
+        return enumerate(self._parts())
 
-        Args:
-            inputs: Whatever `InputReader` takes.
-            n_samples: Passes per row.
-            make: Makes the accumulator of a batch, given the number of its first row.
-            join: Puts results of successive batches together.
-
-        Returns:
-            The result for all rows, in order, and the record of the run.
-        """
-        results: list[Result] = []
-        n_joined = 0
-
-        def each(work: Work, number: int, batch: Batch, first_row: int) -> int:
-            nonlocal n_joined
-            accumulator = make(first_row)
-            n_rows = work.passes(number, batch, accumulator, 0, n_samples)
-            results.append(accumulator.result())
-            if len(results) - n_joined == _JOINED:
-                # Small results scattered over the heap keep it from being used again.
-                results[n_joined:] = [join(results[n_joined:])]
-                n_joined += 1
-            return n_rows
-
-        run = self._each_batch(inputs, n_samples, each)
-        return join(results), run
-
-    def run_until(
-        self,
-        inputs: Any,
-        make: Callable[[int], Accumulator[Result_co]],
-        settled: Callable[[Result_co], Tensor],
-    ) -> tuple[list[Rows[Result_co]], Run]:
-        """Run passes until every row is settled; rows that are leave the batch.
+    def passes(
+        self, number: int, batch: Batch, first: int, end: int, fewer_rows: int = 1
+    ) -> Iterator[Tensor]:
+        """Yield the outputs of some passes of one batch, chunk by chunk.
 
         Args:
-            inputs: Whatever `InputReader` takes.
-            make: Makes the accumulator of a batch, given the number of its first row.
-            settled: Tells which rows of a result need no further passes, (n,).
+            number: Number of the batch.
+            batch: The rows.
+            first: Number of the first pass.
+            end: Number after the last one.
+            fewer_rows: How many times fewer the rows are than when the chunk was chosen.
 
-        Returns:
-            Results for sets of rows, in no particular order, and the record of the run.
+        Yields:
+            Outputs, (s, n, ...).
         """
-        results: list[Rows[Result_co]] = []
-
-        def each(work: Work, number: int, batch: Batch, first_row: int) -> int:
-            accumulator = make(first_row)
-            n_rows = work.passes(number, batch, accumulator, 0, ROUNDS[0])
-            active = torch.arange(n_rows, device=self.place())
-            alone = work.rows_may_leave(batch)
-            for first, end in pairwise(ROUNDS):
-                result = accumulator.result()
-                done = settled(result)
-                if bool(done.all()):
-                    break
-                if alone and bool(done.any()):
-                    left = accumulator.rows(done.nonzero().flatten())
-                    results.append(Rows(first_row + active[done], left.result(), first, True))
-                    rest = (~done).nonzero().flatten()
-                    accumulator, active = accumulator.rows(rest), active[rest]
-                    batch = batch.take(rest.tolist())
-                work.passes(number, batch, accumulator, first, end, n_rows // len(active))
-            else:
-                first = ROUNDS[-1]
-                done = settled(accumulator.result())
-            all_done = bool(done.all())
-            results.append(Rows(first_row + active, accumulator.result(), first, all_done))
-            return n_rows
-
-        return results, self._each_batch(inputs, None, each)
-
-    def _each_batch(
-        self, inputs: Any, most: int | None, each: Callable[[Work, int, Batch, int], int]
-    ) -> Run:
-        """Call ``each(work, number, batch, first_row)``, which returns the number of rows.
-
-        `most` is the number of passes if that is known beforehand.
-        """
-        began = time.perf_counter()
-        device = self.place()
-        seed = secrets.randbits(62) if self.seed is None else self.seed
-        runner = self._runner(seed, device)
-        reader = self._reader(device)
-        n_batches = reader.count(inputs) if self.progress else None
-        total = None if n_batches is None or most is None else n_batches * most
-        first_row = 0
-        with torch.no_grad(), progress_bar("stochastic passes", total, show=self.progress) as bar:
-            work = Work(self, runner, most or ROUNDS[-1], bar)
+        plan = self._plan or self._decide(batch)
+        begin = first
+        while begin < end:
+            count = min(plan.chunk * max(1, fewer_rows), end - begin)
             try:
-                for number, batch in enumerate(work.parts(reader.batches(inputs))):
-                    first_row += each(work, number, batch, first_row)
-            finally:
-                runner.release()
-        return work.record(seed, device, time.perf_counter() - began)
+                chunk = self._chunk(plan, batch, Span(number, begin, count))
+            except (RuntimeError, MemoryError) as error:
+                if count == 1 or not ran_out_of_memory(error):
+                    raise
+                # Masks depend on the number of the pass alone, so nothing done so far is lost.
+                plan, fewer_rows = self._halve(plan, count // 2), 1
+                continue
+            plan = self._plan or plan
+            if begin == 0:
+                self._check_first(batch, chunk, number)
+            yield chunk
+            self._bar.advance(count)
+            begin += count
+        self._most = max(self._most, end)
 
-    def one_pass(self, batch: Batch) -> Any:
-        """Run one pass and return the model's output as it is."""
-        device = self.place()
-        seed = secrets.randbits(62) if self.seed is None else self.seed
-        runner = self._runner(seed, device)
-        output = runner.one(batch, Span())
-        self.check_rate_names(runner.sites)
-        if not runner.sites:
-            require_live(self.function, self.model, runner.sites)
-        return output
+    def rows_may_leave(self, batch: Batch) -> bool:
+        """Tell whether rows can be left out of a batch without a change to the others."""
+        return self._planner.rows_may_leave(batch)
 
-    def sites(self, inputs: Any) -> tuple[DropoutSite, ...]:
-        """Return the dropout calls that one pass over the first batch of `inputs` makes."""
-        device = self.place()
-        with torch.no_grad():
-            batch = next(iter(self._reader(device).batches(inputs)))
-            sites = self._runner(0, device).counted_sites(batch)
-        self.check_rate_names(sites)
-        return sites
-
-    def _runner(self, seed: int, device: torch.device) -> PassRunner:
-        return PassRunner(
-            self.function,
-            structural_copy(self.model, device=device, dtype=self.dtype),
-            MaskSource(seed, device, stratified=self.stratified),
-            select=self.select,
-            rates=self.rates,
-            stochastic=self.stochastic,
-            masks=self.masks,
-            exact_last=self.exact_last,
+    def record(self) -> Run:
+        """Return the record of the whole prediction."""
+        if self._plan is None:
+            raise RuntimeError("record: no batch has run")
+        return Run(
+            strategy=self._plan.strategy,
+            reason=self._plan.reason,
+            n_samples=self._most,
+            seed=self._seed,
+            masks=self._settings.masks,
+            stratified=self._settings.stratified,
+            sites=self._sites,
+            batch_size=self._settings.batch_size or self._rows,
+            sample_chunk=self._plan.chunk,
+            device=str(self._device),
+            dtype=str(self._plan.dtype).removeprefix("torch."),
+            seconds=time.perf_counter() - self._began,
         )
 
-    def _reader(self, device: torch.device) -> InputReader:
-        return InputReader(self.function, self.model, device, self.dtype, self.batch_size)
+    def _parts(self) -> Iterator[Batch]:
+        for batch in self._reader.batches(self._inputs):
+            if self._plan is None and self._settings.batch_size is None:
+                self._rows = self._planner.rows_per_call(batch)
+            if self._rows is None or batch.n_rows is None or batch.n_rows <= self._rows:
+                yield batch
+                continue
+            starts = range(0, batch.n_rows, self._rows)
+            self._bar.expect_more((len(starts) - 1) * self._n_samples)
+            for start in starts:
+                yield batch.rows(start, start + self._rows)
+
+    def _decide(self, batch: Batch) -> Plan:
+        self._first_batch = batch
+        self._plan = self._planner.plan(batch, self._n_samples, rows_split=self._rows is not None)
+        return self._plan
+
+    def _chunk(self, plan: Plan, batch: Batch, span: Span) -> Tensor:
+        """Run one chunk; what cannot be batched after all runs one pass at a time."""
+        if plan.strategy == "sequential":
+            return self._passes.sequential(plan, batch, span)
+        try:
+            return self._vectorized(plan, batch, span)
+        except CANNOT_BATCH as error:
+            if ran_out_of_memory(error):
+                raise
+            reason = f"batch {span.batch} could not be batched over passes: {error}"
+            if self._settings.strategy == "vectorized":
+                raise self._planner.cannot_vectorize(reason) from error
+        self._plan = replace(plan, strategy="sequential", reason=reason)
+        return self._passes.sequential(self._plan, batch, span)
+
+    def _vectorized(self, plan: Plan, batch: Batch, span: Span) -> Tensor:
+        """Run one chunk at once; if code that bypasses the mode read placeholders, without them."""
+        chunk = self._passes.vectorized(plan, batch, span)
+        if not plan.defers or not bool(chunk.isnan().any()):
+            return chunk
+        undeferred = replace(plan, defers=False)
+        chunk = self._passes.vectorized(undeferred, batch, span)
+        if not bool(chunk.isnan().any()):
+            self._plan = undeferred
+            self._planner.forgo_deferring(self._first_batch or batch)
+        return chunk
+
+    def _halve(self, plan: Plan, chunk: int) -> Plan:
+        """Go on with smaller chunks after running out of memory."""
+        self._passes.release()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        reason = plan.reason.removesuffix(_OUT_OF_MEMORY) + _OUT_OF_MEMORY
+        self._plan = replace(plan, chunk=chunk, reason=reason)
+        return self._plan
+
+    def _check_first(self, batch: Batch, chunk: Tensor, number: int) -> None:
+        """Check the sites of the first pass of all, and the rows that each batch returns."""
+        if number == 0:
+            self._sites = tuple(self._passes.seen.sites)
+            self._settings.check_sites(self._sites)
+            self._settings.check_live(self._sites)
+        split = self._rows is not None or self._settings.batch_size is not None or number > 0
+        if split and batch.n_rows is not None and chunk.shape[1] != batch.n_rows:
+            raise ShapeError.of(
+                self._settings.function,
+                "model",
+                f"return {batch.n_rows} rows for {batch.n_rows} input rows",
+                f"shape {tuple(chunk.shape[1:])}",
+                "Put rows first in inputs and outputs, or leave batch_size out",
+            )
+
+
+def run_one_pass(settings: Settings, batch: Batch) -> Any:
+    """Run one pass and return the model's output as it is; gradients flow."""
+    passes = Passes(settings, _seed(settings), settings.place())
+    output = passes.one(Plan(), batch)
+    settings.check_sites(passes.seen.sites)
+    if not passes.seen.sites:
+        settings.check_live(())
+    return output
+
+
+def list_sites(settings: Settings, inputs: Any) -> tuple[DropoutSite, ...]:
+    """Return the dropout calls that one pass over the first batch of `inputs` makes."""
+    device = settings.place()
+    with torch.no_grad():
+        batch = next(iter(_reader(settings, device).batches(inputs)))
+        sites = Passes(settings, 0, device).counted_sites(batch)
+    settings.check_sites(sites)
+    return sites
+
+
+def _seed(settings: Settings) -> int:
+    return secrets.randbits(62) if settings.seed is None else settings.seed
+
+
+def _reader(settings: Settings, device: torch.device) -> InputReader:
+    return InputReader(
+        settings.function, settings.model, device, settings.dtype, settings.batch_size
+    )

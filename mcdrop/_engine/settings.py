@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
-from mcdrop._engine.outputs import Select
+from mcdrop._engine.outputs import Selection
+from mcdrop._engine.plan import Memory
 from mcdrop._engine.record import Masks, Strategy
+from mcdrop._live.rules.registry import registrations
 from mcdrop._live.sites import DropoutSite
-from mcdrop.checks import require_count
-from mcdrop.errors import RangeError
+from mcdrop.checks import require_choice, require_count
+from mcdrop.errors import NoDropoutError, RangeError
 
-__all__ = ["Settings"]
+__all__ = ["AskedStrategy", "Settings"]
+
+AskedStrategy = Literal["auto", Strategy]
+_STRATEGIES = ("auto", *get_args(Strategy))
 
 
 @dataclass(frozen=True)
@@ -28,17 +33,17 @@ class Settings:
         rates: Dropout rates by site name; the key "" overrides all.
         stochastic: Module types and names whose own `training` flag gates their randomness.
         masks: "independent" (each row its own) or "shared" (all rows of all batches the same).
-        stratified: Whether every 16 passes share the drops of a unit out evenly.
-        select: Which tensor of the output is the prediction.
+        stratified: Whether passes are a Latin hypercube: every 16 share a unit's drops evenly.
+        strategy: "auto", or the strategy to run whatever the plan prefers.
+        selection: Which tensor of the output is the prediction.
         seed: Seed of the masks; None draws one from the operating system.
         batch_size: Rows per forward call, or None.
         sample_chunk: Passes per vectorized call, or None to choose.
         device: Where to run; None for where the model is.
         dtype: Floating point type to run in; None for the model's.
         progress: Whether to show a progress bar on standard error.
-        strategy: Force a strategy; None chooses.
         exact_last: Integrate the last dropout in closed form; chunks are then (s, n, ..., 2).
-        memory: What earlier predictions of the same wrapper found out about model and inputs.
+        memory: What earlier predictions of the same wrapper found out.
     """
 
     function: str
@@ -47,33 +52,43 @@ class Settings:
     stochastic: tuple[type[nn.Module] | str, ...] = ()
     masks: Masks = "independent"
     stratified: bool = True
-    select: Select = None
+    strategy: AskedStrategy = "auto"
+    selection: Selection = field(default_factory=Selection)
     seed: int | None = None
     batch_size: int | None = None
     sample_chunk: int | None = None
     device: str | torch.device | None = None
     dtype: torch.dtype | None = None
     progress: bool = False
-    strategy: Strategy | None = None
     exact_last: bool = False
-    memory: dict[Any, Any] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
 
     def __post_init__(self) -> None:
         for argument, least in (("batch_size", 1), ("sample_chunk", 1), ("seed", 0)):
             value = getattr(self, argument)
             if value is not None:
                 require_count(self.function, argument, value, least)
+        require_choice(self.function, "strategy", self.strategy, _STRATEGIES)
 
     def signature(self) -> Hashable:
-        """Return what a plan depends on besides the inputs: the model's structure and options."""
-        modules = tuple((path, id(type(m))) for path, m in self.model.named_modules())
-        select = _identity(self.select)
-        rates = tuple(sorted(self.rates.items()))
+        """Return what a plan depends on besides the inputs: the model as it is, and the options."""
         device = self.place()
-        place = (str(device), self.dtype, torch.is_autocast_enabled(device.type))
-        return modules, select, rates, self.stochastic, self.masks, self.exact_last, place
+        return (
+            tuple(_structure(self.model)),
+            self.selection.identity(),
+            tuple(sorted(self.rates.items())),
+            (self.stochastic, self.masks, self.exact_last, registrations()),
+            (str(device), self.dtype, torch.is_autocast_enabled(device.type)),
+        )
 
-    def check_rate_names(self, sites: Sequence[DropoutSite]) -> None:
+    def place(self) -> torch.device:
+        """Return the device to run on: the one asked for, or the model's."""
+        if self.device is not None:
+            return torch.device(self.device)
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        return tensors[0].device if tensors else torch.device("cpu")
+
+    def check_sites(self, sites: Sequence[DropoutSite]) -> None:
         """Refuse rates for sites that do not exist."""
         known = {site.name for site in sites} | {site.name.split("#")[0] for site in sites}
         unknown = sorted(set(self.rates) - known - {""})
@@ -86,22 +101,43 @@ class Settings:
                 "Take the names from mc.sites(x)",
             )
 
-    def place(self) -> torch.device:
-        """Return the device to run on: the one asked for, or the model's."""
-        if self.device is not None:
-            return torch.device(self.device)
-        tensors = (*self.model.parameters(), *self.model.buffers())
-        return tensors[0].device if tensors else torch.device("cpu")
+    def check_live(self, sites: Sequence[DropoutSite]) -> None:
+        """Refuse a model in which nothing became random."""
+        if any(site.fired for site in sites):
+            return
+        kind = type(self.model).__name__
+        if sites:
+            found = ", ".join(f"{site.name} (p={site.p:g})" for site in sites[:10])
+            raise NoDropoutError.of(
+                self.function,
+                "model",
+                "have a dropout with 0 < p < 1",
+                f"{kind} with {found}",
+                "Override the rate: mcdrop.wrap(model, p=0.1)",
+            )
+        names = [
+            name for name, m in self.model.named_modules() if "drop" in type(m).__name__.lower()
+        ]
+        unused = f" (has {', '.join(names[:10])}, but never called it)" if names else ""
+        raise NoDropoutError.of(
+            self.function,
+            "model",
+            "call dropout in its forward pass",
+            f"{kind} without any{unused}",
+            "Pass a model that was trained with dropout",
+        )
 
 
-def _identity(select: Select) -> Hashable:
-    """Tell selections apart, and know again a lambda that is written in a loop."""
-    code = getattr(select, "__code__", None)
-    if code is None:
-        return select
-    cells = getattr(select, "__closure__", None) or ()
-    values = [
-        *(cell.cell_contents for cell in cells),
-        *(getattr(select, "__defaults__", None) or ()),
-    ]
-    return code, tuple(value if isinstance(value, int | str) else id(value) for value in values)
+def _structure(model: nn.Module) -> Iterator[Hashable]:
+    """Yield modules with their plain attributes, and the shapes of parameters and buffers."""
+    for path, module in model.named_modules():
+        kind = type(module)
+        plain = [
+            (name, value)
+            for name, value in module.__dict__.items()
+            if isinstance(value, bool | int | float | str) and name != "training"
+        ]
+        yield path, kind.__module__, kind.__qualname__, id(kind), tuple(plain)
+    tensors: list[tuple[str, Any]] = [*model.named_parameters(), *model.named_buffers()]
+    for name, tensor in tensors:
+        yield name, tuple(tensor.shape), tensor.dtype

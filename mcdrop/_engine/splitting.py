@@ -7,7 +7,8 @@ import math
 import torch
 
 from mcdrop._engine.inputs import Batch
-from mcdrop._engine.passes import CANNOT_BATCH, PassRunner, Plan
+from mcdrop._engine.passes import CANNOT_BATCH, Passes
+from mcdrop._engine.plan import Plan
 
 __all__ = ["passes_that_fit", "rows_that_fit", "treats_rows_alone"]
 
@@ -17,8 +18,9 @@ _CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**26}
 # How much larger a chunk may be to save work before the first dropout.
 _PREFIX_FACTOR = 16
 
-# How much larger where what is put off takes no memory; progress is told after every chunk.
-_PUT_OFF_FACTOR = 16
+# How much larger where dropout is deferred, which takes no memory; a chunk is also the step of the
+# progress bar.
+_DEFERRED_FACTOR = 16
 
 # Below this many input elements, splitting cannot save memory worth mentioning.
 _LEAST_INPUT = 2**16
@@ -39,22 +41,22 @@ def passes_that_fit(plan: Plan, device: torch.device, *, rows_split: bool = Fals
     budget = _CHUNK_ELEMENTS.get(device.type, 2**20) // (_SPLIT if rows_split else 1)
     chunk = max(1, budget // widest)
     if plan.defers:
-        # What is put off runs in tiles of its own, and only what is read of it takes memory.
-        chunk = max(chunk, min(budget // max(1, plan.widest), _PUT_OFF_FACTOR * chunk))
-    wanted = 10 * plan.shared_work // max(1, plan.work_per_pass)
+        # Deferred layers run in tiles of their own; only what is read of them takes memory.
+        chunk = max(chunk, min(budget // max(1, plan.widest), _DEFERRED_FACTOR * chunk))
+    wanted = 10 * plan.work_before // max(1, plan.work_per_pass)
     chunk = max(chunk, min(wanted, _PREFIX_FACTOR * budget // widest))
     # Masks are drawn in blocks of up to 64 passes, a power of two.
     return int(chunk - chunk % 64 if chunk > 64 else 2 ** (chunk.bit_length() - 1))
 
 
-def rows_that_fit(runner: PassRunner, batch: Batch) -> int | None:
+def rows_that_fit(passes: Passes, batch: Batch) -> int | None:
     """Return the rows per call that keep memory bounded; None to pass the batch on whole.
 
     Rows are split only if the model treats each on its own, which is tested on a few: what it
     returns for the second half of them must not depend on the first half.
 
     Args:
-        runner: Runs the model.
+        passes: Runs the model.
         batch: The inputs, on the device.
     """
     tensors = batch.tensors()
@@ -63,23 +65,23 @@ def rows_that_fit(runner: PassRunner, batch: Batch) -> int | None:
         return None
     few = batch.rows(0, _PROBE_ROWS)
     try:
-        output = runner.plain(few)
-        runner.one(few, opened=True)
+        output = passes.plain(few)
+        passes.one(Plan(), few, opened=True)
     except CANNOT_BATCH:
         return None
-    sizes = [output.numel(), *(math.prod(site.shape) for site in runner.sites)]
+    sizes = [output.numel(), *(math.prod(site.shape) for site in passes.seen.sites)]
     per_row = max(sizes) / _PROBE_ROWS
     budget = _CHUNK_ELEMENTS.get(tensors[0].device.type, 2**20)
-    if per_row * n_rows <= budget or not treats_rows_alone(runner, batch):
+    if per_row * n_rows <= budget or not treats_rows_alone(passes, batch):
         return None
     return max(1, int(budget / _SPLIT / (_PASSES * per_row)))
 
 
-def treats_rows_alone(runner: PassRunner, batch: Batch) -> bool:
+def treats_rows_alone(passes: Passes, batch: Batch) -> bool:
     """Tell whether the output of some rows stays the same when the others are left out.
 
     Args:
-        runner: Runs the model.
+        passes: Runs the model.
         batch: The inputs, on the device; the first few rows are tried.
     """
     if batch.n_rows is None or batch.n_rows < 2:
@@ -87,8 +89,8 @@ def treats_rows_alone(runner: PassRunner, batch: Batch) -> bool:
     n_rows = min(batch.n_rows, _PROBE_ROWS)
     half = n_rows // 2
     try:
-        together = runner.plain(batch.rows(0, n_rows))
-        apart = runner.plain(batch.rows(half, n_rows))
+        together = passes.plain(batch.rows(0, n_rows))
+        apart = passes.plain(batch.rows(half, n_rows))
     except CANNOT_BATCH:
         return False
     if together.shape[:1] != (n_rows,) or apart.shape[:1] != (n_rows - half,):

@@ -1,10 +1,9 @@
-"""Dropout, and the linear layers between dropouts, put off until their result is read.
+"""Placeholders: dropout, and the linear layers after it, deferred until their result is read.
 
-What comes before a linear layer need not be written down, and where all rows share a mask, units
-that are dropped need not even be computed, but that is known only when dropout is called. So the
-model is handed placeholders, which are not numbers anywhere. A function that does not know them is
-given values in their place; what reads them unseen by the mode becomes NaN, and the plan of a
-prediction, and every chunk, look for that.
+What comes before a linear layer need not be written to memory, and where all rows share a mask,
+dropped units need not be computed; but that is known only after dropout has been called. So the
+model is handed placeholders, tensors of NaN. A function without a rule for them is given values
+instead. Code that bypasses the mode reads NaN; every chunk is checked for it.
 """
 
 from __future__ import annotations
@@ -19,7 +18,16 @@ from torch import Tensor
 
 from mcdrop._masks.mask import DropoutMask
 
-__all__ = ["Deferred", "DeferredError", "Dropped", "Lazy", "Linear", "Mapped", "chain", "describes"]
+__all__ = [
+    "Deferred",
+    "DeferredError",
+    "Dropped",
+    "Linear",
+    "Mapped",
+    "Placeholders",
+    "chain",
+    "describes",
+]
 
 # Attributes and methods that tell what a tensor is like and read nothing of it.
 _DESCRIBING = {"device", "dim", "dtype", "is_cpu", "is_cuda", "is_floating_point", "layout"}
@@ -27,37 +35,39 @@ _DESCRIBING |= {"is_nested", "ndim", "numel", "requires_grad", "shape", "size"}
 
 
 class DeferredError(RuntimeError):
-    """Dropout that was put off can no longer be done."""
+    """Deferred dropout can no longer be computed."""
 
 
 @dataclass(eq=False)
 class Dropped:
-    """Values to drop units out of.
+    """Deferred dropout.
 
     Attributes:
-        x: The values.
+        x: The values to drop units out of.
         mask: Which units, or None where every unit is kept.
         rate: The rate that the mask realizes.
+        writes: Counts how often a tensor has been written to.
     """
 
     x: Tensor | Linear | Mapped
     mask: DropoutMask | None
     rate: float
-    _version: int = 0
+    writes: Callable[[Tensor], int]
+    _n_writes: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.x, Tensor):
-            self._version = _version(self.x)
+            self._n_writes = self.writes(self.x)
 
     def check(self) -> None:
-        """Refuse to drop out what has been written to since."""
-        if isinstance(self.x, Tensor) and _version(self.x) != self._version:
+        """Refuse to drop units of a tensor that has been written to since."""
+        if isinstance(self.x, Tensor) and self.writes(self.x) != self._n_writes:
             raise DeferredError("the model writes to a tensor after dropout of it")
 
 
 @dataclass(eq=False)
 class Linear:
-    """A linear layer of dropped-out values."""
+    """A deferred linear layer of dropped-out values."""
 
     x: Dropped
     weight: Tensor
@@ -66,7 +76,7 @@ class Linear:
 
 @dataclass(eq=False)
 class Mapped:
-    """A function of every element of a linear layer's result.
+    """A deferred elementwise function of a linear layer's result.
 
     Attributes:
         x: The result.
@@ -77,19 +87,12 @@ class Mapped:
     function: Callable[[Tensor], Tensor]
 
 
-Lazy: TypeAlias = Dropped | Linear | Mapped
-Function: TypeAlias = Callable[[Tensor], Tensor]
+Deferred: TypeAlias = Dropped | Linear | Mapped
+Elementwise: TypeAlias = Callable[[Tensor], Tensor]
 
 
-def _version(x: Tensor) -> int:
-    """Return how often a tensor has been written to."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(x):
-        x = torch._C._functorch.get_unwrapped(x)
-    return x._version
-
-
-def chain(last: Linear | Mapped) -> tuple[Tensor, list[tuple[Linear, list[Function]]]]:
-    """Return what the first dropout was given, and the layers from there on.
+def chain(last: Linear | Mapped) -> tuple[Tensor, list[tuple[Linear, list[Elementwise]]]]:
+    """Return the input of the first dropout, and the layers from there on.
 
     Args:
         last: What comes last.
@@ -97,8 +100,8 @@ def chain(last: Linear | Mapped) -> tuple[Tensor, list[tuple[Linear, list[Functi
     Returns:
         The values, and every layer with the functions that come after it.
     """
-    layers: list[tuple[Linear, list[Function]]] = []
-    functions: list[Function] = []
+    layers: list[tuple[Linear, list[Elementwise]]] = []
+    functions: list[Elementwise] = []
     node: Tensor | Linear | Mapped = last
     while not isinstance(node, Tensor):
         if isinstance(node, Mapped):
@@ -112,76 +115,83 @@ def chain(last: Linear | Mapped) -> tuple[Tensor, list[tuple[Linear, list[Functi
     return node, layers
 
 
-class Deferred:
-    """The placeholders that a model holds during one pass.
+class Placeholders:
+    """The placeholders that a model holds during one forward call.
 
     Args:
-        compute: Returns the values of what was put off, given the pass.
+        compute: Returns the values of something deferred, given the forward call.
+        accepted_by: Functions whose rules take a placeholder as their first argument.
 
     Attributes:
+        accepted_by: As given.
         widest: Numbers per pass in the largest tensor that has been read.
     """
 
-    def __init__(self, compute: Callable[[Any, Lazy], Tensor]) -> None:
+    def __init__(
+        self,
+        compute: Callable[[Any, Deferred], Tensor],
+        accepted_by: frozenset[Callable[..., Any]],
+    ) -> None:
+        self.accepted_by = accepted_by
         self.widest = 0
         self._compute = compute
-        self._nodes: dict[int, Lazy] = {}
+        self._deferred: dict[int, Deferred] = {}
         self._read: dict[int, Tensor] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._nodes)
+        return bool(self._deferred)
 
-    def put(self, node: Lazy, like: Tensor, units: int | None = None) -> Tensor:
+    def put(self, deferred: Deferred, like: Tensor, units: int | None = None) -> Tensor:
         """Return a placeholder.
 
         Args:
-            node: What it stands for.
+            deferred: What it stands for.
             like: A tensor of its shape, its type and on its device.
             units: Its last dimension, if that is another.
         """
         shape = like.shape if units is None else (*like.shape[:-1], units)
         placeholder = torch.full((), torch.nan, dtype=like.dtype, device=like.device).expand(shape)
         number = id(placeholder)
-        self._nodes[number] = node
+        self._deferred[number] = deferred
         weakref.finalize(placeholder, self._forget, number)
         return placeholder
 
-    def replace(self, placeholder: Tensor, node: Lazy) -> Tensor:
+    def replace(self, placeholder: Tensor, deferred: Deferred) -> Tensor:
         """Let a placeholder stand for something else, as when it is written to."""
-        self._nodes[id(placeholder)] = node
+        self._deferred[id(placeholder)] = deferred
         return placeholder
 
     def _forget(self, number: int) -> None:
-        """Let go of values whose placeholder the model has let go of."""
-        self._nodes.pop(number, None)
+        """Free values whose placeholder the model no longer holds."""
+        self._deferred.pop(number, None)
         self._read.pop(number, None)
 
-    def node(self, x: Tensor) -> Lazy | None:
-        """Return what a tensor stands for, or None if it has been read or stands for itself."""
-        return None if id(x) in self._read else self._nodes.get(id(x))
+    def deferred(self, x: Tensor) -> Deferred | None:
+        """Return what a tensor stands for, or None if it has been read or is no placeholder."""
+        return None if id(x) in self._read else self._deferred.get(id(x))
 
-    def read(self, value: Any, current: Any) -> Any:
+    def read(self, value: Any, call: Any) -> Any:
         """Return nested tuples, lists and dicts with values in place of placeholders.
 
         Args:
-            value: What may be a placeholder, or contain some.
-            current: The pass.
+            value: A placeholder, or what may contain some.
+            call: The forward call.
         """
         if isinstance(value, Tensor):
-            return self._values(value, current)
+            return self._values(value, call)
         if type(value) in (tuple, list):
-            return type(value)(self.read(each, current) for each in value)
+            return type(value)(self.read(each, call) for each in value)
         if type(value) is dict:
-            return {name: self.read(each, current) for name, each in value.items()}
+            return {name: self.read(each, call) for name, each in value.items()}
         return value
 
-    def _values(self, x: Tensor, current: Any) -> Tensor:
-        """Return the values of a placeholder, always the same tensor, or any other tensor."""
+    def _values(self, x: Tensor, call: Any) -> Tensor:
+        """Return the values of a placeholder, always the same tensor; any other tensor as it is."""
         number = id(x)
-        if number not in self._nodes:
+        if number not in self._deferred:
             return x
         if number not in self._read:
-            self._read[number] = self._compute(current, self._nodes[number])
+            self._read[number] = self._compute(call, self._deferred[number])
             self.widest = max(self.widest, x.numel())
         return self._read[number]
 

@@ -1,35 +1,88 @@
-"""Computing something for all passes at once, below the vmap that batches them."""
+"""The only door to torch's private names; each is looked for once, and each has a way out.
+
+| private names | used for | without them |
+|---|---|---|
+| vmap levels of functorch | passes of a chunk, per call faster | the vmap rule of a Function |
+| `Tensor._version` below vmap | placeholders notice writes | nothing is deferred |
+| code of multi-head attention | its body with the mode on | the body written out |
+| overloads of `torch.ops.aten` | exported programs | no rule for that operator |
+| packing of sequences | recurrent passes at once | passes one by one |
+| dispatch mode, FLOP formulas | work before a site | no FLOP shares |
+
+`missing_names` lists what the installed torch lacks.
+"""
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-__all__ = ["below_vmap", "over_index"]
+__all__ = [
+    "COMPILED_CALL",
+    "DispatchMode",
+    "aten",
+    "below_vmap",
+    "compiled_module",
+    "flop_formulas",
+    "is_batched",
+    "is_below_other_vmap",
+    "is_operator",
+    "missing_names",
+    "multi_head_body",
+    "over_index",
+    "overloads",
+    "packing_functions",
+    "sees_writes",
+    "writes",
+]
 
 Together = Callable[[Sequence[bool], Sequence[Tensor]], tuple[Tensor, ...] | None]
 Alone = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 
-_functorch: Any = torch._C._functorch
-# torch's public way costs what small networks feel, per call. It is itself made of these.
-_DIRECT = all(
-    hasattr(_functorch, name)
-    for name in (
-        "_add_batch_dim",
-        "_remove_batch_dim",
-        "_vmap_decrement_nesting",
-        "_vmap_increment_nesting",
-        "get_unwrapped",
-        "is_batchedtensor",
-        "maybe_get_bdim",
-        "maybe_get_level",
-        "pop_dynamic_layer_stack",
-        "push_dynamic_layer_stack",
-    )
+_functorch: Any = getattr(torch._C, "_functorch", None)
+_LEVEL_NAMES = (
+    "_add_batch_dim",
+    "_remove_batch_dim",
+    "_vmap_decrement_nesting",
+    "_vmap_increment_nesting",
+    "get_unwrapped",
+    "is_batchedtensor",
+    "is_functorch_wrapped_tensor",
+    "maybe_get_bdim",
+    "maybe_get_level",
+    "pop_dynamic_layer_stack",
+    "push_dynamic_layer_stack",
 )
+# torch's public way costs what small networks feel, per call. It is itself made of these.
+_DIRECT = all(hasattr(_functorch, name) for name in _LEVEL_NAMES)
+
+COMPILED_CALL = "_compiled_call_impl"
+"""Attribute in which `Module.compile` stores a compiled call of the original."""
+
+try:
+    from torch.utils._python_dispatch import TorchDispatchMode as DispatchMode
+except ImportError:  # pragma: no cover - no such torch is known
+    DispatchMode = None  # type: ignore[assignment, misc]
+
+
+def missing_names() -> tuple[str, ...]:
+    """Return the private names that the installed torch lacks; empty if all are there."""
+    found = {f"torch._C._functorch.{name}": hasattr(_functorch, name) for name in _LEVEL_NAMES}
+    found["torch.utils._python_dispatch.TorchDispatchMode"] = DispatchMode is not None
+    found["torch.utils.flop_counter.flop_registry"] = bool(flop_formulas())
+    found["F.multi_head_attention_forward.__code__"] = multi_head_body() is not None
+    for name in ("_pack_padded_sequence", "_pad_packed_sequence"):
+        found[f"torch.{name}"] = hasattr(torch, name)
+    for name in ("dropout", "batch_norm", "scaled_dot_product_attention", "mkldnn_rnn_layer"):
+        found[f"torch.ops.aten.{name}"] = bool(aten(name))
+    for name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
+        found[f"torch.ops.aten.{name}.input"] = bool(aten(name, "input"))
+    return tuple(name for name, is_there in found.items() if not is_there)
 
 
 def over_index(function: Callable[[Tensor], Tensor], index: Tensor) -> Tensor:
@@ -59,14 +112,14 @@ def over_index(function: Callable[[Tensor], Tensor], index: Tensor) -> Tensor:
 def below_vmap(
     index: Tensor, together: Together, alone: Alone, tensors: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """Compute something for all passes.
+    """Compute something for all passes of a chunk, below the vmap that batches them.
 
     Args:
         index: The tensor that vmap batches, of the innermost vmap.
         together: ``together(batched, tensors)``: the tensors with passes first, (s, ...) where
-            they differ by pass and (1, ...) where they do not; returns results (s, ...), or None
-            if they do not differ by pass.
-        alone: The same for tensors that do not differ by pass.
+            they are batched over passes and (1, ...) where not; returns results (s, ...), or None
+            if they are the same for all passes.
+        alone: The same for tensors that are not batched.
         tensors: The inputs as the model sees them.
 
     Returns:
@@ -93,8 +146,119 @@ def below_vmap(
     return tuple(_functorch._add_batch_dim(result, 0, level) for result in found)
 
 
+def is_batched(x: Tensor, index: Tensor) -> bool:
+    """Tell whether a tensor is batched over the passes of a chunk.
+
+    Args:
+        x: Any tensor, as the model sees it.
+        index: The tensor that vmap batches.
+    """
+    if _DIRECT:
+        return bool(_functorch.is_batchedtensor(x))
+    found: list[bool] = []
+
+    def note(batched: Sequence[bool], _: Sequence[Tensor]) -> None:
+        found.append(batched[0])
+
+    below_vmap(index, note, lambda tensors: (torch.zeros(()),), (x,))
+    return found[0]
+
+
+def is_below_other_vmap(x: Tensor, index: Tensor | None) -> bool:
+    """Tell whether a tensor is batched by a vmap of the model's own.
+
+    Args:
+        x: Any tensor, as the model sees it.
+        index: The tensor that vmap batches over passes, or None in a single pass.
+    """
+    if not _DIRECT:
+        # The rule of `_BelowVmap` refuses it: there the index is not batched.
+        return False
+    level = _functorch.maybe_get_level(x)
+    if level is None or level < 0:
+        return False
+    return bool(index is None or level != _functorch.maybe_get_level(index))
+
+
+def sees_writes() -> bool:
+    """Tell whether `writes` can be relied on."""
+    return _DIRECT and hasattr(Tensor, "_version")
+
+
+def writes(x: Tensor) -> int:
+    """Return how often a tensor has been written to, also below vmap."""
+    while _functorch.is_functorch_wrapped_tensor(x):
+        x = _functorch.get_unwrapped(x)
+    return x._version
+
+
+def aten(name: str, overload: str = "default") -> tuple[Callable[..., Any], ...]:
+    """Return what exported programs and low-level code call: an overload and its packet.
+
+    Args:
+        name: As in ``torch.ops.aten``.
+        overload: Which of its signatures.
+
+    Returns:
+        Both; empty if this torch has no such operator.
+    """
+    packet = getattr(torch.ops.aten, name, None)
+    operator = getattr(packet, overload, None)
+    return () if packet is None or operator is None else (operator, packet)
+
+
+def is_operator(target: object) -> bool:
+    """Tell whether something is an operator of ``torch.ops``, with or without its overload."""
+    return isinstance(target, type(torch.ops.aten.relu) | type(torch.ops.aten.relu.default))
+
+
+def overloads(operator: Any) -> list[Callable[..., Any]]:
+    """Return all under which a call of an operator may be seen: its packet and its overloads."""
+    packet = getattr(operator, "overloadpacket", operator)
+    return [packet, *(getattr(packet, name) for name in packet.overloads())]
+
+
+def packing_functions() -> tuple[Callable[..., Any], ...]:
+    """Return what packs and pads sequences."""
+    names = ("_pack_padded_sequence", "_pad_packed_sequence")
+    return tuple(getattr(torch, name) for name in names if hasattr(torch, name))
+
+
+def multi_head_body() -> Callable[..., Any] | None:
+    """Return the code of multi-head attention that does not ask whether a mode handles the call.
+
+    A mode is switched off while it handles a call. With the mode entered once more the body would
+    be handed back to its rule without end, unless it never asks.
+    """
+    function: Any = F.multi_head_attention_forward
+    code = getattr(function, "__code__", None)
+    if code is None or not {"has_torch_function"} <= set(code.co_names):
+        return None
+    namespace = {**function.__globals__, "has_torch_function": lambda *_: False}
+    return types.FunctionType(
+        code, namespace, function.__name__, function.__defaults__, function.__closure__
+    )
+
+
+def flop_formulas() -> dict[Any, Callable[..., Any]]:
+    """Return torch's formulas for floating point operations, by operator."""
+    try:
+        from torch.utils.flop_counter import flop_registry
+    except ImportError:  # pragma: no cover - no such torch is known
+        return {}
+    return flop_registry
+
+
+def compiled_module(module: nn.Module) -> nn.Module | None:
+    """Return the module inside what torch.compile returned, or None."""
+    # Told by its attribute: importing the wrapper's class loads the compiler.
+    inner = getattr(module, "_orig_mod", None)
+    is_wrapper = type(module).__name__ == "OptimizedModule"
+    return inner if is_wrapper and isinstance(inner, nn.Module) else None
+
+
 def _batch_dim(x: Tensor, level: int) -> int | None:
-    """Return the dimension of passes, or None for a tensor that does not differ by pass."""
+    """Return the dimension of passes, or None for a tensor that is not batched."""
     if not _functorch.is_batchedtensor(x) or _functorch.maybe_get_level(x) != level:
         return None
     return int(_functorch.maybe_get_bdim(x))
@@ -103,7 +267,7 @@ def _batch_dim(x: Tensor, level: int) -> int | None:
 def _computed(
     together: Together, alone: Alone, tensors: Sequence[Tensor], dims: Sequence[int | None]
 ) -> tuple[tuple[Tensor, ...], bool]:
-    """Return results, and whether they differ by pass."""
+    """Return results, and whether they are batched."""
     aligned = [
         x.unsqueeze(0) if dim is None else x.movedim(dim, 0)
         for x, dim in zip(tensors, dims, strict=True)
@@ -124,7 +288,7 @@ class _BelowVmap(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Keep nothing: vectorized passes run without gradients."""
+        """Keep nothing: passes of a chunk run without gradients."""
 
     @staticmethod
     def vmap(
@@ -135,5 +299,7 @@ class _BelowVmap(torch.autograd.Function):
         alone: Any,
         *tensors: Tensor,
     ) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
+        if in_dims[0] is None:
+            raise RuntimeError("dropout below a vmap of the model's own")
         results, differ = _computed(together, alone, tensors, in_dims[3:])
         return results, (0 if differ else None,) * len(results)

@@ -1,8 +1,12 @@
-"""Stratified masks: in every 16 passes a unit is dropped as often as its rate says.
+"""Stratified masks: a Latin hypercube over passes.
 
-Passes that share the drops out evenly average to the predictive mean with a much smaller error
-than independent ones (a Latin hypercube over passes; McKay, Beckman & Conover 1979), and need
-fewer random bits: one draw picks which of 16 passes drop a unit.
+Of every 16 passes (a stratum), a unit is dropped in 16 p, rounded up or down at random so that the
+rate of every pass stays p. The part of the output that is linear in the masks then cancels from
+the error of the mean over passes (McKay, Beckman & Conover 1979). One random draw per unit serves
+16 passes: it picks a 16-bit pattern with the right number of ones from a table.
+
+For one unit, two passes of the same stratum have the correlation
+rho = -1/15 + e (1 - e) / (240 p (1 - p)), where e is the fractional part of 16 p.
 """
 
 from __future__ import annotations
@@ -26,33 +30,46 @@ Integers = npt.NDArray[np.signedinteger[Any]]
 __all__ = ["STRATUM", "drop_patterns", "kept_passes", "passes_per_stream"]
 
 STRATUM = 16
-"""Passes that are balanced among each other."""
+"""Passes in one stratum."""
 
-# Where 16 p is not whole, a unit is dropped once more in some strata than in others; which ones is
-# spread evenly over this many passes, and afresh for the next.
+# Where 16 p is not whole, some strata drop a unit floor(16 p) + 1 times, the others floor(16 p)
+# times. The number of drops is also balanced over each cycle of so many passes; cycles are
+# independent of one another.
 _CYCLE = 64
 
+# Limits of one stream of bits: passes, and units times passes.
 _LONGEST = 1024
 _ELEMENTS = 2**20
+# Entries of a table of patterns: one for each value of a 16-bit draw.
 _TABLE = 2**16
-# Passes of this many units are unpacked one by one, smaller ones together.
+# From this many units on, masks are unpacked pass by pass, which then takes less memory traffic.
 _LARGE_PASS = 2**13
-# A pattern takes as long as so many multiplications.
+# Cost of looking up one pattern, in multiplications; sets the size of the tiles.
 _SLOW_STEPS = 4
 
 
 def passes_per_stream(numel: int) -> int:
-    """Return how many passes one stream of bits serves: a power of two, at least a stratum."""
+    """Return the passes that one stream of bits serves: a power of two, at least 16.
+
+    Args:
+        numel: Units in one pass.
+    """
     fitting = max(STRATUM, min(_LONGEST, _ELEMENTS // max(1, numel)))
     return int(2 ** (fitting.bit_length() - 1))
 
 
 def drop_patterns(streams: Streams, rate: tuple[int, int], numel: int, key: Key) -> Tensor:
-    """Draw in which passes of a stream each unit is dropped.
+    """Draw the passes of one stream in which each unit is dropped.
+
+    With 16 p = fewest + extra / 2^bits and u uniform on the integers below 2^bits, drawn once per
+    unit and cycle, stratum k drops the unit `fewest` times, and one extra time iff
+    (u + k * extra) mod 2^bits < extra. This is systematic sampling: the extra drops have the
+    probability extra / 2^bits in each stratum, and their total over successive strata is the
+    expected number rounded up or down.
 
     Args:
-        streams: Where bits come from.
-        rate: The rate times 2^bits, in [1, 2^bits), and bits, 16 or 32.
+        streams: Source of random bits.
+        rate: The rate as a fraction of 2^bits, in [1, 2^bits), and bits, 16 or 32.
         numel: Units in one pass.
         key: Batch, site and number of the stream.
 
@@ -73,16 +90,15 @@ def drop_patterns(streams: Streams, rate: tuple[int, int], numel: int, key: Key)
     starts = picks[:, :1]
     steps = torch.zeros(n_strata, dtype=torch.int16)
     if extra:
-        # The third entries of other keys count upwards from 0, so negatives are free.
+        # Streams of patterns are numbered from 0, so negative numbers are free for the cycles.
         cycle = (batch, site, -1 - first // max(_CYCLE // STRATUM, n_strata))
         starts = streams.lanes(n_cycles * numel, bits, cycle).view(n_cycles, 1, numel)
         jumps = (first + 1 + np.arange(n_strata)) * extra
-        # The integers of so many bits that are congruent to them.
+        # The cast wraps modulo 2^bits, as signed integers.
         steps = torch.from_numpy(jumps.astype(f"int{bits}"))
     steps = steps.view(n_cycles, per_cycle, 1)
-    # A point that jumps on by `extra` on a circle of 2^bits lands in a window of that length
-    # exactly as often as the running total of drops passes a whole number. No place is below the
-    # least of its integers, where a window of length 0 ends.
+    # Extra drop iff (u + k * extra) mod 2^bits < extra. Integers are signed here, so the least is
+    # -2^(bits - 1); for extra = 0 nothing lies below the limit.
     window = extra - 2 ** (bits - 1)
     if not streams.on_cpu:
         index = picks.to(torch.int64) & (_TABLE - 1)
@@ -104,7 +120,7 @@ def _look_up(
     window: int,
     out: Integers,
 ) -> None:
-    """Do what the compiled `choose_patterns` does, in tiles that fit the cache."""
+    """Look patterns up as the compiled `choose_patterns` does, in tiles that fit the cache."""
     n_cycles, per_cycle, numel = out.shape
     lanes = picks.view(np.uint16)
     for cycles in tiles(n_cycles, _SLOW_STEPS * per_cycle * numel):
@@ -112,7 +128,7 @@ def _look_up(
             once_more = starts[cycles, :, units] + steps[cycles] < window
             where = np.left_shift(once_more, 16, dtype=np.int32)
             where |= lanes[cycles, :, units]
-            # Every index is valid; "wrap" spares NumPy a buffer.
+            # Every index is valid; with mode="wrap" NumPy writes to `out` without a buffer.
             np.take(table, where, mode="wrap", out=out[cycles, :, units])
 
 
@@ -120,9 +136,9 @@ def kept_passes(patterns: Tensor, first: int, out: Tensor) -> None:
     """Unpack patterns to masks.
 
     Args:
-        patterns: From `drop_patterns`.
+        patterns: From `drop_patterns`, (strata, numel).
         first: Number of the first pass within the stream.
-        out: Boolean tensor (passes, numel), which becomes True where a unit is kept.
+        out: Boolean tensor (passes, numel), set to True where a unit is kept.
     """
     numbers = range(first, first + len(out))
     if out.device.type != "cpu":
@@ -151,7 +167,7 @@ def kept_passes(patterns: Tensor, first: int, out: Tensor) -> None:
 
 
 def _unpack_on_device(patterns: Tensor, numbers: Sequence[int], out: Tensor) -> None:
-    """Do what `kept_passes` does with torch's operations alone."""
+    """Unpack patterns as `kept_passes` does, with torch operations only."""
     bits = torch.tensor([number % STRATUM for number in numbers], device=out.device)
     strata = torch.tensor([number // STRATUM for number in numbers], device=out.device)
     chosen = patterns[strata].to(torch.int32) >> bits.unsqueeze(1)
@@ -163,22 +179,22 @@ _BITS: npt.NDArray[np.int16] = (1 << np.arange(STRATUM)).astype(np.int16)
 
 @cache
 def _tables(fewest: int, device: torch.device) -> Tensor:
-    """Return what 16 bits pick: patterns of `fewest` drops, then patterns of one more."""
+    """Return 2^16 patterns of `fewest` drops, then 2^16 of `fewest` + 1."""
     both = (_table(count) for count in (fewest, fewest + 1))
     return torch.from_numpy(np.concatenate(list(both))).to(device)
 
 
 @cache
 def _table(count: int) -> npt.NDArray[np.int16]:
-    """Return 2^16 patterns of `count` set bits, each pattern as often as any other, or once more.
+    """Return 2^16 patterns of `count` set bits, in which all patterns are equally frequent to 1.
 
-    The patterns that appear once more form whole orbits under rotation, so that every bit is set
-    exactly equally often.
+    2^16 is no multiple of the number of patterns, so some appear one extra time. These form whole
+    orbits under rotation of the bits, so that every bit is set exactly equally often.
     """
     patterns = [sum(1 << bit for bit in chosen) for chosen in combinations(range(STRATUM), count)]
     often, left = divmod(_TABLE, len(patterns))
     orbits = sorted({frozenset(_rotations(pattern)) for pattern in patterns}, key=min)
-    # Full orbits first, in an order that scatters them; then the few short ones.
+    # Orbits of 16 patterns first, in random order; the few shorter ones fill what remains.
     order = np.random.default_rng(count).permutation(len(orbits))
     orbits = sorted((orbits[i] for i in order), key=len, reverse=True)
     more: list[int] = []
@@ -192,6 +208,6 @@ def _table(count: int) -> npt.NDArray[np.int16]:
 
 
 def _rotations(pattern: int) -> list[int]:
-    """Return the pattern turned by 0 to 15 places."""
+    """Return the pattern rotated by 0 to 15 bits."""
     doubled = pattern | pattern << STRATUM
     return [(doubled >> turn) % 2**STRATUM for turn in range(STRATUM)]

@@ -1,10 +1,13 @@
-"""From the passes of one batch, chunk by chunk, to a prediction, in memory that does not grow."""
+"""Accumulators: chunks of passes over one batch in, one prediction out.
+
+Memory does not grow with the number of passes, unless every pass is kept.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +22,7 @@ from mcdrop.prediction.classification import ClassificationPrediction, entropy
 from mcdrop.prediction.regression import RegressionPrediction
 
 __all__ = [
+    "Accumulator",
     "ClassificationAccumulator",
     "RegressionAccumulator",
     "SampleAccumulator",
@@ -26,11 +30,30 @@ __all__ = [
     "joined_samples",
 ]
 
-AnyPrediction = TypeVar("AnyPrediction", bound=Prediction)
+Kind = TypeVar("Kind", bound=Prediction)
+Result_co = TypeVar("Result_co", covariant=True)
+
+
+class Accumulator(Protocol[Result_co]):
+    """Receives the passes of one batch, chunk by chunk."""
+
+    def update(self, chunk: Tensor) -> None:
+        """Add outputs of shape (s, n, ...)."""
+
+    def rows(self, rows: Tensor) -> Self:
+        """Return an accumulator that has seen the same passes of some rows."""
+
+    def result(self) -> Result_co:
+        """Return the result for the batch."""
 
 
 class SampleAccumulator:
-    """Keeps every pass."""
+    """Keeps every pass of a batch.
+
+    Args:
+        function: Public function to name in errors.
+        first_row: Number of the batch's first row among all inputs.
+    """
 
     def __init__(self, function: str, first_row: int) -> None:
         self._function = function
@@ -55,7 +78,17 @@ class SampleAccumulator:
 
 
 class RegressionAccumulator:
-    """Streams the moments of a real-valued output, with given or predicted noise."""
+    """Accumulates mean and variance of a real-valued output, with given or predicted noise.
+
+    Args:
+        function: Public function to name in errors.
+        first_row: Number of the batch's first row among all inputs.
+        keep_samples: Whether the prediction holds every pass.
+        groups: Groups of passes for the jackknife.
+        noise_std: Known standard deviation of the observation noise, units of y.
+        spread: How the model states its noise, if it predicts it.
+        exact_last: Whether chunks hold the variance of an integrated last dropout.
+    """
 
     def __init__(
         self,
@@ -83,8 +116,9 @@ class RegressionAccumulator:
     def update(self, chunk: Tensor) -> None:
         """Add passes, (s, n, ...).
 
-        Where the model predicts its noise, or the last dropout is integrated, (s, n, ..., 2): the
-        second is the noise, or the variance that the last dropout contributes.
+        (s, n, ..., 2) where the model predicts its noise or the last dropout is integrated: the
+        last dimension then holds the value and its noise, or the value and the variance over the
+        masks of the last dropout.
         """
         self._dtype = _result_dtype(chunk)
         if self._exact_last:
@@ -145,13 +179,23 @@ class RegressionAccumulator:
         if self._exact_last:
             variances = variances + self._last.without_each()[1]
         without_each = (variances + noise).sqrt()
-        # Only differences count, so the plain average stands for the value from all passes.
+        # The jackknife's center; the value from all passes differs from it by a bias only.
         whole = without_each.mean(dim=0)
         return jackknife(whole, without_each, counts, self._moments.count)
 
 
 class ClassificationAccumulator:
-    """Streams probabilities, entropies and votes."""
+    """Accumulates class probabilities, entropies and votes.
+
+    Args:
+        function: Public function to name in errors.
+        first_row: Number of the batch's first row among all inputs.
+        keep_samples: Whether the prediction holds every pass.
+        groups: Groups of passes for the jackknife.
+        output_type: Kind of the model's output.
+        binary: Whether the output is one number per row, for class 1 of two.
+        multilabel: Whether the output is one such number for each of L labels.
+    """
 
     def __init__(
         self,
@@ -211,7 +255,7 @@ class ClassificationAccumulator:
         if self._votes is None:
             raise RuntimeError("ClassificationAccumulator.result: no passes have been added")
         probs, variance, count = self._moments.mean, self._moments.variance, self._moments.count
-        # Jensen's inequality holds exactly for exact numbers; rounding must not break it.
+        # E[H(p)] <= H(E[p]) by Jensen; rounding must not break it.
         total = entropy(probs)
         expected = torch.minimum(self._entropies.mean, total)
         counts, probs_without, variances_without = self._moments.without_each()
@@ -222,7 +266,7 @@ class ClassificationAccumulator:
             return jackknife(whole, without_each, counts, count).to(self._dtype)
 
         stds_without = variances_without.sqrt()
-        # Second-order term of the entropy of a mean.
+        # Delta method: E[H(mean)] - H(E[mean]) is about -sum_c Var(mean_c) / (2 p_c).
         bias = self._moments.variance_of_mean / probs.clamp_min(torch.finfo(probs.dtype).tiny)
         return ClassificationPrediction(
             probs=probs.to(self._dtype),
@@ -239,8 +283,8 @@ class ClassificationAccumulator:
         )
 
 
-def joined(parts: Sequence[AnyPrediction]) -> AnyPrediction:
-    """Put the predictions of successive batches together, rows in order."""
+def joined(parts: Sequence[Kind]) -> Kind:
+    """Concatenate the predictions of successive batches along the rows."""
     if len(parts) == 1:
         return parts[0]
     first = parts[0]
@@ -253,12 +297,12 @@ def joined(parts: Sequence[AnyPrediction]) -> AnyPrediction:
 
 
 def joined_samples(parts: Sequence[Tensor]) -> Tensor:
-    """Put the passes over successive batches together, (S, N, ...)."""
+    """Concatenate the passes over successive batches along the rows, (S, N, ...)."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
 
 
 def _numbered(first_row: int | Tensor, rows: Tensor) -> Tensor:
-    """Return the numbers of some rows of a batch among all inputs."""
+    """Return the numbers, among all inputs, of some rows of a batch."""
     return first_row[rows] if isinstance(first_row, Tensor) else first_row + rows
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mcdrop.errors import McdropError, OutputError, ShapeError
 
-__all__ = ["OutputType", "class_probabilities", "mean_and_variance", "paired"]
+__all__ = ["OutputType", "class_probabilities", "mean_and_variance"]
 
 OutputType = Literal["logits", "probs", "log_probs", "log_variance", "variance"]
 
@@ -103,37 +103,10 @@ def _mislabeled(function: str, condition: str, found: str, instead: str) -> Mcdr
     )
 
 
-def paired(function: str, chosen: object) -> Tensor:
-    """Put the mean and the variance that a heteroscedastic model returns side by side.
-
-    Args:
-        function: Public function to name in errors.
-        chosen: What `select` picked.
-
-    Returns:
-        One tensor, (n, ..., 2).
-
-    Raises:
-        OutputError: If that is not a pair of real tensors of one shape.
-    """
-    pair = chosen if isinstance(chosen, tuple | list) else ()
-    tensors = [part for part in pair if isinstance(part, Tensor) and part.is_floating_point()]
-    if len(pair) != 2 or len(tensors) != 2 or tensors[0].shape != tensors[1].shape:
-        found = ", ".join(str(tuple(t.shape)) for t in tensors) or type(chosen).__name__
-        raise OutputError.of(
-            function,
-            "model",
-            "return (mean, log_variance) of one shape for task='heteroscedastic'",
-            found,
-            "Make the pair with select=lambda out: (out[:, :1], out[:, 1:])",
-        )
-    return torch.stack(tensors, dim=-1)
-
-
 def mean_and_variance(
     function: str, values: Tensor, output_type: OutputType
 ) -> tuple[Tensor, Tensor]:
-    """Split what `paired` made into means and noise variances.
+    """Split pairs into means and noise variances.
 
     Args:
         function: Public function to name in errors.

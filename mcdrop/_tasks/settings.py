@@ -1,28 +1,19 @@
-"""What a task makes of the passes: which accumulator, with which settings."""
+"""A task as the caller described it: which numbers the model returns, and what is made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 from torch import Tensor
 
 from mcdrop._engine.moments import PassGroups
-from mcdrop._engine.outputs import Select, select_output
-from mcdrop._engine.schedule import Sampler
-from mcdrop._engine.work import Accumulator
-from mcdrop._tasks.accumulate import (
-    ClassificationAccumulator,
-    RegressionAccumulator,
-    joined,
-)
-from mcdrop._tasks.likelihoods import OutputType, paired
-from mcdrop._tasks.tolerance import AnyPrediction, Tolerance, Tolerated, in_row_order
-from mcdrop.checks import checked_noise, require_choice
+from mcdrop._engine.settings import Settings
+from mcdrop._tasks.accumulate import ClassificationAccumulator, RegressionAccumulator
+from mcdrop._tasks.likelihoods import OutputType
+from mcdrop._tasks.tolerance import Tolerated
+from mcdrop.checks import checked_noise, checked_passes, require_choice
 from mcdrop.errors import RangeError
-from mcdrop.prediction.classification import ClassificationPrediction
-from mcdrop.prediction.regression import RegressionPrediction
 
 __all__ = ["ClassificationTask", "RegressionTask", "Task", "TaskSettings"]
 
@@ -34,51 +25,51 @@ _TASKS = (*get_args(RegressionTask), *get_args(ClassificationTask))
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """A task as the caller described it.
+    """A task with the settings of its passes.
 
     Attributes:
-        function: Public function to name in errors.
+        engine: How the passes run.
         task: Name of the task.
-        output_type: What the model returns.
-        noise_std: Standard deviation of the observation noise, or None.
+        output_type: Kind of number that the model returns.
+        n_samples: Passes per row, or "auto" for as many as the tolerance asks for.
+        noise_std: Standard deviation of the observation noise, tau^-1/2, or None.
         keep_samples: Whether all passes are kept.
-        groups: Which passes are set against one another.
-        exact_last: Whether the last dropout is integrated in closed form.
+        tolerance: The largest Monte Carlo standard errors, for "auto".
     """
 
-    function: str
+    engine: Settings
     task: Task
-    output_type: OutputType
-    noise_std: float | Tensor | None
-    keep_samples: bool
-    groups: PassGroups
-    exact_last: bool = False
+    output_type: OutputType = "logits"
+    n_samples: int | Literal["auto"] = 100
+    noise_std: float | Tensor | None = None
+    keep_samples: bool = False
+    tolerance: Tolerated = None
 
     def __post_init__(self) -> None:
-        require_choice(self.function, "task", self.task, _TASKS)
+        function = self.engine.function
+        checked_passes(
+            function, self.n_samples, tolerance=self.tolerance, keep_samples=self.keep_samples
+        )
+        require_choice(function, "task", self.task, _TASKS)
         if self.task == "heteroscedastic":
-            require_choice(
-                self.function, "output_type", self.output_type, ("log_variance", "variance")
-            )
+            require_choice(function, "output_type", self.output_type, ("log_variance", "variance"))
         elif self.task != "regression":
-            require_choice(
-                self.function, "output_type", self.output_type, ("logits", "probs", "log_probs")
-            )
+            choices = ("logits", "probs", "log_probs")
+            require_choice(function, "output_type", self.output_type, choices)
         if self.noise_std is not None and self.task != "regression":
             raise RangeError.of(
-                self.function,
+                function,
                 "noise_std",
                 f"be None for task={self.task!r}",
                 self.noise_std,
                 "Leave it out",
             )
-
-        if self.exact_last and (self.task != "regression" or self.keep_samples):
+        if self.engine.exact_last and (self.task != "regression" or self.keep_samples):
             raise RangeError.of(
-                self.function,
+                function,
                 "exact_last",
                 "be False unless task='regression', without keep_samples",
-                self.exact_last,
+                self.engine.exact_last,
                 "Leave it out: passes with their last mask drawn are needed here",
             )
 
@@ -87,70 +78,39 @@ class TaskSettings:
         """Whether the prediction is a `RegressionPrediction`."""
         return self.task in get_args(RegressionTask)
 
-    def select(self, select: Select) -> Select:
-        """Return the selection that gives the accumulators what they need."""
-        if self.task != "heteroscedastic":
-            return select
-
-        def side_by_side(output: Any) -> Tensor:
-            return paired(self.function, select_output(output, select))
-
-        return side_by_side
-
-    def predict(
-        self, sampler: Sampler, inputs: Any, passes: int | None, tolerance: Tolerated
-    ) -> RegressionPrediction | ClassificationPrediction:
-        """Run the passes and return the prediction.
+    def regression(self, first_row: int) -> RegressionAccumulator:
+        """Make the accumulator of a batch.
 
         Args:
-            sampler: Runs them.
-            inputs: Whatever `InputReader` takes.
-            passes: Passes per row; None for as many as the tolerance asks for.
-            tolerance: The largest standard errors.
+            first_row: Number of its first row.
         """
-        if self.is_regression:
-            return _run(sampler, inputs, passes, self.regression(), tolerance, True)
-        return _run(sampler, inputs, passes, self.classification(), tolerance, False)
-
-    def regression(self) -> Callable[[int], RegressionAccumulator]:
-        """Return what makes an accumulator, given the number of its first row."""
-        noise = checked_noise(self.function, self.noise_std)
-        spread = self.output_type if self.task == "heteroscedastic" else None
-        return lambda row: RegressionAccumulator(
-            self.function,
-            row,
+        return RegressionAccumulator(
+            self.engine.function,
+            first_row,
             self.keep_samples,
-            self.groups,
-            noise_std=noise,
-            spread=spread,
-            exact_last=self.exact_last,
+            self._groups(),
+            noise_std=checked_noise(self.engine.function, self.noise_std),
+            spread=self.output_type if self.task == "heteroscedastic" else None,
+            exact_last=self.engine.exact_last,
         )
 
-    def classification(self) -> Callable[[int], ClassificationAccumulator]:
-        """Return what makes an accumulator, given the number of its first row."""
-        return lambda row: ClassificationAccumulator(
-            self.function,
-            row,
+    def classification(self, first_row: int) -> ClassificationAccumulator:
+        """Make the accumulator of a batch.
+
+        Args:
+            first_row: Number of its first row.
+        """
+        return ClassificationAccumulator(
+            self.engine.function,
+            first_row,
             self.keep_samples,
-            self.groups,
+            self._groups(),
             output_type=self.output_type,
             binary=self.task == "binary",
             multilabel=self.task == "multilabel",
         )
 
-
-def _run(
-    sampler: Sampler,
-    inputs: Any,
-    passes: int | None,
-    make: Callable[[int], Accumulator[AnyPrediction]],
-    tolerance: Tolerated,
-    is_regression: bool,
-) -> AnyPrediction:
-    """Run a number of passes, or as many as the tolerance asks for."""
-    if passes is not None:
-        whole, run = sampler.run(inputs, passes, make, joined)
-        return replace(whole, run=run)
-    stop: Tolerance[AnyPrediction] = Tolerance(sampler.function, tolerance, is_regression)
-    rows, run = sampler.run_until(inputs, make, stop.settled)
-    return replace(in_row_order(sampler.function, rows), run=run)
+    def _groups(self) -> PassGroups:
+        """Return the groups of passes for the jackknife."""
+        n_samples = None if self.n_samples == "auto" else self.n_samples
+        return PassGroups(n_samples, stratified=self.engine.stratified)

@@ -11,16 +11,19 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from mcdrop._engine.schedule import Rows
 from mcdrop._tasks.accumulate import joined
 from mcdrop.errors import RangeError
 from mcdrop.prediction.base import Prediction
 from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.regression import RegressionPrediction
 
-__all__ = ["AnyPrediction", "Tolerance", "Tolerated", "in_row_order"]
+__all__ = ["CHECKPOINTS", "PredictionT", "SettledRows", "Tolerance", "Tolerated", "in_row_order"]
 
-AnyPrediction = TypeVar("AnyPrediction", RegressionPrediction, ClassificationPrediction)
+PredictionT = TypeVar("PredictionT", RegressionPrediction, ClassificationPrediction)
+
+CHECKPOINTS = (64, 96, 144, 208, 320, 480, 720, 1072, 1616, 2416, 3632, 5440, 8160, 10_000)
+"""Checkpoints of the stopping rule: numbers of passes, in whole strata of 16, each about half as
+many again as the one before."""
 
 # Standard errors that are small enough: one for all quantities, or one for each.
 Tolerated = float | Mapping[str, float] | None
@@ -38,7 +41,24 @@ _ABSOLUTE = 0.01
 
 
 @dataclass(frozen=True)
-class Tolerance(Generic[AnyPrediction]):
+class SettledRows(Generic[PredictionT]):
+    """The prediction for rows that ran equally many passes.
+
+    Attributes:
+        numbers: Which rows, (n,).
+        result: Their prediction.
+        n_samples: Passes per row.
+        settled: Whether they reached the tolerance.
+    """
+
+    numbers: Tensor
+    result: PredictionT
+    n_samples: int
+    settled: bool
+
+
+@dataclass(frozen=True)
+class Tolerance(Generic[PredictionT]):
     """The largest Monte Carlo standard error that is small enough.
 
     Attributes:
@@ -63,7 +83,7 @@ class Tolerance(Generic[AnyPrediction]):
             names = f"name quantities among {list(self._errors())}"
             self._refuse(names, unknown or "none", "Leave out the others")
 
-    def settled(self, prediction: AnyPrediction) -> Tensor:
+    def settled(self, prediction: PredictionT) -> Tensor:
         """Tell which rows need no more passes, (N,)."""
         quantities = self._errors()
         unit: float | Tensor = 1.0
@@ -88,7 +108,7 @@ class Tolerance(Generic[AnyPrediction]):
         raise RangeError.of(self.function, "tolerance", condition, value, remedy)
 
 
-def in_row_order(function: str, parts: Sequence[Rows[AnyPrediction]]) -> AnyPrediction:
+def in_row_order(function: str, parts: Sequence[SettledRows[PredictionT]]) -> PredictionT:
     """Put predictions for sets of rows together, and warn of rows that did not settle."""
     unsettled = sum(len(part.numbers) for part in parts if not part.settled)
     if unsettled:
@@ -104,7 +124,7 @@ def in_row_order(function: str, parts: Sequence[Rows[AnyPrediction]]) -> AnyPred
     return replace(whole[order], n_samples=max(part.n_samples for part in parts))
 
 
-def _with_passes(prediction: AnyPrediction, n_samples: int) -> AnyPrediction:
+def _with_passes(prediction: PredictionT, n_samples: int) -> PredictionT:
     per_row = torch.full((len(prediction),), n_samples, device=_device(prediction))
     return replace(prediction, passes_per_row=per_row)
 

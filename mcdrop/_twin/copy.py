@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mcdrop._live.functorch import COMPILED_CALL, compiled_module
+
 __all__ = ["structural_copy"]
 
 _PLAIN = frozenset({bool, int, float, str, type(None)})
@@ -55,11 +57,9 @@ def _module(
     copy = object.__new__(type(module))
     memo[id(module)] = copy
     state = dict(module.__dict__)
-    # Module.compile() stores a compiled call of the original here.
-    state.pop("_compiled_call_impl", None)
-
+    state.pop(COMPILED_CALL, None)
     copy.__dict__.update({k: _attribute(v, memo, device, dtype) for k, v in state.items()})
-    copy.__dict__["_compiled_call_impl"] = None
+    copy.__dict__[COMPILED_CALL] = None
     return copy
 
 
@@ -71,9 +71,7 @@ def _wrapped_by(module: nn.Module) -> nn.Module | None:
     """
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return module.module
-    # torch.compile's wrapper is told by its attribute: importing its class loads the compiler.
-    inner = module._modules.get("_orig_mod")
-    return inner if type(module).__name__ == "OptimizedModule" else None
+    return compiled_module(module)
 
 
 def _tensor(value: Tensor, device: torch.device | None, dtype: torch.dtype | None) -> Tensor:

@@ -9,15 +9,17 @@ their class, so that a module whose flag also switches something else is never o
 from __future__ import annotations
 
 import ast
-import functools
 import inspect
 import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 from torch import nn
+
+from mcdrop._live.call import DROPOUT_MODULES
 
 __all__ = ["Gate", "gate_of", "rate_attribute"]
 
@@ -41,12 +43,12 @@ def gate_of(module: nn.Module) -> Gate | None:
     live_already = any(base.__module__.startswith("mcdrop.layers.") for base in kind.__mro__)
     if live_already or kind.__module__.startswith("torch.nn."):
         return None
-    if isinstance(module, nn.modules.dropout._DropoutNd):
+    if isinstance(module, DROPOUT_MODULES):
         return None
     if _ALWAYS_RANDOM.search(kind.__name__):
         return "random"
-    uses = _uses_of_training(kind)  # type: ignore[arg-type]
-    if _RANDOM_NAME.search(kind.__name__) and not module._modules:
+    uses = _uses_of_training(kind)
+    if _RANDOM_NAME.search(kind.__name__) and next(module.children(), None) is None:
         return "random" if uses - {"argument"} else None
     if "draws" in uses and "other" not in uses:
         return "random"
@@ -109,9 +111,14 @@ def _only_drops(statement: ast.If) -> bool:
     return not statement.orelse and all(map(calls_dropout, statement.body))
 
 
-@functools.lru_cache(maxsize=4096)
+# Classes of a notebook come and go; what is known of them goes with them.
+_KNOWN_USES: WeakKeyDictionary[type[nn.Module], frozenset[str]] = WeakKeyDictionary()
+
+
 def _uses_of_training(kind: type[nn.Module]) -> frozenset[str]:
     """Classify every use of ``self.training`` in the methods that a class and its bases define."""
+    if kind in _KNOWN_USES:
+        return _KNOWN_USES[kind]
     found: set[str] = set()
     for base in kind.__mro__:
         if base.__module__.startswith("torch.") or base is object:
@@ -119,7 +126,7 @@ def _uses_of_training(kind: type[nn.Module]) -> frozenset[str]:
         for method in vars(base).values():
             if inspect.isfunction(method):
                 found.update(use.meaning() for use in _uses_in(method))
-    return frozenset(found)
+    return _KNOWN_USES.setdefault(kind, frozenset(found))
 
 
 def _uses_in(method: object) -> Iterator[_Use]:

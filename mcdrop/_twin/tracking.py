@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
 
-from mcdrop._live.mode import Pass
+from mcdrop._live.call import Call
+from mcdrop._live.rules.registry import registered_forward
 from mcdrop._twin.gates import gate_of, rate_attribute
 from mcdrop.errors import RangeError, UnsupportedError
 
@@ -15,7 +16,7 @@ __all__ = ["Tracker"]
 
 
 class Tracker:
-    """Hooks on a structural copy that tell a `Pass` which module is running, and open gates.
+    """Hooks on a structural copy that tell a `Call` which module is running, and open gates.
 
     Args:
         function: Public function to name in errors.
@@ -29,7 +30,7 @@ class Tracker:
         self._function = function
         self._rate_gates: list[nn.Module] = []
         self._random_gates: dict[int, bool] = {}
-        self._current: Pass | None = None
+        self._call: Call | None = None
         self._drawn: list[tuple[int, int]] = []
         self._sort(twin, tuple(stochastic))
         for path, module in twin.named_modules():
@@ -39,12 +40,12 @@ class Tracker:
             module.register_forward_pre_hook(self._enter_hook(entry), with_kwargs=True)
             module.register_forward_hook(self._leave_hook(entry), always_call=True)
 
-    def begin(self, current: Pass | None) -> None:
+    def begin(self, call: Call | None) -> None:
         """Follow the next pass; None runs the plain model, with every gate closed."""
-        self._current = current
+        self._call = call
         self._drawn.clear()
         for module in self._rate_gates:
-            module.__dict__["training"] = current is not None
+            module.__dict__["training"] = call is not None
 
     def _sort(self, twin: nn.Module, stochastic: tuple[type[nn.Module] | str, ...]) -> None:
         """Find the gates among the modules of the copy."""
@@ -61,6 +62,10 @@ class Tracker:
                 "Take the names from model.named_modules()",
             )
         for path, module in known.items():
+            replacement = registered_forward(type(module))
+            if replacement is not None:
+                self._replace(module, replacement)
+                continue
             if isinstance(module, types) or path in names or type(module).__name__ in names:
                 self._random_gates[id(module)] = True
                 continue
@@ -79,17 +84,28 @@ class Tracker:
             elif gate == "random":
                 self._random_gates[id(module)] = False
 
+    def _replace(self, module: nn.Module, replacement: Callable[..., Any]) -> None:
+        """Run what is registered for a module as its forward, except in the plain model."""
+        plain = module.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            if self._call is None:
+                return plain(*args, **kwargs)
+            return replacement(module, *args, **kwargs)
+
+        module.__dict__["forward"] = forward
+
     def _enter_hook(self, entry: tuple[str, nn.Module]) -> Any:
         """Make the hook that runs before a module."""
         module = entry[1]
         is_gate = id(module) in self._random_gates
 
         def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
-            if self._current is None:
+            if self._call is None:
                 return
-            self._current.modules.append(entry)
+            self._call.seen.modules.append(entry)
             if is_gate:
-                self._open(self._current, module, (*args, *kwargs.values()))
+                self._open(self._call, module, (*args, *kwargs.values()))
 
         return enter
 
@@ -99,15 +115,15 @@ class Tracker:
         asked_for = self._random_gates.get(id(module))
 
         def leave(*_: Any) -> None:
-            current = self._current
-            if current is None:
+            call = self._call
+            if call is None:
                 return
-            current.modules.pop()
+            call.seen.modules.pop()
             if asked_for is None:
                 return
-            current.open_gates -= 1
+            call.seen.open_gates -= 1
             n_before, fired = self._drawn.pop()
-            if asked_for and fired and not current.opened and _draws(current) == n_before:
+            if asked_for and fired and not call.opened and _draws(call) == n_before:
                 raise UnsupportedError.of(
                     self._function,
                     "stochastic",
@@ -118,22 +134,22 @@ class Tracker:
 
         return leave
 
-    def _open(self, current: Pass, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+    def _open(self, call: Call, module: nn.Module, arguments: tuple[Any, ...]) -> None:
         """Let a module that draws its own numbers do so, unless every unit is to be kept."""
         attribute = rate_attribute(module)
         rate = float("nan") if attribute is None else float(getattr(module, attribute))
         shape = next((tuple(x.shape) for x in _tensors(arguments)), ())
-        site = current.site("module", rate, shape)
+        site = call.site("module", rate, shape)
         if attribute is not None:
             module.__dict__[attribute] = site.p
-        module.__dict__["training"] = not current.opened
-        current.open_gates += 1
-        self._drawn.append((_draws(current), site.fired))
+        module.__dict__["training"] = not call.opened
+        call.seen.open_gates += 1
+        self._drawn.append((_draws(call), site.fired))
 
 
-def _draws(current: Pass) -> int:
+def _draws(call: Call) -> int:
     """Count what has been random so far: dropout calls and numbers of the model's own."""
-    return current.random_calls + len(current.sites)
+    return call.seen.random_calls + len(call.seen.sites)
 
 
 def _tensors(arguments: tuple[Any, ...]) -> Iterator[Tensor]:

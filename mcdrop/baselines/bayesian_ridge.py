@@ -72,7 +72,7 @@ class BayesianRidge:
             ShapeError: If the number of features differs from the fit.
             UnsupportedError: If `fit` has not run.
         """
-        models = require_fitted("BayesianRidge.predict", self._models, "fit(X, y)")
+        models = require_fitted("BayesianRidge.predict", self._models, "X, y")
         width = models[0].n_features_in_
         features = feature_matrix("BayesianRidge.predict", X, n_features=width)
         shape = (len(features), *self._target_shape)

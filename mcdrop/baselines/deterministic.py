@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from mcdrop._engine.inputs import InputReader
-from mcdrop._engine.outputs import Select, check_rows_finite, select_tensor
-from mcdrop._tasks.likelihoods import OutputType, class_probabilities
+from mcdrop._engine.outputs import Select, Selection, check_rows_finite
+from mcdrop._tasks.likelihoods import OutputType, class_probabilities, mean_and_variance
+from mcdrop._tasks.settings import ClassificationTask, RegressionTask, Task
 from mcdrop._twin.copy import structural_copy
-from mcdrop.errors import RangeError, UnsupportedError
+from mcdrop.checks import require_choice
+from mcdrop.errors import UnsupportedError
 from mcdrop.prediction.classification import ClassificationPrediction, entropy
 from mcdrop.prediction.regression import RegressionPrediction
+from mcdrop.prediction.targets import aligned_targets
 
 __all__ = ["Deterministic"]
+
+_TASKS = (*get_args(RegressionTask), *get_args(ClassificationTask))
+_SCORES = ("logits", "probs", "log_probs")
+_SPREADS = ("log_variance", "variance")
 
 
 class Deterministic:
     """A trained network in eval mode behind the prediction types; it is only read.
 
     For regression the predictive distribution is normal around the output, with the noise that
-    `fit` estimates; for classification it is the output itself. It never has epistemic
-    uncertainty.
+    `fit` estimates, or with the noise that a heteroscedastic network predicts itself; for
+    classification it is the output itself. It never has epistemic uncertainty.
 
     Args:
         model: The trained network.
-        task: "regression", "classification" or "binary".
-        output_type: For classification: "logits", "probs" or "log_probs".
+        task: "regression", "heteroscedastic" (the model returns a mean and a variance for each
+            target), "classification", "binary" (one score per row for class 1) or "multilabel"
+            (one such score for each of L labels).
+        output_type: For classification "logits", "probs" or "log_probs"; for "heteroscedastic",
+            where the second output is meant, "log_variance" or "variance".
         select: Which tensor of the output is the prediction, if the model returns several.
         batch_size: Rows per forward call; None passes the inputs on whole.
 
@@ -43,19 +53,15 @@ class Deterministic:
         self,
         model: nn.Module,
         *,
-        task: Literal["regression", "classification", "binary"] = "regression",
+        task: Task = "regression",
         output_type: OutputType = "logits",
         select: Select = None,
         batch_size: int | None = None,
     ) -> None:
-        if task not in ("regression", "classification", "binary"):
-            raise RangeError.of(
-                "Deterministic",
-                "task",
-                "be 'regression', 'classification' or 'binary'",
-                repr(task),
-                "Choose one of these",
-            )
+        require_choice("Deterministic", "task", task, _TASKS)
+        if task != "regression":
+            kinds = _SPREADS if task == "heteroscedastic" else _SCORES
+            require_choice("Deterministic", "output_type", output_type, kinds)
         self.model = model
         self.task = task
         self.output_type = output_type
@@ -71,15 +77,14 @@ class Deterministic:
             y: Their targets, shaped like the output; (N,) may stand for (N, 1).
 
         Returns:
-            The baseline itself. For classification there is nothing to fit.
+            The baseline itself. The other tasks have nothing to fit.
 
         Raises:
             ShapeError: If `y` does not match the output.
         """
         if self.task == "regression":
             output = self._forward("Deterministic.fit", X).double()
-            bare = _regression(output, torch.zeros_like(output))
-            target = bare._aligned_target("fit", y, output.shape).double()
+            target = aligned_targets("Deterministic.fit", y, output)
             self._noise_variance = (output - target).square().mean(dim=0)
         return self
 
@@ -93,7 +98,7 @@ class Deterministic:
             A prediction with zero epistemic uncertainty and ``n_samples=0``.
 
         Raises:
-            UnsupportedError: If a regression has not been fitted, so that its noise is unknown.
+            UnsupportedError: If a "regression" has not been fitted, so that its noise is unknown.
             OutputError: If the output is not what `select` and `output_type` say.
         """
         name = "Deterministic.predict"
@@ -105,9 +110,16 @@ class Deterministic:
         if self._noise_variance is not None:
             noise = self._noise_variance.to(output.dtype)
             return _regression(output, noise.expand_as(output).clone())
-        wide = output.double().unsqueeze(0)
-        probs = class_probabilities(name, wide, self.output_type, binary=self.task == "binary")[0]
-        probs = probs.to(output.dtype if output.dtype == torch.float64 else torch.float32)
+        wide = output.double()
+        dtype = output.dtype if output.dtype == torch.float64 else torch.float32
+        if self.task == "heteroscedastic":
+            mean, variance = mean_and_variance(name, wide, self.output_type)
+            return _regression(mean.to(dtype), variance.to(dtype))
+        binary, several = self.task == "binary", self.task == "multilabel"
+        # The functions for passes see one pass.
+        probs = class_probabilities(
+            name, wide.unsqueeze(0), self.output_type, binary=binary or several, multilabel=several
+        )[0].to(dtype)
         return ClassificationPrediction(
             probs=probs,
             probs_std=torch.zeros_like(probs),
@@ -123,9 +135,10 @@ class Deterministic:
         tensors = (*self.model.parameters(), *self.model.buffers())
         device = tensors[0].device if tensors else torch.device("cpu")
         reader = InputReader(function, self.model, device, None, self.batch_size)
+        selection = Selection(self.select, is_pair=self.task == "heteroscedastic")
         with torch.no_grad():
             outputs = [
-                select_tensor(function, twin(*batch.args, **batch.kwargs), self.select)
+                selection.pick(function, twin(*batch.args, **batch.kwargs))
                 for batch in reader.batches(X)
             ]
         whole = torch.cat(outputs)

@@ -50,7 +50,7 @@ class LogisticL2:
     @property
     def chosen_C(self) -> float:  # noqa: N802 - the field writes it with a capital
         """Inverse penalty in force after `fit`."""
-        return float(require_fitted("LogisticL2.chosen_C", self._model, "fit(X, y)")[-1].C)
+        return float(require_fitted("LogisticL2.chosen_C", self._model, "X, y")[-1].C)
 
     def fit(self, X: Any, y: Any) -> LogisticL2:
         """Fit on rows `X` and labels `y`, and return the model itself.
@@ -85,7 +85,7 @@ class LogisticL2:
             ShapeError: If the number of features differs from the fit.
             UnsupportedError: If `fit` has not run.
         """
-        model = require_fitted("LogisticL2.predict", self._model, "fit(X, y)")
+        model = require_fitted("LogisticL2.predict", self._model, "X, y")
         features = feature_matrix("LogisticL2.predict", X, n_features=model.n_features_in_)
         probs = torch.from_numpy(np.ascontiguousarray(model.predict_proba(features)))
         return ClassificationPrediction(

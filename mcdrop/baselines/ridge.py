@@ -58,7 +58,7 @@ class Ridge:
     @property
     def chosen_alpha(self) -> float:
         """Penalty in force after `fit`."""
-        ridge = require_fitted("Ridge.chosen_alpha", self._model, "fit(X, y)")[-1]
+        ridge = require_fitted("Ridge.chosen_alpha", self._model, "X, y")[-1]
         return float(ridge.alpha_ if self.alpha == "cv" else ridge.alpha)
 
     def fit(self, X: Any, y: Any) -> Ridge:
@@ -107,7 +107,7 @@ class Ridge:
             ShapeError: If the number of features differs from the fit.
             UnsupportedError: If `fit` has not run.
         """
-        model = require_fitted("Ridge.predict", self._model, "fit(X, y)")
+        model = require_fitted("Ridge.predict", self._model, "X, y")
         features = feature_matrix("Ridge.predict", X, n_features=model.n_features_in_)
         mean = torch.from_numpy(np.ascontiguousarray(model.predict(features), dtype=np.float64))
         mean = mean.reshape(len(features), *self._noise_variance.shape)

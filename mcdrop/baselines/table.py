@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
-from mcdrop.errors import NonFiniteError, RangeError, ShapeError, UnsupportedError
+from mcdrop.checks import require_finite
+from mcdrop.errors import RangeError, ShapeError
+from mcdrop.prediction.targets import numbers
 
 __all__ = ["Matrix", "feature_matrix", "label_vector", "target_matrix"]
 
@@ -74,21 +75,8 @@ def label_vector(function: str, y: Any, n_rows: int) -> npt.NDArray[np.int64]:
 
 
 def _numbers(function: str, argument: str, values: Any) -> Matrix:
-    """Return `values` as float64, refusing what is not numeric or not finite."""
-    plain = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    try:
-        numbers = plain.astype(np.float64)
-    except (TypeError, ValueError):
-        raise UnsupportedError.of(
-            function, argument, "be numeric", f"dtype {plain.dtype}", "Encode text as numbers"
-        ) from None
-    finite = np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1) if numbers.size else True
-    if not np.all(finite):
-        raise NonFiniteError.of(
-            function,
-            argument,
-            "be finite",
-            f"NaN or infinity in rows {np.flatnonzero(~np.asarray(finite))[:10].tolist()}",
-            "Impute or drop these rows",
-        )
-    return numbers
+    """Return finite float64 numbers on the CPU."""
+    found = numbers(function, argument, values).detach().cpu()
+    require_finite(function, axis=0, **{argument: found})
+    array: Matrix = found.numpy()
+    return array

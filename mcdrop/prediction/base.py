@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import zipfile
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mcdrop._engine.record import Run
-from mcdrop.errors import OutputError, ShapeError, UnsupportedError
+from mcdrop.errors import OutputError, UnsupportedError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Prediction", "saved_type"]
 
 Self = TypeVar("Self", bound="Prediction")
-
-# What no distribution of single rows can answer.
-_NEEDS_PASSES = ("joint_samples", "covariance", "fit_noise_std")
 
 _FORMAT = "mcdrop/1/"
 
@@ -36,6 +35,7 @@ class Prediction:
     _passes_first: ClassVar[tuple[str, ...]] = ("samples", "sample_variances")
     _derived: ClassVar[tuple[str, ...]] = ()
 
+    n_samples: int
     run: Run | None = None
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -80,9 +80,21 @@ class Prediction:
         """Return one row per input row and one column per quantity and output.
 
         Quantities with several values per row get one column each, numbered from 0 ("mean_0").
-        Samples are left out. Needs pandas.
+        Samples are left out.
+
+        Raises:
+            UnsupportedError: If pandas is not installed.
         """
-        import pandas as pd
+        try:
+            import pandas as pd
+        except ImportError:
+            raise UnsupportedError.of(
+                f"{type(self).__name__}.to_pandas",
+                "pandas",
+                "be installed",
+                "no such package",
+                'Install it with pip install "mcdrop[files]", or use to_numpy()',
+            ) from None
 
         n_rows = len(self)
         columns: dict[str, npt.NDArray[Any]] = {}
@@ -97,11 +109,12 @@ class Prediction:
         return pd.DataFrame(columns)
 
     def joint_samples(self) -> Tensor:
-        """Return passes that are each one function of all rows, (S, N, ...).
+        """Return samples of the joint distribution of all rows, (S, N, ...).
 
-        Statements about several rows at once (the sum over rows, the best of them, whether two
-        exceed a limit together) are read off each pass and then averaged. That needs masks that
-        all rows share within a pass; with independent masks rows would seem uncorrelated.
+        Use them for statements about several rows at once: compute the sum over rows, the best
+        row, or whether two exceed a limit together, in each pass, then average over passes. All
+        rows must share one mask within a pass; with independent masks they would seem
+        uncorrelated.
 
         Raises:
             OutputError: If masks were independent, or the samples were not kept.
@@ -176,24 +189,8 @@ class Prediction:
         """Return a copy with every tensor passed through ``change(name, tensor)``."""
         return replace(self, **{name: change(name, v) for name, v in self._tensors().items()})
 
-    def _aligned_target(self, method: str, y: Any, shape: torch.Size) -> Tensor:
-        """Return `y` as a tensor of `shape` on the device; (N,) may stand for (N, 1)."""
-        device = next(iter(self._tensors().values())).device
-        target = torch.as_tensor(y if isinstance(y, Tensor) else np.asarray(y)).to(device)
-        if target.shape == shape:
-            return target
-        if target.shape[:1] == shape[:1] and target.numel() == shape.numel():
-            return target.reshape(shape)
-        raise ShapeError.of(
-            f"{type(self).__name__}.{method}",
-            "y",
-            f"have shape {tuple(shape)} to match the prediction",
-            tuple(target.shape),
-            "Pass one target per predicted value, in the same row order",
-        )
-
     def _require_samples(self, method: str) -> Tensor:
-        """Return the kept samples, or explain how to keep them."""
+        """Return the kept samples, or say how to keep them and what does without."""
         samples: Tensor | None = getattr(self, "samples", None)
         if samples is None:
             raise OutputError.of(
@@ -201,18 +198,31 @@ class Prediction:
                 "samples",
                 "be kept, because the predictive distribution is the mixture over passes",
                 "None",
-                "Predict with keep_samples=True"
-                if method in _NEEDS_PASSES
-                else "Predict with keep_samples=True, or ask for the moment-matched normal with"
-                f" prediction.as_normal().{method}(...)",
+                self._without_samples(method),
             )
         return samples
+
+    def _without_samples(self, method: str) -> str:
+        """Return what to do where samples are missing."""
+        return "Predict with keep_samples=True"
+
+    def _how(self) -> str:
+        """Return how the prediction was made, in a few words."""
+        if self.run is not None:
+            return f"{self.n_samples} passes, {self.run.strategy}"
+        return f"{self.n_samples} samples" if self.n_samples else "no passes"
 
 
 def saved_type(path: str | Path) -> str:
     """Return the name of the prediction type that a file holds, or what it holds instead."""
-    # Memory-mapped, so that telling the type does not read the tensors.
-    record = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    with Path(path).open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            return "a file that torch.save did not write"
+    try:
+        # Memory-mapped, so that telling the type does not read the tensors.
+        record = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError):
+        return "a file whose objects are not plain tensors and numbers"
     stored = record.get("format") if isinstance(record, dict) else None
     if isinstance(stored, str) and stored.startswith(_FORMAT):
         return stored.removeprefix(_FORMAT)

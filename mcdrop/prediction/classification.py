@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mcdrop.errors import RangeError
 from mcdrop.prediction.base import Prediction
+from mcdrop.prediction.targets import class_labels
 
 __all__ = ["ClassificationPrediction", "entropy"]
 
@@ -40,8 +40,8 @@ class ClassificationPrediction(Prediction):
         mutual_information_mcse: The same for `mutual_information`, (N, ...), nats.
         mutual_information_bias: By how much `mutual_information` is expected to be off because
             there are S passes, (N, ...), nats; never positive.
-        n_samples: Passes per row, S; 0 for a closed-form prediction, the most any row took where
-            rows differ.
+        n_samples: Passes per row, S, or members of an ensemble; the most any row took where rows
+            differ, and 0 where the probabilities were computed directly.
         passes_per_row: Passes that each row took, (N,), if that was left to the tolerance.
         samples: Probabilities of each pass, (S, N, C, ...), or None if not kept.
         run: How the passes ran; None for predictions not made by passes.
@@ -60,7 +60,6 @@ class ClassificationPrediction(Prediction):
     expected_entropy: Tensor
     variation_ratio: Tensor
     mcse: Tensor
-    n_samples: int
     probs_std_mcse: Tensor | None = None
     predictive_entropy_mcse: Tensor | None = None
     mutual_information_mcse: Tensor | None = None
@@ -111,14 +110,15 @@ class ClassificationPrediction(Prediction):
         """Log predictive probability of each label.
 
         Args:
-            y: Integer labels in [0, C), shape (N, ...).
+            y: Labels in [0, C), whole numbers, shape (N, ...).
 
         Returns:
             Log probability, (N, ...), in nats.
 
         Raises:
             ShapeError: If `y` does not have one label per row.
-            RangeError: If a label is not an integer in [0, C).
+            NonFiniteError: If a label is NaN or infinite.
+            RangeError: If a label is not a whole number in [0, C).
 
         Example:
             >>> half = torch.tensor([[0.5, 0.5]])
@@ -128,25 +128,13 @@ class ClassificationPrediction(Prediction):
             >>> p.log_prob([1])
             tensor([-0.6931])
         """
-        shape = self.probs[:, 0].shape
-        target = self._aligned_target("log_prob", y, shape)
-        n_classes = self.probs.shape[1]
-        if target.is_floating_point() or bool(((target < 0) | (target >= n_classes)).any()):
-            shown = target.dtype if target.is_floating_point() else target.unique().tolist()[:10]
-            raise RangeError.of(
-                "ClassificationPrediction.log_prob",
-                "y",
-                f"hold integer labels in [0, {n_classes})",
-                shown,
-                "Encode the labels as class indices",
-            )
-        return self.probs.log().gather(1, target.long().unsqueeze(1)).squeeze(1)
+        labels = class_labels("ClassificationPrediction.log_prob", y, self.probs)
+        return self.probs.log().gather(1, labels.unsqueeze(1)).squeeze(1)
 
     def __repr__(self) -> str:
         """Return one line: shape, passes and the average entropies."""
-        how = "closed form" if self.run is None else f"{self.n_samples} passes, {self.run.strategy}"
         return (
-            f"ClassificationPrediction({tuple(self.probs.shape)}, {how}, "
+            f"ClassificationPrediction({tuple(self.probs.shape)}, {self._how()}, "
             f"predictive entropy {self.predictive_entropy.mean().item():.4g}, "
             f"mutual information {self.mutual_information.mean().item():.4g} nats)"
         )

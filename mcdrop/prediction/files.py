@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 from mcdrop.errors import UnsupportedError
@@ -12,6 +13,13 @@ from mcdrop.prediction.regression import RegressionPrediction
 
 __all__ = ["load_prediction"]
 
+# Where the types of the package are defined that nothing has imported yet.
+_MODULES = {
+    "ConformalClassificationPrediction": "mcdrop.recalibration.conformal_classification",
+    "ConformalRegressionPrediction": "mcdrop.recalibration.conformal_regression",
+    "QuantileRecalibratedPrediction": "mcdrop.recalibration.quantile_prediction",
+}
+
 
 def load_prediction(path: str | Path) -> RegressionPrediction | ClassificationPrediction:
     """Read a prediction written by its ``save`` method, onto the CPU.
@@ -20,13 +28,26 @@ def load_prediction(path: str | Path) -> RegressionPrediction | ClassificationPr
         path: File to read. Nothing in it is executed.
 
     Returns:
-        A prediction of the type that was saved; import `mcdrop.recalibration` first to read the
-        types it defines.
+        A prediction of the type that was saved: any type of mcdrop, or a subclass of your own
+        whose module has been imported.
 
     Raises:
         UnsupportedError: If the file holds something else.
+
+    Example:
+        >>> import tempfile, torch
+        >>> zero = torch.zeros(2, 1)
+        >>> p = RegressionPrediction(
+        ...     mean=zero, epistemic_variance=zero, aleatoric_variance=zero + 1, mcse=zero,
+        ...     n_samples=0, family="normal")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     p.save(f"{folder}/p.pt")
+        ...     load_prediction(f"{folder}/p.pt")
+        RegressionPrediction((2, 1), no passes, epistemic std 0, aleatoric std 1)
     """
     found = saved_type(path)
+    if found in _MODULES:
+        import_module(_MODULES[found])
     for kind in _types(Prediction):
         if kind.__name__ == found and issubclass(
             kind, RegressionPrediction | ClassificationPrediction
@@ -37,7 +58,7 @@ def load_prediction(path: str | Path) -> RegressionPrediction | ClassificationPr
         "path",
         "hold a saved prediction",
         found,
-        "Import the module that defines its type, or pass another file",
+        "Pass a file that `save` has written; import the module of a type of your own first",
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,11 +11,10 @@ from torch import Tensor
 from mcdrop.errors import RangeError
 from mcdrop.prediction.mixture import mixture_log_prob
 from mcdrop.prediction.regression import RegressionPrediction
+from mcdrop.prediction.search import positive_minimum
+from mcdrop.prediction.targets import aligned_targets
 
 __all__ = ["fit_noise_std", "noise_std_from_weight_decay"]
-
-_GOLDEN = (math.sqrt(5) - 1) / 2
-_GRID = 24
 
 
 def fit_noise_std(prediction: RegressionPrediction, y: Any) -> Tensor:
@@ -50,7 +48,7 @@ def fit_noise_std(prediction: RegressionPrediction, y: Any) -> Tensor:
         tensor([3.5355])
     """
     samples = prediction._require_samples("fit_noise_std").double()
-    target = prediction._aligned_target("fit_noise_std", y, prediction.mean.shape).double()
+    target = aligned_targets("fit_noise_std", y, prediction.mean)
     squares = (samples - target).square()
     # At the optimum the noise variance is a weighted mean of squared residuals, hence the bracket.
     low = squares.amin(dim=0).mean(dim=0).sqrt()
@@ -61,27 +59,11 @@ def fit_noise_std(prediction: RegressionPrediction, y: Any) -> Tensor:
         )
     low = torch.maximum(low * 0.999, high * 1e-6)
 
-    def score(log_std: Tensor) -> Tensor:
-        stds = log_std.exp().expand_as(target).unsqueeze(0)
-        return mixture_log_prob(samples, stds, target).sum(dim=0)
+    def loss(std: Tensor) -> Tensor:
+        stds = std.expand_as(target).unsqueeze(0)
+        return -mixture_log_prob(samples, stds, target).sum(dim=0)
 
-    return _maximum(score, low.log(), (high * 1.001).log()).exp().to(prediction.mean.dtype)
-
-
-def _maximum(score: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
-    """Maximize elementwise on [low, high]: a grid finds the right peak, golden section the top."""
-    grid = [low + (high - low) * step / _GRID for step in range(_GRID + 1)]
-    best = torch.stack([score(point) for point in grid]).argmax(dim=0)
-    step = (high - low) / _GRID
-    low, high = low + step * (best - 1).clamp_min(0), low + step * (best + 1).clamp_max(_GRID)
-    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    at_left, at_right = score(left), score(right)
-    for _ in range(45):
-        go_left = at_left > at_right
-        high, low = torch.where(go_left, right, high), torch.where(go_left, low, left)
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        at_left, at_right = score(left), score(right)
-    return (low + high) / 2
+    return positive_minimum(loss, low, high * 1.001)[0].to(prediction.mean.dtype)
 
 
 def noise_std_from_weight_decay(

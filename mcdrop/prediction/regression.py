@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mcdrop.errors import RangeError
+from mcdrop.errors import RangeError, ShapeError
 from mcdrop.prediction.base import Prediction
 from mcdrop.prediction.mixture import empirical_quantile, mixture_log_prob, mixture_quantile
+from mcdrop.prediction.targets import aligned_targets, numbers
 
 __all__ = ["RegressionPrediction"]
 
@@ -27,14 +29,15 @@ class RegressionPrediction(Prediction):
     Attributes:
         mean: Predictive mean, the average over passes.
         epistemic_variance: Variance over passes, unbiased (divided by S - 1).
-        aleatoric_variance: Variance of the observation noise, averaged over passes; zeros if no
-            noise was given, in which case every spread speaks of the mean function, not of y.
+        aleatoric_variance: Variance of the observation noise, averaged over passes: noise_std^2,
+            where noise_std = tau^-1/2 for Gal's noise precision tau. Zeros if no noise was given,
+            in which case every spread is that of the mean function, not of y.
         mcse: Monte Carlo standard error of `mean`: what more passes would still change. The mean
             over infinitely many lies within 1.96 of it in 95 % of predictions.
         std_mcse: The same for `std`; NaN for two passes, which cannot tell, and None for
             predictions not made by passes.
-        n_samples: Passes per row, S; 0 for a closed-form prediction, the most any row took where
-            rows differ.
+        n_samples: Passes per row, S, or members of an ensemble; the most any row took where rows
+            differ, and 0 where one mean and one variance were computed directly.
         passes_per_row: Passes that each row took, (N,), if that was left to the tolerance.
         samples: Predictive mean of each pass, (S, N, ...), or None if not kept.
         sample_variances: Noise variance of each pass, (S, N, ...), where it varies by pass.
@@ -49,7 +52,6 @@ class RegressionPrediction(Prediction):
     epistemic_variance: Tensor
     aleatoric_variance: Tensor
     mcse: Tensor
-    n_samples: int
     std_mcse: Tensor | None = None
     passes_per_row: Tensor | None = None
     samples: Tensor | None = None
@@ -128,7 +130,7 @@ class RegressionPrediction(Prediction):
             >>> p.log_prob([0.0])
             tensor([-0.9189])
         """
-        target = self._aligned_target("log_prob", y, self.mean.shape).double()
+        target = aligned_targets(f"{type(self).__name__}.log_prob", y, self.mean)
         if self.family == "normal":
             means, stds = self.mean.double().unsqueeze(0), self.std.double().unsqueeze(0)
         else:
@@ -140,41 +142,38 @@ class RegressionPrediction(Prediction):
                 "variance",
                 "be positive for a density",
                 "0 in some rows",
-                "Predict with noise_std= (units of y), or use metrics that need no density",
+                "Predict with noise_std= (units of y; fit_noise_std finds it on held-out rows), or"
+                " use metrics that need no density",
             )
         return mixture_log_prob(means, stds, target).to(self.mean.dtype)
 
-    def quantile(self, q: float | Sequence[float]) -> Tensor:
+    def quantile(self, q: float | Sequence[float] | npt.NDArray[Any] | Tensor) -> Tensor:
         """Quantile of the predictive distribution.
 
         Args:
-            q: One level in (0, 1), or Q of them.
+            q: One level in (0, 1), or Q of them: a list, an array or a tensor.
 
         Returns:
             Shape of `mean` for one level, (Q, N, ...) for several; units of y.
 
         Raises:
             RangeError: If a level lies outside (0, 1).
+            ShapeError: If there is no level, or levels have more than one dimension.
             OutputError: If the mixture is asked for and no samples were kept.
+
+        Example:
+            >>> one = torch.ones(1)
+            >>> p = RegressionPrediction(
+            ...     mean=0 * one, epistemic_variance=0 * one, aleatoric_variance=one,
+            ...     mcse=0 * one, n_samples=0, family="normal")
+            >>> p.quantile([0.5, 0.975])
+            tensor([[0.0000],
+                    [1.9600]])
         """
-        if isinstance(q, Sequence):
-            return torch.stack([self.quantile(float(level)) for level in q])
-        if not 0 < q < 1:
-            raise RangeError.of(
-                "RegressionPrediction.quantile", "q", "lie in (0, 1)", q, "Pass a probability"
-            )
-        if self.family == "normal":
-            z = torch.special.ndtri(torch.tensor(q, dtype=torch.float64)).item()
-            return self.mean + z * self.std
-        samples = self._require_samples("quantile")
-        variances = self._component_variances().expand_as(samples)
-        if not bool((variances > 0).any()):
-            return empirical_quantile(samples, q)
-        return _by_row_blocks(
-            lambda m, v: mixture_quantile(m, v.sqrt().clamp_min(1e-12 * (1 + m.abs().amax())), q),
-            samples,
-            variances,
-        ).to(self.mean.dtype)
+        levels = checked_levels(f"{type(self).__name__}.quantile", "q", q)
+        if levels.ndim == 0:
+            return self._quantile_at("quantile", levels.item())
+        return torch.stack([self._quantile_at("quantile", level) for level in levels.tolist()])
 
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
         """Central interval that holds y with probability `level`: equal tails.
@@ -189,16 +188,43 @@ class RegressionPrediction(Prediction):
             RangeError: If `level` lies outside (0, 1).
             OutputError: If the mixture is asked for and no samples were kept.
         """
-        if not 0 < level < 1:
-            raise RangeError.of(
-                "RegressionPrediction.interval",
-                "level",
-                "lie in (0, 1)",
-                level,
-                "Pass a probability such as 0.9",
+        function = f"{type(self).__name__}.interval"
+        if checked_levels(function, "level", level).ndim:
+            raise ShapeError.of(
+                function, "level", "be one number", f"{level}", "Ask for one interval at a time"
             )
-        tail = (1 - level) / 2
-        return self.quantile(tail), self.quantile(1 - tail)
+        tail = (1 - float(level)) / 2
+        return self._quantile_at("interval", tail), self._quantile_at("interval", 1 - tail)
+
+    def _quantile_at(self, method: str, q: float) -> Tensor:
+        """Return the quantile at one level, for the public `method`."""
+        if self.family == "normal":
+            z = torch.special.ndtri(torch.tensor(q, dtype=torch.float64)).item()
+            return self.mean + z * self.std
+        samples = self._require_samples(method)
+        variances = self._component_variances().expand_as(samples)
+        if not bool((variances > 0).any()):
+            return empirical_quantile(samples, q)
+        return _by_row_blocks(
+            lambda m, v: mixture_quantile(m, v.sqrt().clamp_min(1e-12 * (1 + m.abs().amax())), q),
+            samples,
+            variances,
+        ).to(self.mean.dtype)
+
+    def _without_samples(self, method: str) -> str:
+        """Return what to do where samples are missing."""
+        if method not in ("quantile", "interval", "log_prob"):
+            return super()._without_samples(method)
+        remedy = (
+            "Predict with keep_samples=True, or ask for the normal of the same mean and variance"
+            f" with prediction.as_normal().{method}(...)"
+        )
+        if bool((self.aleatoric_variance > 0).any()):
+            return remedy
+        return (
+            f"{remedy}; pass noise_std= as well, without which the spread is that of the mean"
+            " function and not of y"
+        )
 
     def _component_variances(self) -> Tensor:
         """Return the noise variance of every mixture component, (S, N, ...) or (1, N, ...)."""
@@ -213,11 +239,34 @@ class RegressionPrediction(Prediction):
             for name in ("epistemic", "aleatoric")
         }
         noise = "" if rms["aleatoric"] > 0 else " (no observation noise given)"
-        how = "closed form" if self.run is None else f"{self.n_samples} passes, {self.run.strategy}"
         return (
-            f"RegressionPrediction({tuple(self.mean.shape)}, {how}, "
+            f"RegressionPrediction({tuple(self.mean.shape)}, {self._how()}, "
             f"epistemic std {rms['epistemic']:.4g}, aleatoric std {rms['aleatoric']:.4g}{noise})"
         )
+
+
+def checked_levels(function: str, argument: str, levels: Any) -> Tensor:
+    """Return one level as a tensor without dimensions or several as (Q,), each in (0, 1)."""
+    found = numbers(function, argument, levels)
+    if found.ndim > 1 or not found.numel():
+        raise ShapeError.of(
+            function,
+            argument,
+            "be one level or a list of levels",
+            f"shape {tuple(found.shape)}",
+            "Pass a number such as 0.9, or a list of numbers",
+        )
+    # Written so that NaN counts as outside.
+    outside = ~((found > 0) & (found < 1))
+    if bool(outside.any()):
+        raise RangeError.of(
+            function,
+            argument,
+            "lie in (0, 1)",
+            f"{found[outside].flatten()[0].item():g}",
+            "Pass probabilities such as 0.9",
+        )
+    return found
 
 
 def _by_row_blocks(

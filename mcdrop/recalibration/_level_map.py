@@ -16,11 +16,12 @@ from torch import Tensor
 from mcdrop.prediction import RegressionPrediction
 
 Floats = npt.NDArray[np.float64]
-Curve = tuple[Floats, Floats]
+LevelMap = tuple[Floats, Floats]
 
-# The smallest PIT whose mirror image, 1 minus it, float64 still tells from 1: 8.1 std away.
+# Levels are kept in [EDGE, 1 - EDGE]: 1 - 2^-52 is the last level float64 tells from 1, and lies
+# 8.1 std above the mean of a normal.
 EDGE = 2.0**-52
-# Cells of the moments' integral, in std of the model, and how many are held at a time.
+# Width and reach of the grid of the moments, in std of the model, and cells in memory at a time.
 _STEP, _REACH, _CELLS = 0.05, 8.0, 2**20
 
 
@@ -42,7 +43,7 @@ def model_levels(prediction: RegressionPrediction, y: Tensor) -> Floats:
     return flat
 
 
-def fitted_curve(levels: Floats, n_knots: int) -> Curve:
+def fitted_level_map(levels: Floats, n_knots: int) -> LevelMap:
     """Pass through the k-th smallest of n levels at k / (n + 1), for evenly spread k."""
     n = len(levels)
     ranks = np.rint(np.arange(1, n_knots + 1) * (n + 1) / (n_knots + 1)).astype(int)
@@ -53,30 +54,32 @@ def fitted_curve(levels: Floats, n_knots: int) -> Curve:
     return np.concatenate([[0], knots, [1]]), np.concatenate([[0], shares, [1]])
 
 
-def log_slopes(levels: Floats, curves: Sequence[Curve]) -> Floats:
+def log_slopes(levels: Floats, level_maps: Sequence[LevelMap]) -> Floats:
     """Return log R'(u) for levels (N, D)."""
     logs = []
-    for column, (knots, shares) in zip(levels.T, curves, strict=True):
+    for column, (knots, shares) in zip(levels.T, level_maps, strict=True):
         piece = np.clip(np.searchsorted(knots, column, side="right") - 1, 0, len(knots) - 2)
         logs.append(np.log(np.diff(shares) / np.diff(knots))[piece])
     return np.stack(logs, axis=1)
 
 
-def moments(prediction: RegressionPrediction, curves: Sequence[Curve]) -> tuple[Tensor, Tensor]:
+def moments(
+    prediction: RegressionPrediction, level_maps: Sequence[LevelMap]
+) -> tuple[Tensor, Tensor]:
     """Return how far R moves the mean, in std of the model, and how much it stretches the std.
 
-    Both are taken between R(F) and F summed over the same cells of z = (y - mean) / std, so that
-    neither a map that changes nothing nor the width of the cells leaves a trace.
+    Moments of R(F) and of F are sums over the same cells of z = (y - mean) / std, and only their
+    difference and ratio are used: the error of the sums cancels, and R(u) = u changes nothing.
     """
     mean, std = prediction.mean.double(), prediction.variance.double().sqrt()
-    n_rows, n_outputs = len(mean), len(curves)
+    n_rows, n_outputs = len(mean), len(level_maps)
     edges = torch.arange(-_REACH, _REACH + _STEP / 2, _STEP, dtype=torch.float64)
     powers = np.zeros((2, 2, n_rows, n_outputs))  # of F and R(F); mean and square
     below = np.zeros((2, 1, n_rows, n_outputs))
     for block in edges.to(mean.device).split(max(1, _CELLS // (n_rows * n_outputs))):
         column = block.reshape(-1, *[1] * mean.ndim)
         levels = model_levels(prediction, mean + column * std)
-        mapped = [np.interp(levels[..., d], *curve) for d, curve in enumerate(curves)]
+        mapped = [np.interp(levels[..., d], *curve) for d, curve in enumerate(level_maps)]
         shares = np.stack([levels, np.stack(mapped, axis=-1)])
         mass = np.diff(np.concatenate([below, shares], axis=1), axis=1)
         centers = block.cpu().numpy() - _STEP / 2

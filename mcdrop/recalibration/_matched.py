@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mcdrop.checks import require_finite, require_labels
+from mcdrop.checks import require_finite, require_rows
 from mcdrop.errors import OutputError, RangeError, ShapeError, UnsupportedError
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.prediction.base import Prediction
+from mcdrop.prediction.targets import aligned_targets, class_labels
 
 
 def require_regression(function: str, prediction: object, *, plain: bool = True) -> None:
@@ -85,37 +85,16 @@ def require_density(function: str, prediction: RegressionPrediction) -> None:
 
 
 def targets_of(function: str, prediction: RegressionPrediction, y: Any) -> Tensor:
-    """Return finite float64 targets in the shape of the mean; (N,) may stand for (N, 1)."""
-    target = _aligned(function, y, prediction.mean)
+    """Return float64 targets in the shape of the mean; one row at least, both finite."""
+    target = aligned_targets(function, y, prediction.mean)
+    require_rows(function, "y", target)
     require_finite(function, y=target, prediction=prediction.mean.double())
-    return target.double()
+    return target
 
 
 def labels_of(function: str, prediction: ClassificationPrediction, y: Any) -> Tensor:
-    """Return int64 labels, (N, ...), each a class of the prediction."""
-    probs = prediction.probs
-    target = _aligned(function, y, probs[:, 0])
-    require_finite(function, y=target, prediction=probs.double())
-    require_labels(function, "y", target, probs.shape[1])
-    return target.long()
-
-
-def _aligned(function: str, y: Any, like: Tensor) -> Tensor:
-    """Return `y` on the device of `like`, in its shape."""
-    plain = y.detach() if isinstance(y, Tensor) else np.asarray(y)
-    if isinstance(plain, np.ndarray) and plain.dtype.kind not in "buif":
-        raise UnsupportedError.of(
-            function, "y", "hold numbers", f"dtype {plain.dtype}", "Encode labels as class indices"
-        )
-    target = torch.as_tensor(plain).to(like.device)
-    same_rows = target.ndim > 0 and target.shape[0] == like.shape[0]
-    if not same_rows or target.numel() != like.numel() or not target.numel():
-        raise ShapeError.of(
-            function,
-            "y",
-            f"have shape {tuple(like.shape)} to match `prediction`, with at least one row",
-            tuple(target.shape),
-            "Pass one target per predicted value, in the same row order",
-        )
-    # NumPy's own booleans and integers stay exact as float64 up to 2^53.
-    return target.reshape(like.shape).double()
+    """Return int64 labels, (N, ...), each a class of the prediction; one row at least."""
+    labels = class_labels(function, y, prediction.probs)
+    require_rows(function, "y", labels)
+    require_finite(function, prediction=prediction.probs.double())
+    return labels

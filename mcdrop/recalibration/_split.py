@@ -1,6 +1,6 @@
 """Split conformal prediction: calibration scores, their finite-sample quantile, and groups.
 
-Scores are kept as [group][output][rank], ascending, in plain lists, so that a prediction that
+RankedScores are kept as [group][output][rank], ascending, in plain lists, so that a prediction that
 carries them is cut by rows and written to a file like any other.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mcdrop.errors import NonFiniteError, RangeError, ShapeError
 
-Scores = Sequence[Sequence[Sequence[float]]]
+RankedScores = Sequence[Sequence[Sequence[float]]]
 
 ALL_ROWS = "all"
 
@@ -72,7 +72,7 @@ def sorted_scores(scores: Tensor, groups: Groups) -> tuple[tuple[tuple[float, ..
 
 
 def thresholds(
-    function: str, argument: str, scores: Scores, names: Sequence[str], level: float
+    function: str, argument: str, scores: RankedScores, names: Sequence[str], level: float
 ) -> Tensor:
     """Return the finite-sample quantile of the scores for each group and output, (G, D).
 

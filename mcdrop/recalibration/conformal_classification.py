@@ -24,11 +24,11 @@ from mcdrop.recalibration._matched import (
     require_classes,
     require_classification,
 )
-from mcdrop.recalibration._split import Groups, Scores, sorted_scores, thresholds
+from mcdrop.recalibration._split import Groups, RankedScores, sorted_scores, thresholds
 
 __all__ = ["ConformalClassificationPrediction", "ConformalClassifier"]
 
-Method = Literal["lac", "aps", "raps"]
+SetMethod = Literal["lac", "aps", "raps"]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -48,10 +48,10 @@ class ConformalClassificationPrediction(ClassificationPrediction):
 
     class_scores: Tensor
     group: Tensor
-    scores: Scores
+    scores: RankedScores
     group_names: Sequence[str]
     level: float
-    method: Method
+    method: SetMethod
 
     @property
     def set_size(self) -> Tensor:
@@ -137,7 +137,7 @@ class ConformalClassifier:
 
     def __init__(
         self,
-        method: Method = "lac",
+        method: SetMethod = "lac",
         level: float = 0.9,
         *,
         penalty: float = 0.01,
@@ -152,13 +152,13 @@ class ConformalClassifier:
             raise RangeError.of(
                 function, "penalty", "be a finite number of at least 0", penalty, "Pass 0.01"
             )
-        self.method: Method = method
+        self.method: SetMethod = method
         self.level = level
         self.penalty = penalty
         self.n_free = n_free
         self.seed = seed
         self._groups: Groups | None = None
-        self._scores: Scores = ()
+        self._scores: RankedScores = ()
         self._n_classes = 0
 
     def fit(
@@ -206,7 +206,7 @@ class ConformalClassifier:
             RangeError: If a group is unknown.
         """
         function = "ConformalClassifier"
-        known = require_fitted(function, self._groups)
+        known = require_fitted(function, self._groups, "prediction, y")
         _require_rows_of_classes(function, prediction)
         require_classes(function, prediction, self._n_classes)
         require_finite(function, prediction=prediction.probs)

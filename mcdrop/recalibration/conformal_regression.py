@@ -17,11 +17,11 @@ from mcdrop.recalibration._matched import (
     require_row_shape,
     targets_of,
 )
-from mcdrop.recalibration._split import Groups, Scores, sorted_scores, thresholds
+from mcdrop.recalibration._split import Groups, RankedScores, sorted_scores, thresholds
 
 __all__ = ["ConformalRegressionPrediction", "ConformalRegressor"]
 
-Method = Literal["absolute", "normalized", "quantile"]
+IntervalMethod = Literal["absolute", "normalized", "quantile"]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -50,10 +50,10 @@ class ConformalRegressionPrediction(RegressionPrediction):
     base_upper: Tensor
     score_scale: Tensor
     group: Tensor
-    scores: Scores
+    scores: RankedScores
     group_names: Sequence[str]
     level: float
-    method: Method
+    method: IntervalMethod
 
     @property
     def lower(self) -> Tensor:
@@ -134,14 +134,14 @@ class ConformalRegressor:
         (tensor([[-3.]]), tensor([[3.]]))
     """
 
-    def __init__(self, method: Method = "absolute", level: float = 0.9) -> None:
+    def __init__(self, method: IntervalMethod = "absolute", level: float = 0.9) -> None:
         choices = ("absolute", "normalized", "quantile")
         require_choice("ConformalRegressor", "method", method, choices)
         require_unit("ConformalRegressor", "level", level)
-        self.method: Method = method
+        self.method: IntervalMethod = method
         self.level = level
         self._groups: Groups | None = None
-        self._scores: Scores = ()
+        self._scores: RankedScores = ()
         self._row = torch.Size(())
 
     def fit(
@@ -188,7 +188,7 @@ class ConformalRegressor:
             RangeError: If a group is unknown, or `std` is 0 where it divides.
         """
         function = "ConformalRegressor"
-        known = require_fitted(function, self._groups)
+        known = require_fitted(function, self._groups, "prediction, y")
         require_regression(function, prediction, plain=False)
         require_row_shape(function, prediction.mean, self._row)
         index = known.index(function, groups, len(prediction)).to(prediction.mean.device)

@@ -98,7 +98,7 @@ class IsotonicRecalibration:
             ShapeError: If the classes differ from those of the fit.
         """
         function = "IsotonicRecalibration"
-        maps = require_fitted(function, self._maps)
+        maps = require_fitted(function, self._maps, "prediction, y")
         require_classification(function, prediction)
         require_classes(function, prediction, len(maps))
         probs = prediction.probs.double().movedim(1, 0)

@@ -11,7 +11,14 @@ import torch
 from mcdrop.checks import require_count, require_fitted
 from mcdrop.errors import RangeError
 from mcdrop.prediction import RegressionPrediction
-from mcdrop.recalibration._level_map import EDGE, Curve, Floats, fitted_curve, model_levels, moments
+from mcdrop.recalibration._level_map import (
+    EDGE,
+    Floats,
+    LevelMap,
+    fitted_level_map,
+    model_levels,
+    moments,
+)
 from mcdrop.recalibration._matched import (
     require_density,
     require_regression,
@@ -58,7 +65,7 @@ class QuantileRecalibration:
         if n_knots is not None:
             require_count("QuantileRecalibration", "n_knots", n_knots)
         self.n_knots = n_knots
-        self._curves: list[Curve] | None = None
+        self._level_maps: list[LevelMap] | None = None
         self._row = torch.Size(())
 
     def fit(self, prediction: RegressionPrediction, y: Any) -> QuantileRecalibration:
@@ -93,7 +100,7 @@ class QuantileRecalibration:
             )
         levels = model_levels(prediction, target)
         _require_levels(function, levels)
-        self._curves = [fitted_curve(column, n_knots) for column in levels.T]
+        self._level_maps = [fitted_level_map(column, n_knots) for column in levels.T]
         self._row = prediction.mean.shape[1:]
         return self
 
@@ -110,11 +117,11 @@ class QuantileRecalibration:
             RangeError: If the distribution has no density.
         """
         function = "QuantileRecalibration"
-        curves = require_fitted(function, self._curves)
+        level_maps = require_fitted(function, self._level_maps, "prediction, y")
         require_regression(function, prediction)
         require_row_shape(function, prediction.mean, self._row)
         require_density(function, prediction)
-        shift, stretch = moments(prediction, curves)
+        shift, stretch = moments(prediction, level_maps)
         mean = prediction.mean + shift * prediction.std
         samples, variances = prediction.samples, prediction.sample_variances
         plain = {f.name: getattr(prediction, f.name) for f in fields(RegressionPrediction)}
@@ -130,8 +137,8 @@ class QuantileRecalibration:
             **{**plain, **changed},
             model_mean=prediction.mean,
             stretch=stretch,
-            knots=tuple(tuple(u.tolist()) for u, _ in curves),
-            shares=tuple(tuple(share.tolist()) for _, share in curves),
+            knots=tuple(tuple(u.tolist()) for u, _ in level_maps),
+            shares=tuple(tuple(share.tolist()) for _, share in level_maps),
         )
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from mcdrop.prediction import RegressionPrediction
-from mcdrop.recalibration._level_map import EDGE, Curve, log_slopes, model_levels
+from mcdrop.prediction.targets import aligned_targets
+from mcdrop.recalibration._level_map import EDGE, LevelMap, log_slopes, model_levels
 
 __all__ = ["QuantileRecalibratedPrediction"]
 
@@ -20,11 +21,10 @@ __all__ = ["QuantileRecalibratedPrediction"]
 class QuantileRecalibratedPrediction(RegressionPrediction):
     """A regression whose distribution function is R(F(y)): F the model's, R fitted.
 
-    `mean` is moved and `variance` stretched as R moves and stretches the distribution. The
-    variance is split in the model's proportions, and `samples` and `sample_variances` follow the
-    new moments, so that the fields agree with one another; `mcse` is the model's, `std_mcse`
-    stretched. The exact
-    recalibrated distribution speaks through `quantile`, `interval` and `log_prob`.
+    `mean` and `variance` are those of R(F). The variance is split between epistemic and aleatoric
+    in the model's proportions; `samples` and `sample_variances` are shifted and scaled to the new
+    moments; `mcse` is the model's, `std_mcse` scaled. `quantile`, `interval` and `log_prob` use
+    R(F) itself.
 
     Attributes:
         model_mean: Mean of F, shape of `mean`.
@@ -43,30 +43,6 @@ class QuantileRecalibratedPrediction(RegressionPrediction):
         plain = {field.name: getattr(self, field.name) for field in fields(RegressionPrediction)}
         return RegressionPrediction(**{**plain, "family": "normal"})
 
-    def quantile(self, q: float | Sequence[float]) -> Tensor:
-        """Quantile of the recalibrated distribution: the model's at level R^-1(q).
-
-        Args:
-            q: One level in (0, 1), or Q of them.
-
-        Returns:
-            Shape of `mean` for one level, (Q, N, ...) for several; units of y.
-
-        Raises:
-            RangeError: If a level lies outside (0, 1).
-            OutputError: If the mixture is asked for and no samples were kept.
-        """
-        if isinstance(q, Sequence):
-            return torch.stack([self.quantile(float(level)) for level in q])
-        if not 0 < q < 1:
-            return super().quantile(q)
-        columns = []
-        for d, (knots, shares) in enumerate(self._curves):
-            level = float(np.clip(np.interp(q, shares, knots), EDGE, 1 - EDGE))
-            columns.append(super().quantile(level).reshape(len(self), -1)[:, d])
-        moved = torch.stack(columns, dim=1).reshape(self.mean.shape)
-        return self.model_mean + (moved - self.mean) / self.stretch
-
     def log_prob(self, y: Any) -> Tensor:
         """Log density of the recalibrated distribution: ``log f(y) + log R'(F(y))``.
 
@@ -80,15 +56,24 @@ class QuantileRecalibratedPrediction(RegressionPrediction):
             ShapeError: If `y` does not have one target per predicted value.
             OutputError: If the mixture is asked for and no samples were kept.
         """
-        target = self._aligned_target("log_prob", y, self.mean.shape).double()
-        # The fields hold F moved and stretched; so is the target, before it is looked up there.
+        target = aligned_targets("QuantileRecalibratedPrediction.log_prob", y, self.mean)
+        # The fields hold F after y -> mean + stretch (y - model_mean); the same is done to y.
         moved = self.mean + (target - self.model_mean) * self.stretch
-        slopes = torch.from_numpy(log_slopes(model_levels(self, moved), self._curves))
+        slopes = torch.from_numpy(log_slopes(model_levels(self, moved), self._level_maps))
         log_density = super().log_prob(moved) + self.stretch.log()
         return log_density + slopes.reshape(self.mean.shape).to(log_density)
 
+    def _quantile_at(self, method: str, q: float) -> Tensor:
+        """Return the model's quantile at level R^-1(q)."""
+        columns = []
+        for d, (knots, shares) in enumerate(self._level_maps):
+            level = float(np.clip(np.interp(q, shares, knots), EDGE, 1 - EDGE))
+            columns.append(super()._quantile_at(method, level).reshape(len(self), -1)[:, d])
+        moved = torch.stack(columns, dim=1).reshape(self.mean.shape)
+        return self.model_mean + (moved - self.mean) / self.stretch
+
     @property
-    def _curves(self) -> list[Curve]:
+    def _level_maps(self) -> list[LevelMap]:
         """Return R of each output."""
         pairs = zip(self.knots, self.shares, strict=True)
         return [(np.asarray(knots), np.asarray(shares)) for knots, shares in pairs]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mcdrop.checks import require_fitted
 from mcdrop.errors import RangeError
-from mcdrop.metrics._search import positive_minimum
 from mcdrop.prediction import RegressionPrediction
 from mcdrop.prediction.mixture import mixture_log_prob
+from mcdrop.prediction.search import positive_minimum
 from mcdrop.recalibration._matched import (
     require_density,
     require_regression,
@@ -61,7 +58,7 @@ class StdScaling:
     @property
     def factor(self) -> Tensor:
         """Factor for each output, the shape of one row of the prediction."""
-        return require_fitted("StdScaling.factor", self._factor)
+        return require_fitted("StdScaling.factor", self._factor, "prediction, y")
 
     def fit(self, prediction: RegressionPrediction, y: Any) -> StdScaling:
         """Find the factor on held-out rows, and return the scaler.
@@ -107,7 +104,7 @@ class StdScaling:
             UnsupportedError: If `fit` has not run, or the prediction is of another type.
             ShapeError: If the outputs differ from those of the fit.
         """
-        factor = require_fitted("StdScaling", self._factor)
+        factor = require_fitted("StdScaling", self._factor, "prediction, y")
         require_regression("StdScaling", prediction)
         require_row_shape("StdScaling", prediction.mean, factor.shape)
         factor = factor.to(prediction.mean)
@@ -132,28 +129,23 @@ def _mixture_factors(
     """Return the most likely factor of each output for the mixture over passes."""
     noise = prediction._component_variances().double().sqrt()
     samples = prediction._require_samples("quantile").double()
-    n_rows = len(residual)
-    offsets = (samples - prediction.mean.double()).reshape(-1, n_rows, start.numel())
-    noise = noise.reshape(-1, n_rows, start.numel())
-    targets = residual.reshape(n_rows, -1)
-    best = []
-    for d, normal in enumerate(start.flatten().tolist()):
-        loss = _loss(offsets[..., d], noise[..., d], targets[:, d])
-        factor, inside = positive_minimum(loss, normal / _REACH, normal * _REACH)
-        if not inside:
-            raise RangeError.of(
-                function,
-                "y",
-                f"have a most likely factor within {normal / _REACH:g} and {normal * _REACH:g}",
-                f"a likelihood that still grows at {factor:g} for output {d}",
-                "Fit on prediction.as_normal(), or check noise_std",
-            )
-        best.append(factor)
-    return torch.tensor(best, dtype=torch.float64).reshape(start.shape)
+    offsets = samples - prediction.mean.double()
 
+    def loss(factor: Tensor) -> Tensor:
+        """Mean negative log-likelihood of each output for its factor."""
+        densities = mixture_log_prob(offsets, noise, residual / factor)
+        return factor.log() - densities.mean(dim=0)
 
-def _loss(offsets: Tensor, noise: Tensor, residual: Tensor) -> Callable[[float], float]:
-    """Return the mean negative log-likelihood of one output as a function of the factor."""
-    return lambda factor: (
-        math.log(factor) - mixture_log_prob(offsets, noise, residual / factor).mean().item()
-    )
+    low, high = start / _REACH, start * _REACH
+    factor, inside = positive_minimum(loss, low, high)
+    if not bool(inside.all()):
+        d = int((~inside).flatten().nonzero()[0])
+        bounds = f"{low.flatten()[d].item():g} and {high.flatten()[d].item():g}"
+        raise RangeError.of(
+            function,
+            "y",
+            f"have a most likely factor within {bounds}",
+            f"a likelihood that still grows at {factor.flatten()[d].item():g} for output {d}",
+            "Fit on prediction.as_normal(), or check noise_std",
+        )
+    return factor

@@ -14,8 +14,8 @@ from mcdrop._engine.moments import PassGroups
 from mcdrop._tasks.accumulate import ClassificationAccumulator
 from mcdrop.checks import require_choice, require_fitted, rows_text
 from mcdrop.errors import OutputError, RangeError
-from mcdrop.metrics._search import positive_minimum
 from mcdrop.prediction import ClassificationPrediction
+from mcdrop.prediction.search import positive_minimum
 from mcdrop.recalibration._matched import labels_of, require_classification
 from mcdrop.recalibration._mean_probs import with_mean_probs
 
@@ -64,7 +64,7 @@ class TemperatureScaling:
     @property
     def temperature(self) -> float:
         """Temperature found by `fit`; above 1 softens, below 1 sharpens."""
-        return require_fitted("TemperatureScaling.temperature", self._temperature)
+        return require_fitted("TemperatureScaling.temperature", self._temperature, "prediction, y")
 
     def fit(self, prediction: ClassificationPrediction, y: Any) -> TemperatureScaling:
         """Find the temperature that makes held-out labels most likely, and return the scaler.
@@ -95,8 +95,10 @@ class TemperatureScaling:
                 f"probability 0 in {rows_text(missed)}",
                 "No temperature changes a 0: look at these rows, or predict in float64",
             )
-        temperature, inside = positive_minimum(_loss(log_probs, given), _LOWEST, _HIGHEST)
-        if not inside:
+        ends = log_probs.new_tensor(_LOWEST), log_probs.new_tensor(_HIGHEST)
+        best, inside = positive_minimum(_loss(log_probs, given), *ends)
+        temperature = best.item()
+        if not bool(inside):
             end = "sharper" if temperature < 1 else "softer"
             raise RangeError.of(
                 function,
@@ -121,7 +123,7 @@ class TemperatureScaling:
             OutputError: If passes are to be scaled and the samples were not kept.
         """
         function = "TemperatureScaling"
-        temperature = require_fitted(function, self._temperature)
+        temperature = require_fitted(function, self._temperature, "prediction, y")
         require_classification(function, prediction)
         log_probs = self._log_probs(function, prediction)
         if self.apply_to == "mean":
@@ -152,12 +154,12 @@ class TemperatureScaling:
         return prediction.samples.double().log()
 
 
-def _loss(log_probs: Tensor, given: Tensor) -> Callable[[float], float]:
+def _loss(log_probs: Tensor, given: Tensor) -> Callable[[Tensor], Tensor]:
     """Return the mean negative log-likelihood of labels, `given` that log-probability by pass."""
 
-    def loss(temperature: float) -> float:
+    def loss(temperature: Tensor) -> Tensor:
         totals = (log_probs / temperature).logsumexp(dim=2)
         scores = (given / temperature - totals).logsumexp(dim=0) - math.log(len(given))
-        return -scores.mean().item()
+        return -scores.mean()
 
     return loss

@@ -68,7 +68,8 @@ def _confidence_finding(c: Classification, evidence: Evidence) -> Finding:
         )
     apart = f"cannot be told apart with {evidence.n_rows} rows"
     return Finding(
-        f"{facts}, which cannot be told from none with {evidence.n_rows} rows; about {needed} rows would show a gap of 5 points.",
+        f"{facts}, which cannot be told from none with {evidence.n_rows} rows; about {needed} rows "
+        "would show a gap of 5 points.",
         f"Confidence and accuracy {apart}",
     )
 

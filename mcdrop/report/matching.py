@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mcdrop.errors import NonFiniteError, RangeError, ShapeError, UnsupportedError
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.prediction.base import Prediction
+from mcdrop.prediction.targets import aligned_targets, class_labels
 from mcdrop.report.classification import Classification
 from mcdrop.report.measures import Resampling
 from mcdrop.report.regression import Regression
@@ -89,10 +89,8 @@ def matched_regression(
     predictions: Mapping[str, RegressionPrediction], y: Any, resampling: Resampling
 ) -> dict[str, Regression]:
     """Pair each prediction with the targets, as (N, D)."""
-    shape = next(iter(predictions.values())).mean.shape
-    target = _target(y)
-    if target.shape[:1] != shape[:1] or target.numel() != shape.numel():
-        _refuse_y(target, shape, "Pass one target per predicted value, in the same row order")
+    like = next(iter(predictions.values())).mean
+    target = aligned_targets(_FUNCTION, y, like).cpu()
     _require_finite(target, "y")
     target = target.reshape(len(target), -1)
     return {
@@ -138,24 +136,11 @@ def matched_classification(
             tuple(first.probs.shape),
             "Report one image region or pixel class at a time",
         )
-    n, n_classes = first.probs.shape
-    target = _target(y)
-    if target.numel() != n or target.shape[:1] != (n,):
-        _refuse_y(target, torch.Size((n,)), "Pass one class index per row, in the same row order")
-    _require_finite(target, "y")
-    target = target.reshape(-1)
-    if bool(((target < 0) | (target >= n_classes) | (target != target.floor())).any()):
-        raise RangeError.of(
-            _FUNCTION,
-            "y",
-            f"hold class indices from 0 to {n_classes - 1}",
-            f"values {target.unique()[:10].tolist()}",
-            "Number the classes from 0 in the order of the columns",
-        )
+    labels = class_labels(_FUNCTION, y, first.probs).cpu()
     for name, prediction in predictions.items():
         _require_finite(prediction.probs, f"probs of {name}")
     return {
-        name: Classification(_widened(prediction), target.long(), resampling)
+        name: Classification(_widened(prediction), labels, resampling)
         for name, prediction in predictions.items()
     }
 
@@ -163,27 +148,6 @@ def matched_classification(
 def _widened(prediction: ClassificationPrediction) -> ClassificationPrediction:
     """Return the prediction as float64 on the CPU, without its samples, which nothing needs."""
     return replace(prediction, samples=None)._map(lambda _, values: values.cpu().double())
-
-
-def _target(y: Any) -> Tensor:
-    """Return `y` as float64 on the CPU."""
-    plain = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
-    if plain.dtype.kind not in "buif":
-        raise UnsupportedError.of(
-            _FUNCTION, "y", "hold numbers", f"dtype {plain.dtype}", "Encode labels as class indices"
-        )
-    return torch.from_numpy(plain.astype(np.float64))
-
-
-def _refuse_y(target: Tensor, shape: torch.Size, remedy: str) -> None:
-    """Say which shape `y` should have had."""
-    raise ShapeError.of(
-        _FUNCTION,
-        "y",
-        f"have shape {tuple(shape)} to match `prediction`",
-        tuple(target.shape),
-        remedy,
-    )
 
 
 def _require_finite(values: Tensor, argument: str) -> None:

@@ -1,4 +1,4 @@
-"""Dropout that is put off: whatever reads it gets the same values, or nothing is put off."""
+"""Deferred dropout: whatever reads it gets the same values, or nothing is deferred."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcdrop._engine.record import Masks, Run, Strategy
-from mcdrop._engine.schedule import Sampler
+from mcdrop._engine.passes import Passes
+from mcdrop._engine.plan import Memory, Plan
+from mcdrop._engine.record import Masks, Run
+from mcdrop._engine.settings import AskedStrategy
 from mcdrop._fusion import layers as dropped_layers
 from mcdrop._fusion.placeholders import DeferredError, Dropped
-from mcdrop._live import mode as live
-from mcdrop._live.rules import fused as deferring
-from mcdrop._tasks.accumulate import SampleAccumulator, joined_samples
+from mcdrop._live.call import Call
+from mcdrop._live.functorch import writes
+from mcdrop._live.mode import LiveDropout
+from mcdrop._live.rules import fused
+from tests.passes import draw, plans
 
 X = torch.randn(7, 12, generator=torch.Generator().manual_seed(0))
 MASKS = pytest.mark.parametrize("masks", ["independent", "shared"])
@@ -47,17 +51,15 @@ class Net(nn.Module):
 
 
 def passes(
-    model: nn.Module, masks: Masks, strategy: Strategy | None = None, **options: Any
+    model: nn.Module, masks: Masks, strategy: AskedStrategy = "auto", **options: Any
 ) -> tuple[Tensor, Run]:
-    sampler = Sampler("sample", model, {}, strategy=strategy, seed=0, masks=masks, **options)
-    found, run = sampler.run(X, 40, lambda row: SampleAccumulator("sample", row), joined_samples)
-    return found, run
+    return draw(model, X, 40, strategy, masks=masks, **options)
 
 
-def check(model: nn.Module, masks: Masks, *, put_off: bool = True, **options: Any) -> Run:
-    plans: dict[Any, Any] = {}
-    found, run = passes(model, masks, memory=plans, **options)
-    assert [plan.defers for key, plan in plans.items() if key[0] == "plan"] == [put_off]
+def check(model: nn.Module, masks: Masks, *, defers: bool = True, **options: Any) -> Run:
+    memory = Memory()
+    found, run = passes(model, masks, memory=memory, **options)
+    assert [plan.defers for plan in plans(memory)] == [defers]
     expected, _ = passes(model, masks, "sequential", **options)
     assert run.strategy == "vectorized", run.reason
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
@@ -196,13 +198,13 @@ def test_the_passes_are_those_of_one_pass_at_a_time(
 
 
 @MASKS
-def test_a_chain_is_put_off_and_read_once(masks: Masks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chain_is_deferred_and_read_once(masks: Masks, monkeypatch: pytest.MonkeyPatch) -> None:
     computed: list[str] = []
-    original = deferring.compute
+    original = fused.compute
 
-    def counted(current: live.Pass, node: Any) -> Tensor:
+    def counted(call: Call, node: Any) -> Tensor:
         computed.append(type(node).__name__)
-        return original(current, node)
+        return original(call, node)
 
     monkeypatch.setattr("mcdrop._engine.passes.compute", counted)
     _, run = passes(Net(chain), masks)
@@ -228,7 +230,7 @@ def test_what_is_written_to_after_dropout_runs_one_pass_at_a_time(masks: Masks) 
 
 def test_what_was_written_to_is_not_dropped_out() -> None:
     x = torch.ones(3, 4)
-    node = Dropped(x, None, 0.5)
+    node = Dropped(x, None, 0.5, writes)
     node.check()
     x[0].add_(1)
     with pytest.raises(DeferredError, match="writes to a tensor after dropout"):
@@ -244,7 +246,7 @@ def unseen(net: Net, h: Tensor) -> Tensor:
 
 @MASKS
 def test_what_reads_a_placeholder_unseen_is_found_out(masks: Masks) -> None:
-    check(Net(unseen), masks, put_off=False)
+    check(Net(unseen), masks, defers=False)
 
 
 def unseen_for_some(net: Net, h: Tensor) -> Tensor:
@@ -269,7 +271,24 @@ def test_a_batch_that_reads_placeholders_unseen_is_computed_again(
     monkeypatch.setitem(globals(), "X", X[order])
     monkeypatch.setitem(globals(), "THRESHOLD", first[order][4].item() + 1e-6)
     assert first[order][0] > THRESHOLD >= first[order][4]
-    check(Net(unseen_for_some), masks, batch_size=4)
+    memory = Memory()
+    calls: list[bool] = []
+    original = Passes.vectorized
+
+    def counted(self: Passes, plan: Plan, *rest: Any) -> Tensor:
+        calls.append(plan.defers)
+        return original(self, plan, *rest)
+
+    monkeypatch.setattr(Passes, "vectorized", counted)
+    net = Net(unseen_for_some)
+    found, _ = passes(net, masks, memory=memory, batch_size=4)
+    # The second batch is computed again; later predictions do without placeholders at once.
+    assert calls == [True, True, False]
+    again, _ = passes(net, masks, memory=memory, batch_size=4)
+    assert calls[3:] == [False, False]
+    expected, _ = passes(net, masks, "sequential", batch_size=4)
+    for each in (found, again):
+        torch.testing.assert_close(each, expected, rtol=1e-4, atol=1e-5)
 
 
 @dataclass
@@ -305,9 +324,9 @@ def test_values_are_let_go_of_with_their_placeholders(masks: Masks) -> None:
     def long(net: Net, h: Tensor) -> Tensor:
         for _ in range(5):
             h = net.second(net.drop(h)) + 1
-            current = live_pass()
-            if current is not None and current.deferred is not None:
-                held.append(len(current.deferred._nodes))
+            call = live_call()
+            if call is not None and call.placeholders is not None:
+                held.append(len(call.placeholders._deferred))
         return net.last(h)
 
     check(Net(long), masks)
@@ -315,7 +334,7 @@ def test_values_are_let_go_of_with_their_placeholders(masks: Masks) -> None:
     assert max(held) <= 2
 
 
-def live_pass() -> live.Pass | None:
+def live_call() -> Call | None:
     modes = torch.overrides._get_current_function_mode_stack()
-    found = [mode._current for mode in modes if isinstance(mode, live.LiveDropout)]
+    found = [mode.call for mode in modes if isinstance(mode, LiveDropout)]
     return found[0] if found else None

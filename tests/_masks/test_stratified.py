@@ -63,6 +63,19 @@ def test_patterns_of_a_table_are_balanced(count: int) -> None:
     np.testing.assert_allclose(pairs, expected, atol=6e-4)
 
 
+@pytest.mark.parametrize("p", RATES)
+def test_passes_of_a_stratum_have_the_stated_correlation(p: float) -> None:
+    drops = dropped(p, (40_000,), 16).astype(float)
+    rate = effective_rate(p)
+    extra = 16 * rate % 1
+    rho = -1 / 15 + extra * (1 - extra) / (240 * rate * (1 - rate))
+    centered = drops - rate
+    # Mean product over ordered pairs of different passes, one value per unit.
+    pairs = (centered.sum(axis=0) ** 2 - (centered**2).sum(axis=0)) / (16 * 15)
+    error = pairs.std() / np.sqrt(len(pairs))
+    assert abs(pairs.mean() - rho * rate * (1 - rate)) <= 4 * error + 1e-12
+
+
 def test_units_and_rows_are_independent() -> None:
     drops = dropped(0.3, (64, 64), 64)
     # One pass of each stratum: passes of one stratum are not independent.

@@ -49,5 +49,51 @@ def test_mistakes_are_named() -> None:
         Deterministic(net).predict(X)
     with pytest.raises(mcdrop.ShapeError, match=r"`y` to have shape \(30, 1\)"):
         Deterministic(net).fit(X, torch.zeros(29))
-    with pytest.raises(mcdrop.RangeError, match="`task` to be 'regression'"):
+    with pytest.raises(mcdrop.RangeError, match="`task` to be one of .'regression', 'heterosc"):
         Deterministic(net, task="ranking")  # type: ignore[arg-type]
+    with pytest.raises(mcdrop.RangeError, match="`output_type` to be one of .'log_variance'"):
+        Deterministic(net, task="heteroscedastic")
+    with pytest.raises(mcdrop.RangeError, match="`output_type` to be one of .'logits'"):
+        Deterministic(net, task="binary", output_type="variance")
+    with pytest.raises(mcdrop.OutputError, match="return .mean, log_variance. of one shape"):
+        Deterministic(net, task="heteroscedastic", output_type="variance").predict(X)
+
+
+def test_heteroscedastic_noise_is_the_networks_own() -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.drop = nn.Linear(4, 2), nn.Dropout(0.5)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            out = self.drop(self.linear(x))
+            return out[:, :1], out[:, 1:]
+
+    net = Pair().eval()
+    mean, log_variance = net(X)
+    p = Deterministic(net, task="heteroscedastic", output_type="log_variance").predict(X)
+    assert isinstance(p, mcdrop.RegressionPrediction)
+    torch.testing.assert_close(p.mean, mean)
+    torch.testing.assert_close(p.aleatoric_variance, log_variance.exp())
+    assert bool((p.epistemic_variance == 0).all())
+    assert p.family == "normal"
+
+
+def test_multilabel_scores_become_two_classes_for_each_label() -> None:
+    net = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)).eval()
+    p = Deterministic(net, task="multilabel").predict(X)
+    assert isinstance(p, mcdrop.ClassificationPrediction)
+    assert p.probs.shape == (30, 2, 3)
+    torch.testing.assert_close(p.probs[:, 1], net(X).sigmoid())
+    assert p.log_prob(torch.ones(30, 3)).shape == (30, 3)
+
+
+def test_both_agree_with_dropout_at_rate_zero() -> None:
+    net = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.0)).eval()
+    by_passes = mcdrop.wrap(net, p=1e-9).predict_with_uncertainty(
+        X, task="multilabel", n_samples=2, seed=0
+    )
+    plain = Deterministic(net, task="multilabel").predict(X)
+    assert isinstance(by_passes, mcdrop.ClassificationPrediction)
+    assert isinstance(plain, mcdrop.ClassificationPrediction)
+    torch.testing.assert_close(plain.probs, by_passes.probs)

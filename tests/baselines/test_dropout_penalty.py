@@ -1,14 +1,21 @@
+"""The penalty of input dropout, against all masks of a linear model."""
+
+from __future__ import annotations
+
 import itertools
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
 from mcdrop.baselines import equivalent_ridge_penalty
 from mcdrop.errors import RangeError
 
+Floats = npt.NDArray[np.float64]
 
-def expected_dropout_loss(X, y, w, p):
+
+def expected_dropout_loss(X: Floats, y: Floats, w: Floats, p: float) -> float:
     """Slow oracle: the squared loss averaged over all 2^D masks of each row."""
     total = 0.0
     for x, target in zip(X, y, strict=True):
@@ -20,7 +27,7 @@ def expected_dropout_loss(X, y, w, p):
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.9])
-def test_input_dropout_in_expectation_is_ridge_with_this_penalty(p):
+def test_input_dropout_in_expectation_is_ridge_with_this_penalty(p: float) -> None:
     rng = np.random.default_rng(0)
     X, y, w = rng.normal(size=(5, 4)), rng.normal(size=5), rng.normal(size=4)
     penalty = equivalent_ridge_penalty(X, p)
@@ -28,7 +35,7 @@ def test_input_dropout_in_expectation_is_ridge_with_this_penalty(p):
     assert expected_dropout_loss(X, y, w, p) == pytest.approx(ridge_loss, rel=1e-12)
 
 
-def test_standardized_features_give_plain_ridge():
+def test_standardized_features_give_plain_ridge() -> None:
     X = torch.randn(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     X = (X - X.mean(0)) / X.std(0, correction=0)
     torch.testing.assert_close(
@@ -37,6 +44,6 @@ def test_standardized_features_give_plain_ridge():
 
 
 @pytest.mark.parametrize("p", [1.0, -0.1, float("nan")])
-def test_rate_outside_the_unit_interval_is_refused(p):
+def test_rate_outside_the_unit_interval_is_refused(p: float) -> None:
     with pytest.raises(RangeError, match=r"expected `p` to lie in \[0, 1\), but got"):
         equivalent_ridge_penalty([[1.0]], p)

@@ -120,7 +120,7 @@ def test_levels_outside_the_unit_interval_are_refused(level: float) -> None:
 
 
 def test_targets_of_another_shape_are_refused() -> None:
-    with pytest.raises(mcdrop.ShapeError, match=r"shape \(5, 1\) to match the prediction, but got"):
+    with pytest.raises(mcdrop.ShapeError, match=r"shape \(5, 1\) to match `prediction`, but got"):
         prediction().log_prob(np.zeros(N + 1))
 
 
@@ -171,3 +171,29 @@ def test_repr_says_what_the_spread_is_made_of() -> None:
     assert "aleatoric std 0.3)" in repr(prediction())
     silent = prediction(aleatoric_variance=torch.zeros(N, 1))
     assert "no observation noise given" in repr(silent)
+
+
+@pytest.mark.parametrize("family", ["mixture", "normal"])
+@pytest.mark.parametrize(
+    "several", [(0.1, 0.6), np.array([0.1, 0.6]), torch.tensor([0.1, 0.6], dtype=torch.float64)]
+)
+def test_levels_may_be_a_list_an_array_or_a_tensor(family: Any, several: Any) -> None:
+    p = prediction(family=family)
+    expected = torch.stack([p.quantile(0.1), p.quantile(0.6)])
+    assert torch.equal(p.quantile(several), expected)
+    assert torch.equal(p.quantile(several[0]), expected[0])
+
+
+@pytest.mark.parametrize("wrong", [[], [[0.1, 0.2]], np.zeros((2, 2)) + 0.5])
+def test_levels_have_at_most_one_dimension(wrong: Any) -> None:
+    with pytest.raises(mcdrop.ShapeError, match="quantile: expected `q` to be one level or a list"):
+        prediction().quantile(wrong)
+
+
+def test_levels_that_are_no_probabilities_are_refused() -> None:
+    with pytest.raises(mcdrop.RangeError, match=r"`q` to lie in \(0, 1\), but got nan"):
+        prediction().quantile([0.5, float("nan")])
+    with pytest.raises(mcdrop.UnsupportedError, match="`q` to hold numbers"):
+        prediction().quantile(["0.5"])  # type: ignore[list-item]
+    with pytest.raises(mcdrop.ShapeError, match="`level` to be one number, .* one interval at a t"):
+        prediction().interval(np.array([0.5, 0.9]))  # type: ignore[arg-type]

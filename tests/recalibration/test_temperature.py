@@ -221,7 +221,7 @@ def test_errors_say_what_to_do() -> None:
         TemperatureScaling().fit(PASSES, y)
     with pytest.raises(mcdrop.ShapeError, match=r"shape \(40,\) to match .* but got \(39,\)"):
         TemperatureScaling().fit(p, y[1:])
-    with pytest.raises(mcdrop.ShapeError, match="with at least one row"):
+    with pytest.raises(mcdrop.ShapeError, match="`y` to hold at least one row"):
         TemperatureScaling().fit(p[:0], y[:0])
     with pytest.raises(
         mcdrop.RangeError, match="class indices from 0 to 2, but got 3 in rows 0, 1"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,53 +11,50 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcdrop._live.mode import Function, LiveDropout, Pass, Rule, over_passes
+from mcdrop._live.call import Call, Rule, TorchFunction
+from mcdrop._live.functorch import aten, multi_head_body
+from mcdrop._live.mode import LiveDropout
 from mcdrop._live.rules.dropout import drop_elements
+from mcdrop._live.rules.multi_head import multi_head_attention
 
 __all__ = ["attention_rules", "plain_attention_rules"]
 
+_SDPA_NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 
-def attention_rules() -> dict[Function, Rule]:
+# Place of the `training` argument.
+_TRAINING = list(inspect.signature(F.multi_head_attention_forward).parameters).index("training")
+_multi_head_body = multi_head_body() or multi_head_attention
+
+
+def attention_rules() -> dict[TorchFunction, Rule]:
     """Return the rules by function."""
+    scaled_dot_product = (F.scaled_dot_product_attention, *aten("scaled_dot_product_attention"))
     return {
         F.multi_head_attention_forward: _multi_head,
-        F.scaled_dot_product_attention: _scaled_dot_product,
-        torch.ops.aten.scaled_dot_product_attention.default: _scaled_dot_product,
+        **dict.fromkeys(scaled_dot_product, _scaled_dot_product),
     }
 
 
-def plain_attention_rules() -> dict[Function, Rule]:
+def plain_attention_rules() -> dict[TorchFunction, Rule]:
     """Return the rules that switch dropout off in the same functions."""
+    scaled_dot_product = (F.scaled_dot_product_attention, *aten("scaled_dot_product_attention"))
     return {
         F.multi_head_attention_forward: _multi_head_off,
-        F.scaled_dot_product_attention: _scaled_dot_product_off,
-        torch.ops.aten.scaled_dot_product_attention.default: _scaled_dot_product_off,
+        **dict.fromkeys(scaled_dot_product, _scaled_dot_product_off),
     }
-
-
-# The same code, but never asking whether a mode wants to handle the call: its own body has to run
-# with the mode on, and would otherwise be handed back to this rule for ever.
-_multi_head_body = types.FunctionType(
-    F.multi_head_attention_forward.__code__,
-    {**F.__dict__, "has_torch_function": lambda *_: False},
-    F.multi_head_attention_forward.__name__,
-    F.multi_head_attention_forward.__defaults__,
-    F.multi_head_attention_forward.__closure__,
-)
-_TRAINING = F.multi_head_attention_forward.__code__.co_varnames.index("training")
 
 
 def _multi_head(
-    current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+    call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Run multi-head attention as in training: only its dropout depends on that flag."""
     args, kwargs = _with_training(args, kwargs, True)
-    with LiveDropout(current):
+    with LiveDropout(call):
         return _multi_head_body(*args, **kwargs)
 
 
 def _multi_head_off(
-    current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+    call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     args, kwargs = _with_training(args, kwargs, False)
     return func(*args, **kwargs)
@@ -73,12 +70,12 @@ def _with_training(
 
 
 def _scaled_dot_product(
-    current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+    call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Tensor:
     """Softmax attention with dropout on its weights; without dropout the fused kernel."""
     bound = dict(zip(_SDPA_NAMES, args, strict=False)) | kwargs
     if bound.get("dropout_p", 0.0) == 0.0:
-        return _without_dropout(current, func, bound)
+        return _without_dropout(call, func, bound)
     query, key, value = bound["query"], bound["key"], bound["value"]
     if bound.get("enable_gqa", False):
         groups = query.shape[-3] // key.shape[-3]
@@ -93,11 +90,11 @@ def _scaled_dot_product(
         # A row that may attend to nothing is zero in the fused kernel rather than NaN.
         nothing = (scores == -math.inf).all(dim=-1, keepdim=True)
         weights = weights.masked_fill(nothing, 0.0)
-    weights = drop_elements(current, weights, float(bound["dropout_p"]), "attention")
+    weights = drop_elements(call, weights, float(bound["dropout_p"]), "attention")
     return weights.to(value.dtype) @ value
 
 
-def _without_dropout(current: Pass, func: Function, bound: dict[str, Any]) -> Tensor:
+def _without_dropout(call: Call, func: TorchFunction, bound: dict[str, Any]) -> Tensor:
     """Call the fused kernel once for all passes, with the passes folded into the batch."""
     mask = bound.get("attn_mask")
     options = {k: v for k, v in bound.items() if k not in {"query", "key", "value", "attn_mask"}}
@@ -110,15 +107,13 @@ def _without_dropout(current: Pass, func: Function, bound: dict[str, Any]) -> Te
     def together(batched: Sequence[bool], each: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
         if not any(batched):
             return None
-        n_passes, n_rows = current.span.count, each[0].shape[1]
+        n_passes, n_rows = call.span.count, each[0].shape[1]
         folded = [_folded(x, n_passes, n_rows, each[0].ndim) for x in each]
         return (alone(folded)[0].unflatten(0, (n_passes, n_rows)),)
 
-    if current.index is None or tensors[0].ndim < 3:
+    if call.index is None or tensors[0].ndim < 3:
         return alone((*tensors, mask) if mask is not None else tensors)[0]
-    (result,) = over_passes(
-        current, together, alone, (*tensors, mask) if mask is not None else tensors
-    )
+    (result,) = call.over_passes(together, alone, (*tensors, mask) if mask is not None else tensors)
     return result
 
 
@@ -129,14 +124,11 @@ def _folded(x: Tensor, n_passes: int, n_rows: int, ndim: int) -> Tensor:
 
 
 def _scaled_dot_product_off(
-    current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+    call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     bound = dict(zip(_SDPA_NAMES, args, strict=False)) | kwargs
     query, key, value = (bound.pop(name) for name in _SDPA_NAMES[:3])
     return func(query, key, value, **{**bound, "dropout_p": 0.0})
-
-
-_SDPA_NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 
 
 def _masked(scores: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:

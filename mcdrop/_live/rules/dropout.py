@@ -9,15 +9,120 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcdrop._live.mode import Apply, Function, Pass, Rule, overwrite
+from mcdrop._fusion.placeholders import Dropped
+from mcdrop._live.call import Call, Rule, TorchFunction
+from mcdrop._live.functorch import aten, is_below_other_vmap, writes
 from mcdrop._masks.mask import DropoutMask
+from mcdrop._masks.numpy_kernels import FLOATS
+from mcdrop._masks.source import effective_rate
+from mcdrop.errors import UnsupportedError
 
-__all__ = ["drop_elements", "dropout_rules", "plain_dropout_rules"]
+__all__ = ["drop", "drop_elements", "dropout_rules", "plain_dropout_rules"]
+
+# Given values, their mask and its rate.
+Apply = Callable[[Tensor, DropoutMask, float], Tensor]
 
 # Saturation value of SELU, -scale * alpha: where alpha dropout sends a dropped unit
 # (Klambauer et al. 2017, section "new dropout technique"; the constant is torch's).
 _ALPHA = 1.7580993408473766
 _INPLACE = 3
+
+
+def drop(
+    call: Call,
+    x: Tensor,
+    p: float,
+    kind: str,
+    mask_shape: tuple[int, ...],
+    apply: Apply,
+    *,
+    may_defer: bool = False,
+) -> Tensor:
+    """Drop units of `x` at one site.
+
+    Args:
+        call: The forward call.
+        x: What the dropout call was given.
+        p: The model's own rate.
+        kind: Name of the operation.
+        mask_shape: Shape of one pass's mask, broadcastable to `x`.
+        apply: ``apply(x, mask, rate)``: the operation given its mask.
+        may_defer: Whether the result goes straight to the model and is linear in the mask.
+
+    Returns:
+        The dropped-out tensor, of the shape and type of `x`.
+    """
+    _refuse_inner_vmap(call, x, kind)
+    site = call.site(kind, p, tuple(x.shape))
+    if call.seen.dropped is not None:
+        call.seen.dropped.append(x)
+    if not site.fired:
+        return x if site.p == 0 else torch.zeros_like(x)
+    rate = effective_rate(site.p)
+    if call.last is not None and site.order == call.last.site:
+        by_element = kind == "dropout" and mask_shape == tuple(x.shape)
+        return call.last.hold(call.read(x), rate, by_element=by_element)
+    mask = DropoutMask(
+        call.source,
+        site.p,
+        mask_shape,
+        site.order,
+        call.span,
+        stacked=call.index is not None,
+        rows=None if call.rows is None else call.rows.sites[site.order],
+    )
+    if may_defer and call.placeholders is not None and x.ndim > 1 and x.dtype in FLOATS:
+        before = call.placeholders.deferred(x)
+        values = call.read(x) if before is None or isinstance(before, Dropped) else before
+        dropped = Dropped(values, None if call.opened else mask, rate, writes)
+        return call.placeholders.put(dropped, x)
+    x = call.read(x)
+    call.seen.widest = max(call.seen.widest, x.numel())
+
+    def masked(values: Tensor) -> Tensor:
+        """Apply the masks of all passes to `values`, passes first where there are several."""
+        if call.opened:
+            keep = torch.ones((call.span.count, *mask_shape), dtype=torch.bool, device=x.device)
+            return torch.where(keep if call.index is not None else keep[0], values, 0)
+        return apply(values, mask, rate)
+
+    (result,) = call.over_passes(
+        lambda _, tensors: (masked(tensors[0]),),
+        lambda tensors: (masked(tensors[0]),),
+        (x,),
+    )
+    return result
+
+
+def drop_elements(call: Call, x: Tensor, p: float, kind: str) -> Tensor:
+    """Drop single elements of a tensor inside a larger operation."""
+    return drop(call, x, p, kind, _elementwise(x), _scaled)
+
+
+def _refuse_inner_vmap(call: Call, x: Tensor, kind: str) -> None:
+    """Refuse dropout below a vmap of the model's own: its entries would share one mask."""
+    if is_below_other_vmap(x, call.index):
+        raise UnsupportedError.of(
+            "mcdrop",
+            "model",
+            "call dropout outside a vmap of its own",
+            f"{kind} below torch.func.vmap in {call.seen.module_path}",
+            "Give the tensor its batch dimension before dropout",
+        )
+
+
+def _overwrite(call: Call, x: Tensor, dropped: Tensor) -> Tensor:
+    """Do what an in-place dropout does, unless that would write into the caller's tensors.
+
+    Where it would, or where vmap cannot write a batched result into a tensor that is not batched,
+    `x` stays as it is and the mode watches whether the model reads it again.
+    """
+    batched = call.is_batched(x)
+    own = not batched and x.untyped_storage().data_ptr() in call.protected
+    if own or (call.index is not None and not batched):
+        call.seen.overwritten.append(x)
+        return dropped
+    return x.copy_(dropped)
 
 
 def _scaled(x: Tensor, mask: DropoutMask, rate: float) -> Tensor:
@@ -64,7 +169,7 @@ def _rule(
     """Make the rule for ``f(input, p, training[, inplace])``, or for ``f_``, which writes."""
 
     def rule(
-        current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+        call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor:
         x, p = _input_and_rate(args, kwargs)
         # The inactive call raises torch's own errors for a bad rate or a bad number of dimensions.
@@ -72,16 +177,11 @@ def _rule(
             func(x, p, False, False)
         in_place = writes or bool(kwargs.get("inplace", len(args) > _INPLACE and args[_INPLACE]))
         may_defer = apply is _scaled and not in_place and not torch.is_grad_enabled()
-        x = x if may_defer else current.read(x)
-        dropped = current.drop(x, p, kind, mask_shape(x), apply, may_defer=may_defer)
-        return overwrite(current, x, dropped) if in_place and dropped is not x else dropped
+        x = x if may_defer else call.read(x)
+        dropped = drop(call, x, p, kind, mask_shape(x), apply, may_defer=may_defer)
+        return _overwrite(call, x, dropped) if in_place and dropped is not x else dropped
 
     return rule
-
-
-def drop_elements(current: Pass, x: Tensor, p: float, kind: str) -> Tensor:
-    """Drop single elements of a tensor inside a larger operation."""
-    return current.drop(x, p, kind, _elementwise(x), _scaled)
 
 
 def _input_and_rate(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, float]:
@@ -90,9 +190,9 @@ def _input_and_rate(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tens
     return x, float(args[1] if len(args) > 1 else kwargs.get("p", 0.5))
 
 
-def dropout_rules() -> dict[Function, Rule]:
+def dropout_rules() -> dict[TorchFunction, Rule]:
     """Return the rules by function."""
-    rules: dict[Function, Rule] = {
+    rules: dict[TorchFunction, Rule] = {
         F.dropout: _rule("dropout", _elementwise, _scaled, has_inplace=True),
         F.dropout1d: _rule("dropout1d", _by_channel_of(3), _scaled, has_inplace=True),
         # A 3-D input of dropout2d is read as (N, C, L), as torch documents.
@@ -114,14 +214,14 @@ def dropout_rules() -> dict[Function, Rule]:
             rule = _rule(kind, mask_shape, apply, has_inplace=False, writes=name.endswith("_"))
             rules[getattr(torch, name)] = rule
             # What torch.export leaves of a dropout call.
-            rules[getattr(torch.ops.aten, name).default] = rule
+            rules.update(dict.fromkeys(aten(name), rule))
     return rules
 
 
-def plain_dropout_rules() -> dict[Function, Rule]:
+def plain_dropout_rules() -> dict[TorchFunction, Rule]:
     """Return the rules that switch the same functions off."""
     return dict.fromkeys(dropout_rules(), _off)
 
 
-def _off(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def _off(call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     return _input_and_rate(args, kwargs)[0]

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
-from mcdrop._live.mode import Function, Pass, Rule
+from mcdrop._live.call import Call, Rule, TorchFunction
+from mcdrop._live.functorch import aten
 
 __all__ = ["exported_rules"]
 
 
-def exported_rules() -> dict[Function, Rule]:
+def exported_rules() -> dict[TorchFunction, Rule]:
     """Return the rules by function."""
-    return {torch.ops.aten.batch_norm.default: _batch_norm}
+    return dict.fromkeys(aten("batch_norm"), _batch_norm)
 
 
 def _batch_norm(
-    current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+    call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Use the running statistics and leave them alone: argument 5 is `training`."""
     running_mean = args[3]

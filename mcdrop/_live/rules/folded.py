@@ -12,38 +12,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcdrop._live.mode import Function, Pass, Rule, over_passes
+from mcdrop._live.call import Call, Rule, TorchFunction
 from mcdrop._live.rules.fused import deferred_linear
 
 __all__ = ["folded_rules"]
 
-# Function and the number of dimensions of an input that has rows.
-_WITH_ROWS: dict[Function, int] = {torch.adaptive_avg_pool1d: 3}
+# TorchFunction and the number of dimensions of an input that has rows.
+_WITH_ROWS: dict[TorchFunction, int] = {torch.adaptive_avg_pool1d: 3}
 
 
 # Fewer elements than this are multiplied before a rule has been called.
 _LEAST_LINEAR = 2**14
 
 
-def folded_rules() -> dict[Function, Rule]:
+def folded_rules() -> dict[TorchFunction, Rule]:
     """Return the rules by function."""
     return {**dict.fromkeys(_WITH_ROWS, _folded), F.linear: _linear}
 
 
-def _linear(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def _linear(
+    call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Tensor:
     """Multiply all passes and add the bias in one kernel; torch would use two."""
     x, weight, bias = _operands(*args, **kwargs)
-    if current.last is not None and current.last.takes(x):
-        return current.last.linear(x, weight, bias)
-    put_off = deferred_linear(current, x, weight, bias)
+    if call.last is not None and call.last.takes(x):
+        return call.last.linear(x, weight, bias)
+    put_off = deferred_linear(call, x, weight, bias)
     if put_off is not None:
         return put_off
-    x = current.read(x)
-    if not current.differs(x) or current.differs(weight):
+    x = call.read(x)
+    if not call.is_batched(x) or call.is_batched(weight):
         return func(x, weight, bias)
-    if bias is not None and current.differs(bias):
+    if bias is not None and call.is_batched(bias):
         return func(x, weight, bias)
-    if x.ndim < 2 or x.numel() * current.span.count < _LEAST_LINEAR:
+    if x.ndim < 2 or x.numel() * call.span.count < _LEAST_LINEAR:
         return func(x, weight, bias)
 
     def together(_: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -53,7 +55,7 @@ def _linear(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[s
     def alone(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return (func(tensors[0], weight, bias),)
 
-    (result,) = over_passes(current, together, alone, (x,))
+    (result,) = call.over_passes(together, alone, (x,))
     return result
 
 
@@ -66,10 +68,12 @@ def _operands(
     return input, weight, bias
 
 
-def _folded(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def _folded(
+    call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Tensor:
     """Run once for all passes."""
     x, *rest = args
-    if current.index is None or x.ndim != _WITH_ROWS[func]:
+    if call.index is None or x.ndim != _WITH_ROWS[func]:
         return func(*args, **kwargs)
 
     def together(batched: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
@@ -81,5 +85,5 @@ def _folded(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[s
     def alone(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return (func(tensors[0], *rest, **kwargs),)
 
-    (result,) = over_passes(current, together, alone, (x,))
+    (result,) = call.over_passes(together, alone, (x,))
     return result

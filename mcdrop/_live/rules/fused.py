@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mcdrop._fusion.layers import Layer, run_layers
-from mcdrop._fusion.placeholders import Dropped, Lazy, Linear, Mapped, chain
+from mcdrop._fusion.placeholders import Deferred, Dropped, Linear, Mapped, chain
 from mcdrop._fusion.shared_masks import run_shared_layers
-from mcdrop._live.mode import Function, Pass, Rule, over_passes
+from mcdrop._live.call import Call, Rule, TorchFunction
 
-__all__ = ["LAZY", "compute", "deferred_linear", "mapped_rules"]
+__all__ = ["ACCEPTING", "compute", "deferred_linear", "mapped_rules"]
 
 # Functions of every element on its own, given the tensor first and numbers after it.
-_OF_ELEMENTS: tuple[Function, ...] = (
+_OF_ELEMENTS: tuple[TorchFunction, ...] = (
     F.relu,
     F.relu6,
     F.leaky_relu,
@@ -39,57 +39,59 @@ _OF_ELEMENTS: tuple[Function, ...] = (
 )
 
 
-_OVERWRITING: dict[Function, Function] = {
+_OVERWRITING: dict[TorchFunction, TorchFunction] = {
     **dict.fromkeys((F.relu, torch.relu, Tensor.relu), torch.relu_),
     **dict.fromkeys((torch.tanh, Tensor.tanh), torch.tanh_),
     **dict.fromkeys((torch.sigmoid, Tensor.sigmoid), torch.sigmoid_),
 }
 
-LAZY: frozenset[Function] = frozenset({*_OF_ELEMENTS, F.linear, F.dropout, torch.dropout})
+ACCEPTING: frozenset[TorchFunction] = frozenset({*_OF_ELEMENTS, F.linear, F.dropout, torch.dropout})
 """Functions whose rules take a placeholder as their first argument."""
 
 
-def mapped_rules() -> dict[Function, Rule]:
+def mapped_rules() -> dict[TorchFunction, Rule]:
     """Return the rules by function."""
     return dict.fromkeys(_OF_ELEMENTS, _mapped)
 
 
-def _mapped(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def _mapped(
+    call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Tensor:
     """Put a function off if its argument has been."""
-    if not current.deferred or not args:
+    if not call.placeholders or not args:
         return func(*args, **kwargs)
     x, *numbers = args
-    node = current.deferred.node(x)
+    node = call.placeholders.deferred(x)
     # A flag by position may say that it writes.
     if not isinstance(node, Linear | Mapped) or any(number is True for number in numbers):
-        return func(current.read(x), *numbers, **kwargs)
+        return func(call.read(x), *numbers, **kwargs)
     options = {name: value for name, value in kwargs.items() if name != "inplace"}
 
     function = _OVERWRITING.get(func, func)
     mapped = Mapped(node, lambda values: function(values, *numbers, **options))
     if kwargs.get("inplace"):
-        return current.deferred.replace(x, mapped)
-    return current.deferred.put(mapped, x)
+        return call.placeholders.replace(x, mapped)
+    return call.placeholders.put(mapped, x)
 
 
-def deferred_linear(current: Pass, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+def deferred_linear(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
     """Put a linear layer off if dropout before it has been; None if not."""
-    node = current.deferred.node(x) if current.deferred else None
-    if not isinstance(node, Dropped) or current.deferred is None:
+    node = call.placeholders.deferred(x) if call.placeholders else None
+    if not isinstance(node, Dropped) or call.placeholders is None:
         return None
     parameters = [weight] if bias is None else [weight, bias]
-    if any(each.dtype != x.dtype or current.differs(each) for each in parameters):
+    if any(each.dtype != x.dtype or call.is_batched(each) for each in parameters):
         return None
     shapes = [(len(weight), x.shape[-1]), (len(weight),)]
     if any(each.shape != shape for each, shape in zip(parameters, shapes, strict=False)):
         return None
-    return current.deferred.put(Linear(node, weight, bias), x, len(weight))
+    return call.placeholders.put(Linear(node, weight, bias), x, len(weight))
 
 
-def compute(current: Pass, node: Lazy) -> Tensor:
+def compute(call: Call, node: Deferred) -> Tensor:
     """Return the values of what was put off."""
     if isinstance(node, Dropped):
-        return _drop(current, node)
+        return _drop(call, node)
     x, layers = chain(node)
     run = [
         Layer(each.x.mask, each.x.rate, each.weight, each.bias, tuple(functions))
@@ -97,19 +99,19 @@ def compute(current: Pass, node: Lazy) -> Tensor:
         if each.x.mask is not None
     ]
     if not run:
-        return _opened(current, layers)
+        return _opened(call, layers)
 
     def together(_: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         one_per_unit = all(layer.mask.is_one_per_unit for layer in run)
         return ((run_shared_layers if one_per_unit else run_layers)(tensors[0], run),)
 
-    (result,) = over_passes(current, together, _unbatched, (x,))
+    (result,) = call.over_passes(together, _unbatched, (x,))
     return result
 
 
-def _opened(current: Pass, layers: Sequence[tuple[Linear, list[Function]]]) -> Tensor:
+def _opened(call: Call, layers: Sequence[tuple[Linear, list[TorchFunction]]]) -> Tensor:
     """Run layers with every unit kept."""
-    values = _drop(current, layers[0][0].x)
+    values = _drop(call, layers[0][0].x)
     for layer, functions in layers:
         values = F.linear(values, layer.weight, layer.bias)
         for function in functions:
@@ -117,20 +119,20 @@ def _opened(current: Pass, layers: Sequence[tuple[Linear, list[Function]]]) -> T
     return values
 
 
-def _drop(current: Pass, node: Dropped) -> Tensor:
+def _drop(call: Call, node: Dropped) -> Tensor:
     """Drop units out after all."""
     node.check()
-    values = node.x if isinstance(node.x, Tensor) else compute(current, node.x)
+    values = node.x if isinstance(node.x, Tensor) else compute(call, node.x)
     mask = node.mask
 
     def together(_: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         x = tensors[0]
         if mask is None:
             # What differs by pass, and may be written to, even if the passes are alike.
-            return (x.expand(current.span.count, *x.shape[1:]).clone(),)
+            return (x.expand(call.span.count, *x.shape[1:]).clone(),)
         return (mask.times(x, 1.0 / (1.0 - node.rate)),)
 
-    (result,) = over_passes(current, together, _unbatched, (values,))
+    (result,) = call.over_passes(together, _unbatched, (values,))
     return result
 
 

@@ -11,21 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mcdrop._live.mode import Function, Pass, Rule, over_passes
+from mcdrop._live.call import Call, Rule, TorchFunction
+from mcdrop._live.functorch import packing_functions
 
 __all__ = ["packed_rules"]
 
 
-def packed_rules() -> dict[Function, Rule]:
+def packed_rules() -> dict[TorchFunction, Rule]:
     """Return the rules by function."""
-    return dict.fromkeys((torch._pack_padded_sequence, torch._pad_packed_sequence), _reordered)
+    return dict.fromkeys(packing_functions(), _reordered)
 
 
 def _reordered(
-    current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+    call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
     """Reorder the first argument; the second result, sizes or lengths, is the same for all."""
-    if current.index is None:
+    if call.index is None:
         return func(*args, **kwargs)
     x, *rest = args
 
@@ -37,6 +38,6 @@ def _reordered(
     def alone(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return (func(tensors[0], *rest, **kwargs)[0],)
 
-    (reordered,) = over_passes(current, together, alone, (x,))
+    (reordered,) = call.over_passes(together, alone, (x,))
     sizes = func(torch.zeros(*x.shape, device=x.device), *rest, **kwargs)[1]
     return reordered, sizes

@@ -8,35 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mcdrop._live.mode import Function, Pass, Rule, over_passes
+from mcdrop._live.call import Call, Rule, TorchFunction
+from mcdrop._live.functorch import aten
 from mcdrop._live.rules.dropout import drop_elements
 
 __all__ = ["plain_recurrent_rules", "recurrent_rules"]
 
 
-def recurrent_rules() -> dict[Function, Rule]:
+def recurrent_rules() -> dict[TorchFunction, Rule]:
     """Return the rules by function."""
     functions = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
-    exported = (
-        torch.ops.aten.lstm.input,
-        torch.ops.aten.gru.input,
-        torch.ops.aten.rnn_tanh.input,
-        torch.ops.aten.rnn_relu.input,
-    )
-    return dict.fromkeys((*functions, *exported), _recurrent)
+    exported = (aten(function.__name__, "input") for function in functions)
+    return dict.fromkeys(chain(functions, *exported), _recurrent)
 
 
-def plain_recurrent_rules() -> dict[Function, Rule]:
+def plain_recurrent_rules() -> dict[TorchFunction, Rule]:
     """Return the rules that switch dropout off in the same functions."""
     return dict.fromkeys(recurrent_rules(), _off)
 
 
-def _off(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _off(call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call with `training` false: second last if packed, third last if not."""
     args = (*args, *kwargs.values())
     flag = len(args) - (2 if isinstance(args[3], tuple | list) else 3)
@@ -44,7 +41,7 @@ def _off(current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str,
 
 
 @dataclass(frozen=True)
-class _Call:
+class _Recurrent:
     """The arguments of one recurrent call; `batch_sizes` is given for packed sequences."""
 
     x: Tensor
@@ -59,7 +56,7 @@ class _Call:
     is_lstm: bool
 
     @classmethod
-    def of(cls, args: tuple[Any, ...]) -> _Call:
+    def of(cls, args: tuple[Any, ...]) -> _Recurrent:
         """Sort the positional arguments of torch.lstm and its like, packed or not."""
         packed = isinstance(args[3], tuple | list)
         if packed:
@@ -77,42 +74,42 @@ class _Call:
 
 
 def _recurrent(
-    current: Pass, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+    call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Tensor, ...]:
     """Run layer by layer and drop between layers, never after the last, as torch does."""
-    call = _Call.of((*args, *kwargs.values()))
-    n_directions = 2 if call.bidirectional else 1
-    per_layer = len(call.weights) // call.num_layers
-    x, finals = call.x, []
-    for layer in range(call.num_layers):
+    rnn = _Recurrent.of((*args, *kwargs.values()))
+    n_directions = 2 if rnn.bidirectional else 1
+    per_layer = len(rnn.weights) // rnn.num_layers
+    x, finals = rnn.x, []
+    for layer in range(rnn.num_layers):
         rows = slice(layer * n_directions, (layer + 1) * n_directions)
-        states = [state[rows] for state in call.states]
-        weights = call.weights[layer * per_layer : (layer + 1) * per_layer]
-        x, *last = _one_layer(current, func, call, x, states, weights)
+        states = [state[rows] for state in rnn.states]
+        weights = rnn.weights[layer * per_layer : (layer + 1) * per_layer]
+        x, *last = _one_layer(call, func, rnn, x, states, weights)
         finals.append(last)
-        if layer < call.num_layers - 1:
-            x = drop_elements(current, x, call.dropout, "recurrent")
+        if layer < rnn.num_layers - 1:
+            x = drop_elements(call, x, rnn.dropout, "recurrent")
     return (x, *(torch.cat(parts) for parts in zip(*finals, strict=True)))
 
 
 def _one_layer(
-    current: Pass,
-    func: Function,
-    call: _Call,
+    call: Call,
+    func: TorchFunction,
+    rnn: _Recurrent,
     x: Tensor,
     states: list[Tensor],
     weights: tuple[Tensor, ...],
 ) -> tuple[Tensor, ...]:
     """Run one layer, with passes folded into the batch where the input differs by pass."""
-    time_dim = 1 if call.batch_first else 0
+    time_dim = 1 if rnn.batch_first else 0
     n_states = len(states)
 
     def run(
         batch_sizes: Tensor | None, tensors: Sequence[Tensor], *, batch_first: bool
     ) -> tuple[Tensor, ...]:
         values, hidden = tensors[0], tuple(tensors[1 : 1 + n_states])
-        hx = hidden if call.is_lstm else hidden[0]
-        layer = (list(tensors[1 + n_states :]), call.has_biases, 1, 0.0, False, call.bidirectional)
+        hx = hidden if rnn.is_lstm else hidden[0]
+        layer = (list(tensors[1 + n_states :]), rnn.has_biases, 1, 0.0, False, rnn.bidirectional)
         if batch_sizes is not None:
             return tuple(func(values, batch_sizes, hx, *layer))
         return tuple(func(values, hx, *layer, batch_first))
@@ -128,7 +125,7 @@ def _one_layer(
             tensor.expand(n_passes, *tensor.shape[1:]) for tensor in tensors[: 1 + n_states]
         )
         layer = [weight[0] for weight in tensors[1 + n_states :]]
-        if call.batch_sizes is None:
+        if rnn.batch_sizes is None:
             # Time first, as the kernels want it, so that they need not copy once more.
             folded = [_fold(values, time_dim + 1), *(_fold(state, 1) for state in hidden)]
             out, *last = run(None, [*folded, *layer], batch_first=False)
@@ -136,17 +133,17 @@ def _one_layer(
         # Packed data hold (time, row) pairs in one dimension, with rows innermost: row b of pass i
         # becomes row b * s + i.
         inner = [_fold_inside(values, 0), *(_fold_inside(state, 1) for state in hidden)]
-        out, *last = run(call.batch_sizes * n_passes, [*inner, *layer], batch_first=False)
+        out, *last = run(rnn.batch_sizes * n_passes, [*inner, *layer], batch_first=False)
         return (
             _unfold_inside(out, 0, n_passes),
             *(_unfold_inside(state, 1, n_passes) for state in last),
         )
 
     def alone(each: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return run(call.batch_sizes, each, batch_first=call.batch_first)
+        return run(rnn.batch_sizes, each, batch_first=rnn.batch_first)
 
     tensors = (x, *states, *weights)
-    return over_passes(current, over_all, alone, tensors)
+    return call.over_passes(over_all, alone, tensors)
 
 
 def _fold(x: Tensor, first: int) -> Tensor:

@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import mcdrop
-from mcdrop._engine.record import Run, Strategy
-from mcdrop._engine.schedule import Sampler
+from mcdrop._engine.record import Strategy
 from mcdrop._live import functorch as batching
-from mcdrop._tasks.accumulate import SampleAccumulator, joined_samples
+from tests.passes import draw
 
 Call = Callable[..., torch.Tensor]
 
@@ -59,14 +58,6 @@ CASES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     **MODULES,
     **{name: (Functional(call), shape) for name, (call, shape) in FUNCTIONS.items()},
 }
-
-
-def draw(
-    model: nn.Module, x: torch.Tensor, n: int, strategy: Strategy | None = None, seed: int = 0
-) -> tuple[torch.Tensor, Run]:
-    sampler = Sampler("sample", model, {}, strategy=strategy, seed=seed)
-    found, run = sampler.run(x, n, lambda row: SampleAccumulator("sample", row), joined_samples)
-    return found, run
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())

@@ -1,0 +1,81 @@
+"""What one look at the model decided, and what a wrapper remembers of it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mcdrop._engine.record import Strategy
+from mcdrop._live.sites import DropoutSite
+from mcdrop._masks.rows import RowLayout
+
+__all__ = ["Memory", "Plan"]
+
+_REMEMBERED = 64
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the passes over batches of one kind run.
+
+    Attributes:
+        strategy: Whether the passes of a chunk run in one call, or one at a time.
+        reason: Why, in one sentence.
+        sites: The dropout calls of one pass.
+        dtype: Type of the output.
+        output_numel: Elements of the output of one pass.
+        widest: Elements of the largest tensor of one pass that is held in memory after a dropout.
+        work_before: Floating point operations before the first dropout, done once per chunk.
+        work_per_pass: Floating point operations after it.
+        rows: The row dimensions, where all rows share one mask.
+        copies_inputs: Whether the model drops out its inputs in place and reads them again.
+        defers: Whether dropout may be deferred until a linear layer reads its result.
+        last_site: The dropout call that is integrated in closed form, or None.
+        chunk: Passes per call.
+    """
+
+    strategy: Strategy = "sequential"
+    reason: str = ""
+    sites: tuple[DropoutSite, ...] = ()
+    dtype: torch.dtype = torch.float32
+    output_numel: int = 1
+    widest: int = 1
+    work_before: int = 0
+    work_per_pass: int = 0
+    rows: RowLayout | None = None
+    copies_inputs: bool = False
+    defers: bool = False
+    last_site: int | None = None
+    chunk: int = 1
+
+
+class Memory:
+    """What earlier predictions of a wrapper found out, the least recently used forgotten first."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Remember nothing in a copy or in another process: keys hold identities of objects."""
+        return {"_found": OrderedDict()}
+
+    def recall(self, key: Hashable) -> Any:
+        """Return what was found under a key, or None."""
+        found = self._found.get(key)
+        if found is not None:
+            self._found.move_to_end(key)
+        return found
+
+    def keep(self, key: Hashable, found: Any) -> None:
+        """Remember something, and forget what has not been asked for longest."""
+        self._found[key] = found
+        self._found.move_to_end(key)
+        while len(self._found) > _REMEMBERED:
+            self._found.popitem(last=False)

@@ -1,0 +1,181 @@
+"""Looks at the model once for inputs of a kind and decides how its passes run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from mcdrop._engine.flops import FlopCounter
+from mcdrop._engine.inputs import Batch
+from mcdrop._engine.passes import CANNOT_BATCH, Passes
+from mcdrop._engine.plan import Plan
+from mcdrop._engine.row_probe import row_layout
+from mcdrop._engine.settings import Settings
+from mcdrop._engine.splitting import passes_that_fit, rows_that_fit, treats_rows_alone
+from mcdrop._live.call import InPlaceError
+from mcdrop._live.functorch import sees_writes
+from mcdrop.errors import McdropError, UnsupportedError
+
+__all__ = ["Planner", "ran_out_of_memory"]
+
+Found = TypeVar("Found")
+
+_FILLS_MEMORY = "one pass over this batch already fills the memory set aside for it"
+
+
+class Planner:
+    """Owns what a look at the model decided; a wrapper's memory spares later predictions the look.
+
+    Args:
+        settings: Settings of the prediction.
+        passes: Runs the model.
+    """
+
+    def __init__(self, settings: Settings, passes: Passes) -> None:
+        self._settings = settings
+        self._passes = passes
+        self._signature = settings.signature()
+
+    def rows_per_call(self, batch: Batch) -> int | None:
+        """Return the rows per call that keep memory bounded; None to pass the batch on whole."""
+        return self._once("rows", batch, lambda: (rows_that_fit(self._passes, batch),))[0]
+
+    def rows_may_leave(self, batch: Batch) -> bool:
+        """Tell whether rows can be left out of a batch without a change to the others."""
+        return self._once("alone", batch, lambda: (treats_rows_alone(self._passes, batch),))[0]
+
+    def plan(self, batch: Batch, n_passes: int, *, rows_split: bool) -> Plan:
+        """Return the plan for batches like this one.
+
+        Args:
+            batch: The rows, on the device.
+            n_passes: Passes in all.
+            rows_split: Whether the rows were split to save memory.
+
+        Raises:
+            NoDropoutError: If nothing in the model became random.
+            UnsupportedError: If a strategy or a closed form was asked for that is not possible.
+        """
+        plan = self._once("plan", batch, lambda: self._look(batch))
+        fitting = passes_that_fit(plan, batch.tensors()[0].device, rows_split=rows_split)
+        plan = replace(plan, chunk=min(self._settings.sample_chunk or fitting, n_passes))
+        asked = self._settings.strategy
+        if asked == "vectorized" and plan.strategy != asked:
+            raise self.cannot_vectorize(plan.reason)
+        if asked == "sequential" and plan.strategy != asked:
+            return replace(plan, strategy=asked, reason="asked for")
+        if asked == "auto" and plan.chunk == 1 and plan.strategy == "vectorized":
+            return replace(plan, strategy="sequential", reason=_FILLS_MEMORY)
+        return plan
+
+    def forgo_deferring(self, batch: Batch) -> None:
+        """Let later predictions of such batches do without placeholders as well."""
+        key = self._key("plan", batch)
+        plan = self._settings.memory.recall(key)
+        if plan is not None:
+            self._settings.memory.keep(key, replace(plan, defers=False))
+
+    def cannot_vectorize(self, reason: str) -> McdropError:
+        """Make the error for a strategy that was asked for and is not possible."""
+        return UnsupportedError.of(
+            self._settings.function,
+            "strategy",
+            "be 'auto' or 'sequential' for this model",
+            f"'vectorized': {reason}",
+            "Leave it out",
+        )
+
+    def _key(self, what: str, batch: Batch) -> tuple[object, ...]:
+        return (what, batch.signature(), self._signature)
+
+    def _once(self, what: str, batch: Batch, find: Callable[[], Found]) -> Found:
+        """Return what is remembered for batches of this kind, or find it."""
+        key = self._key(what, batch)
+        found: Found | None = self._settings.memory.recall(key)
+        if found is None:
+            found = find()
+            self._settings.memory.keep(key, found)
+        return found
+
+    def _look(self, batch: Batch) -> Plan:
+        """Decide the strategy: vectorized if, with every mask open, it reproduces the model."""
+        plain = self._passes.plain(batch)
+        draft = Plan(dtype=plain.dtype, output_numel=plain.numel())
+        if self._settings.masks == "shared":
+            rows = row_layout(self._settings.function, self._passes.observed, draft, batch)
+            draft = replace(draft, rows=rows)
+        # Where deferring fails, do without.
+        for defers in (True, False) if sees_writes() else (False,):
+            plan = self._vectorized(replace(draft, defers=defers), batch, plain)
+            if plan.strategy == "vectorized":
+                break
+        else:
+            plan = self._sequential(replace(draft, reason=plan.reason), batch)
+        self._settings.check_sites(plan.sites)
+        self._settings.check_live(plan.sites)
+        if self._settings.exact_last:
+            plan = replace(plan, last_site=self._passes.site_to_integrate(plan, batch))
+        return plan
+
+    def _vectorized(self, draft: Plan, batch: Batch, plain: Tensor) -> Plan:
+        """Run passes at once with every mask open, which must reproduce the model."""
+        try:
+            with FlopCounter() as counter:
+                opened = self._passes.opened(draft, batch, 2, counter)
+        except CANNOT_BATCH as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            return replace(draft, reason=f"the model cannot be batched over passes: {lines[0]}")
+        difference = _difference(opened, plain)
+        if difference is not None:
+            what = "batched over passes, with every mask open, the output is off by"
+            return replace(draft, reason=f"{what} {difference}")
+        seen = self._passes.seen
+        before = seen.flops_before[0] if seen.flops_before else 0
+        return replace(
+            draft,
+            strategy="vectorized",
+            reason="with every mask open it reproduces model(x)",
+            sites=tuple(seen.sites),
+            widest=max(plain.numel(), seen.widest),
+            work_before=before,
+            work_per_pass=(counter.total - before) // 2,
+        )
+
+    def _sequential(self, draft: Plan, batch: Batch) -> Plan:
+        """Run one pass with every unit kept to see its sites."""
+        try:
+            self._passes.one(draft, batch, opened=True)
+        except InPlaceError:
+            # The model drops out its inputs in place and reads them again.
+            draft = replace(draft, copies_inputs=True)
+            self._passes.one(draft, batch, opened=True)
+        seen = self._passes.seen
+        return replace(draft, sites=tuple(seen.sites), widest=max(draft.output_numel, seen.widest))
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Tell whether a device or the CPU ran out of memory."""
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
+def _difference(opened: Tensor, plain: Tensor) -> str | None:
+    """Describe how the opened passes differ from the plain output; None if they agree.
+
+    Batched kernels round differently, and deep networks amplify it, hence the wide tolerance; a
+    wrong broadcast is off by far more.
+    """
+    if opened.shape[1:] != plain.shape:
+        return f"its shape, {tuple(opened.shape[1:])} for {tuple(plain.shape)}"
+    if opened.dtype != plain.dtype:
+        return f"its type, {opened.dtype} for {plain.dtype}"
+    scale = plain[plain.isfinite()].abs().amax().item() if bool(plain.isfinite().any()) else 0.0
+    tolerance = torch.finfo(plain.dtype).eps ** 0.5 * (scale + 1e-30)
+    if torch.allclose(opened, plain.expand_as(opened), rtol=0, atol=tolerance, equal_nan=True):
+        return None
+    return f"{(opened - plain).abs().nan_to_num().amax().item():.2g}"

@@ -1,0 +1,142 @@
+"""Runs the passes of a prediction and puts the results of its batches together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from mcdrop._engine.inputs import Batch
+from mcdrop._engine.record import Run
+from mcdrop._engine.schedule import Schedule
+from mcdrop._engine.settings import Settings
+from mcdrop._tasks.accumulate import Accumulator, SampleAccumulator, joined, joined_samples
+from mcdrop._tasks.settings import TaskSettings
+from mcdrop._tasks.tolerance import CHECKPOINTS, PredictionT, SettledRows, Tolerance, in_row_order
+from mcdrop.prediction.classification import ClassificationPrediction
+from mcdrop.prediction.regression import RegressionPrediction
+
+__all__ = ["predict", "sample"]
+
+Result = TypeVar("Result")
+
+# Results of so many batches are joined as they come: many small tensors fragment the heap.
+_JOINED = 16
+
+
+def predict(settings: TaskSettings, inputs: Any) -> RegressionPrediction | ClassificationPrediction:
+    """Predict with the passes that the settings ask for.
+
+    Args:
+        settings: The task and how its passes run.
+        inputs: Whatever `InputReader` takes.
+    """
+    if settings.is_regression:
+        return _predict(settings, inputs, settings.regression)
+    return _predict(settings, inputs, settings.classification)
+
+
+def sample(settings: Settings, inputs: Any, n_samples: int) -> tuple[Tensor, Run]:
+    """Keep every pass: return them, (S, N, ...), and the record of the run.
+
+    Args:
+        settings: How the passes run.
+        inputs: Whatever `InputReader` takes.
+        n_samples: Passes per row.
+    """
+    return _run(
+        settings,
+        inputs,
+        n_samples,
+        lambda row: SampleAccumulator(settings.function, row),
+        joined_samples,
+    )
+
+
+def _predict(
+    settings: TaskSettings, inputs: Any, make: Callable[[int], Accumulator[PredictionT]]
+) -> PredictionT:
+    """Run a number of passes, or as many as the tolerance asks for."""
+    if settings.n_samples == "auto":
+        stop: Tolerance[PredictionT] = Tolerance(
+            settings.engine.function, settings.tolerance, settings.is_regression
+        )
+        return _run_until_settled(settings.engine, inputs, make, stop)
+    whole, run = _run(settings.engine, inputs, settings.n_samples, make, joined)
+    return replace(whole, run=run)
+
+
+def _run(
+    settings: Settings,
+    inputs: Any,
+    n_samples: int,
+    make: Callable[[int], Accumulator[Result]],
+    join: Callable[[Sequence[Result]], Result],
+) -> tuple[Result, Run]:
+    """Run `n_samples` passes over every batch and join the results, rows in order."""
+    results: list[Result] = []
+    n_joined = first_row = 0
+    with Schedule(settings, inputs, n_samples) as schedule:
+        for number, batch in schedule.batches():
+            accumulator = make(first_row)
+            for chunk in schedule.passes(number, batch, 0, n_samples):
+                accumulator.update(chunk)
+            first_row += chunk.shape[1]
+            results.append(accumulator.result())
+            if len(results) - n_joined == _JOINED:
+                results[n_joined:] = [join(results[n_joined:])]
+                n_joined += 1
+    return join(results), schedule.record()
+
+
+def _run_until_settled(
+    settings: Settings,
+    inputs: Any,
+    make: Callable[[int], Accumulator[PredictionT]],
+    stop: Tolerance[PredictionT],
+) -> PredictionT:
+    """Run passes over every batch until its rows are settled; join the results, rows in order."""
+    parts: list[SettledRows[PredictionT]] = []
+    first_row = 0
+    with Schedule(settings, inputs, CHECKPOINTS[-1], total_known=False) as schedule:
+        for number, batch in schedule.batches():
+            found = list(_until_settled(schedule, number, batch, make(first_row), stop, first_row))
+            first_row += sum(len(part.numbers) for part in found)
+            parts += found
+    return replace(in_row_order(settings.function, parts), run=schedule.record())
+
+
+def _until_settled(
+    schedule: Schedule,
+    number: int,
+    batch: Batch,
+    accumulator: Accumulator[PredictionT],
+    stop: Tolerance[PredictionT],
+    first_row: int,
+) -> Iterator[SettledRows[PredictionT]]:
+    """Yield the rows of one batch as they settle; where rows are separate, the others go on."""
+    for chunk in schedule.passes(number, batch, 0, CHECKPOINTS[0]):
+        accumulator.update(chunk)
+    n_rows = chunk.shape[1]
+    active = torch.arange(n_rows, device=chunk.device)
+    may_leave = schedule.rows_may_leave(batch)
+    for first, end in pairwise(CHECKPOINTS):
+        done = stop.settled(accumulator.result())
+        if bool(done.all()):
+            break
+        if may_leave and bool(done.any()):
+            left = accumulator.rows(done.nonzero().flatten())
+            yield SettledRows(first_row + active[done], left.result(), first, True)
+            rest = (~done).nonzero().flatten()
+            accumulator, active = accumulator.rows(rest), active[rest]
+            batch = batch.take(rest.tolist())
+        for chunk in schedule.passes(number, batch, first, end, n_rows // len(active)):
+            accumulator.update(chunk)
+    else:
+        first = CHECKPOINTS[-1]
+        done = stop.settled(accumulator.result())
+    yield SettledRows(first_row + active, accumulator.result(), first, bool(done.all()))

@@ -1,0 +1,99 @@
+"""Targets for the rows of a prediction: numbers, in its shape, labels that are its classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mcdrop.checks import require_finite, require_labels
+from mcdrop.errors import ShapeError, UnsupportedError
+
+__all__ = ["aligned_targets", "class_labels", "numbers"]
+
+
+def numbers(function: str, argument: str, values: Any) -> Tensor:
+    """Return a Tensor, ndarray, DataFrame or list as a float64 tensor; a tensor keeps its device.
+
+    Args:
+        function: Public function to name in errors.
+        argument: Its argument, without quotes.
+        values: Numbers or booleans, of dtype object too, as in a DataFrame of mixed columns.
+
+    Raises:
+        UnsupportedError: If these are not real numbers.
+        ShapeError: If rows of a list have different lengths.
+    """
+    if isinstance(values, Tensor) and not values.is_complex():
+        return values.double()
+    try:
+        plain = np.asarray(values if not isinstance(values, Tensor) else values.detach().cpu())
+    except ValueError:
+        raise ShapeError.of(
+            function, argument, "be rectangular", "rows of unequal length", "Pad or drop rows"
+        ) from None
+    if plain.dtype.kind in "buifO":
+        try:
+            # A copy, because torch warns about memory that NumPy protects from writing.
+            return torch.from_numpy(np.array(plain, dtype=np.float64, order="C"))
+        except (TypeError, ValueError):
+            pass
+    raise UnsupportedError.of(
+        function,
+        argument,
+        "hold numbers",
+        f"dtype {plain.dtype}",
+        "Encode text as numbers, and labels as class indices",
+    )
+
+
+def aligned_targets(function: str, y: Any, like: Tensor) -> Tensor:
+    """Return `y` as float64 in the shape and on the device of `like`.
+
+    Args:
+        function: Public function to name in errors.
+        y: One target per value of `like`; dimensions of size 1 may be missing or added, so that
+            (N,) stands for (N, 1).
+        like: What was predicted, (N, ...).
+
+    Raises:
+        ShapeError: If the shapes do not match.
+        UnsupportedError: If `y` does not hold numbers.
+    """
+    target = numbers(function, "y", y).to(like.device)
+    if target.shape[:1] != like.shape[:1] or _sizes(target) != _sizes(like):
+        raise ShapeError.of(
+            function,
+            "y",
+            f"have shape {tuple(like.shape)} to match `prediction`",
+            tuple(target.shape),
+            "Pass one target per predicted value, in the same row order",
+        )
+    return target.reshape(like.shape)
+
+
+def class_labels(function: str, y: Any, probs: Tensor) -> Tensor:
+    """Return the labels as int64, (N, ...), each a class of `probs`, (N, C, ...).
+
+    Args:
+        function: Public function to name in errors.
+        y: Whole numbers in [0, C), of any dtype.
+        probs: Class probabilities, classes along dimension 1.
+
+    Raises:
+        ShapeError: If there is not one label per row.
+        UnsupportedError: If `y` does not hold numbers.
+        NonFiniteError: If a label is NaN or infinite.
+        RangeError: If a label is no class.
+    """
+    labels = aligned_targets(function, y, probs[:, 0])
+    require_finite(function, y=labels)
+    require_labels(function, "y", labels, probs.shape[1])
+    return labels.long()
+
+
+def _sizes(values: Tensor) -> list[int]:
+    """Return the sizes of a row, without the ones."""
+    return [size for size in values.shape[1:] if size != 1]

@@ -1,0 +1,67 @@
+"""What the baselines take as features and targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import mcdrop
+from mcdrop.baselines.table import feature_matrix, label_vector, target_matrix
+
+X = np.arange(6.0).reshape(3, 2)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        X,
+        X.tolist(),
+        torch.from_numpy(X).float(),
+        torch.from_numpy(X).requires_grad_(),
+        pd.DataFrame(X),
+        pd.DataFrame({"a": X[:, 0], "b": [True, False, True]}).assign(b=X[:, 1].astype(object)),
+    ],
+    ids=["array", "list", "float32", "with gradient", "frame", "frame of objects"],
+)
+def test_features_of_every_kind_become_one_matrix(given: Any) -> None:
+    found = feature_matrix("f", given)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, X)
+
+
+@pytest.mark.parametrize("wrong", [X[0], np.zeros((0, 2)), np.zeros((2, 2, 2))])
+def test_features_are_a_matrix(wrong: Any) -> None:
+    with pytest.raises(mcdrop.ShapeError, match=r"f: expected `X` to have shape \(N, D\)"):
+        feature_matrix("f", wrong)
+
+
+def test_width_is_that_of_the_fit() -> None:
+    with pytest.raises(mcdrop.ShapeError, match=r"have shape \(N, 3\) with at least one row"):
+        feature_matrix("f", X, n_features=3)
+
+
+def test_rows_with_nan_are_named() -> None:
+    holed = X.copy()
+    holed[[0, 2], 1] = [np.nan, np.inf]
+    with pytest.raises(mcdrop.NonFiniteError, match="`X` to hold finite numbers.*in rows 0, 2"):
+        feature_matrix("f", holed)
+
+
+def test_targets_match_the_rows() -> None:
+    assert target_matrix("f", [1, 2, 3], 3).shape == (3,)
+    assert target_matrix("f", X, 3).shape == (3, 2)
+    with pytest.raises(mcdrop.ShapeError, match=r"`y` to have shape \(4,\) or \(4, K\)"):
+        target_matrix("f", X, 4)
+
+
+def test_labels_are_class_indices() -> None:
+    assert label_vector("f", torch.tensor([[0], [2], [1]]), 3).tolist() == [0, 2, 1]
+    for wrong in ([0, 2, 2], [0.5, 0.0, 1.0], [1, 2, 3], [0, 0, 0]):
+        with pytest.raises(mcdrop.RangeError, match="class indices 0, 1, ..., C - 1"):
+            label_vector("f", wrong, 3)
+    with pytest.raises(mcdrop.ShapeError, match=r"`y` to have shape \(3,\)"):
+        label_vector("f", [0, 1], 3)
