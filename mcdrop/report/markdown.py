@@ -47,7 +47,7 @@ def _table(table: Table) -> list[str]:
 
 def _verdict_table(report: ReportContents) -> list[str]:
     """Return every tested hypothesis with its p-values, and how they were judged."""
-    lines = ["| If ... | p | p, all together | |", "| --- | --- | --- | --- |"]
+    lines = ["| Null hypothesis | p | adjusted p | |", "| --- | --- | --- | --- |"]
     for verdict in verdict_lines(report):
         null = _plain(verdict.null)
         lines.append(f"| {null} | {verdict.p_value} | {verdict.adjusted} | {verdict.said} |")

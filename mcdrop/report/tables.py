@@ -25,7 +25,6 @@ _MARKS = {
     "better": "▲ better",
     "worse": "▼ worse",
     "undecided": "○ undecided",
-    "identical": "= identical",
     "descriptive": "",
 }
 
@@ -36,8 +35,8 @@ class Cell:
 
     Attributes:
         method: Name of its column.
-        value: "0.12", or "missing".
-        interval: "[0.10, 0.15]", with the unit of a difference; empty if missing.
+        value: "0.12", "identical" or "missing".
+        interval: "[0.10, 0.15]", with the unit of a difference; else empty.
         remark: The verdict of a difference, or why a number is missing.
         footnote: Letter of the note on how it came about, or empty.
         kind: "number", "missing", or the verdict of a difference.
@@ -122,8 +121,11 @@ def _difference_row(report: ReportContents, key: str) -> Row:
         if difference is None:
             cells.append(Cell(baseline, "missing", "", "needs the score of both", "", "missing"))
             continue
-        value, interval = signed(key, difference, digits).split(" [")
         outcome = report.outcomes[baseline][key]
+        if outcome == "identical":
+            cells.append(Cell(baseline, outcome, "", "", "", outcome))
+            continue
+        value, interval = signed(key, difference, digits).split(" [")
         cells.append(Cell(baseline, value, f"[{interval}", _MARKS[outcome], "", outcome))
     return Row(MEASURES[key], tuple(cells))
 
@@ -155,10 +157,10 @@ def shared_level(report: ReportContents) -> str:
     """Say what the verdicts guarantee together."""
     level = 100 * (1 - report.resampling.level)
     return (
-        f"p: chance of a deviation at least this large if the hypothesis holds. The {level:.3g} % "
-        f"level is shared by all {len(report.verdicts)} verdicts (Holm): if every hypothesis "
-        f"holds, at most {level:.3g} % of such pages reject one, however few the rows. So a single "
-        "interval may exclude 0 where the verdict is undecided."
+        "p: chance of a deviation at least this large if the null hypothesis holds. All "
+        f"{len(report.verdicts)} verdicts share the {level:.3g} % level (p adjusted by Holm): if "
+        f"every hypothesis holds, at most {level:.3g} % of such pages reject one, however few the "
+        "rows. So an interval can exclude 0 where the verdict is undecided."
     )
 
 

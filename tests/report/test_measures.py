@@ -1,9 +1,18 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from mcdrop.metrics import Estimate
-from mcdrop.report.measures import MEASURES, decimals, magnitude, signed, verdict, written
+from mcdrop.report.measures import (
+    MEASURES,
+    decimals,
+    magnitude,
+    outcome,
+    share_estimate,
+    signed,
+    written,
+)
 
 
 def estimate(value: float, low: float, high: float) -> Estimate:
@@ -11,21 +20,32 @@ def estimate(value: float, low: float, high: float) -> Estimate:
 
 
 @pytest.mark.parametrize(
-    ("key", "low", "high", "said"),
+    ("key", "low", "high", "rejected", "said"),
     [
-        ("nll", -0.3, -0.1, "better"),
-        ("nll", 0.1, 0.3, "worse"),
-        ("nll", -0.1, 0.3, "undecided"),
-        ("nll", 0.0, 0.3, "undecided"),
-        ("accuracy", 0.1, 0.3, "better"),
-        ("accuracy", -0.3, -0.1, "worse"),
-        ("sharpness", 0.1, 0.3, "descriptive"),
+        ("nll", -0.3, -0.1, True, "better"),
+        ("nll", 0.1, 0.3, True, "worse"),
+        ("nll", -0.3, -0.1, False, "undecided"),
+        ("nll", -0.1, 0.3, False, "undecided"),
+        ("nll", 0.0, 0.0, False, "identical"),
+        ("accuracy", 0.1, 0.3, True, "better"),
+        ("accuracy", -0.3, -0.1, True, "worse"),
+        ("sharpness", 0.1, 0.3, False, "descriptive"),
+        ("sharpness", 0.0, 0.0, False, "identical"),
     ],
 )
-def test_verdict_follows_direction_and_needs_an_interval_without_zero(
-    key: str, low: float, high: float, said: str
+def test_an_outcome_follows_direction_and_needs_a_rejection(
+    key: str, low: float, high: float, rejected: bool, said: str
 ) -> None:
-    assert verdict(key, estimate((low + high) / 2, low, high)) == said
+    assert outcome(key, estimate((low + high) / 2, low, high), rejected) == said
+
+
+def test_a_share_has_width_at_its_ends_and_counts_rows_not_outputs() -> None:
+    # Wilson at k = n: low = n / (n + z^2), z = 1.959964.
+    whole = share_estimate(torch.ones(20, 3), 0.95)
+    assert (whole.value, whole.high, whole.n) == (1.0, 1.0, 20)
+    assert whole.low == pytest.approx(20 / (20 + 1.959964**2), abs=1e-6)
+    none = share_estimate(torch.zeros(20), 0.95)
+    assert (none.low, none.high) == pytest.approx((0.0, 1 - whole.low))
 
 
 def test_two_digits_of_the_interval_are_shown() -> None:
