@@ -3,6 +3,12 @@
 from mcdrop.metrics.bootstrap import Estimate, bootstrap, paired_bootstrap
 from mcdrop.metrics.brier import BrierDecomposition, brier_decomposition
 from mcdrop.metrics.calibration import expected_calibration_error, maximum_calibration_error
+from mcdrop.metrics.calibration_tests import (
+    CalibrationTest,
+    calibration_test,
+    confidence_test,
+    holm,
+)
 from mcdrop.metrics.classification import accuracy, brier_score, nll_categorical
 from mcdrop.metrics.crps import crps_ensemble, crps_normal, energy_score
 from mcdrop.metrics.error_rate import ErrorRateCurve, entropy_calibration_error, error_rate_curve
@@ -14,7 +20,14 @@ from mcdrop.metrics.quantile_calibration import (
     quantile_calibration_curve,
     quantile_calibration_error,
 )
+from mcdrop.metrics.ranking import ranking_test
 from mcdrop.metrics.regression import mae, nll_mixture, nll_normal, rmse, sharpness
+from mcdrop.metrics.regression_tests import (
+    bias_test,
+    coverage_test,
+    shape_test,
+    width_test,
+)
 from mcdrop.metrics.reliability import ReliabilityCurve, reliability_curve
 from mcdrop.metrics.selective import (
     RiskCoverageCurve,
@@ -34,6 +47,7 @@ from mcdrop.metrics.streaming import Streaming
 
 __all__ = [
     "BrierDecomposition",
+    "CalibrationTest",
     "ErrorRateCurve",
     "Estimate",
     "HypothesisTest",
@@ -44,10 +58,14 @@ __all__ = [
     "accuracy",
     "augrc",
     "aurc",
+    "bias_test",
     "bootstrap",
     "brier_decomposition",
     "brier_score",
+    "calibration_test",
+    "confidence_test",
     "coverage",
+    "coverage_test",
     "crps_ensemble",
     "crps_normal",
     "energy_score",
@@ -56,6 +74,7 @@ __all__ = [
     "expected_calibration_error",
     "expected_normalized_calibration_error",
     "fpr_at_tpr",
+    "holm",
     "interval_score",
     "interval_width",
     "mae",
@@ -73,13 +92,16 @@ __all__ = [
     "pit_uniformity_test",
     "quantile_calibration_curve",
     "quantile_calibration_error",
+    "ranking_test",
     "reliability_curve",
     "risk_coverage_curve",
     "rmse",
     "selective_risk",
+    "shape_test",
     "sharpness",
     "smooth_calibration_error",
     "spiegelhalter_test",
     "uncertainty_calibration_error",
+    "width_test",
     "wilson_interval",
 ]
