@@ -29,7 +29,7 @@ from mcdrop.report.regression import regression_scores
 SIZES = (10, 20, 50, 200, 1000)
 LEVEL = 0.95
 # Scale of the logits of three classes, and the mean confidence it gives.
-SHARPNESS = {"moderate (75 %)": 2.0, "confident (93 %)": 8.0, "almost certain (99 %)": 40.0}
+SHARPNESS = {"moderate (74 %)": 2.0, "confident (93 %)": 8.0, "almost certain (99 %)": 100.0}
 # Rows of the interval of the ECE, whose truth is 0.
 ECE_SIZES = (50, 500)
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcdrop.metrics import Estimate, ReliabilityCurve
+from mcdrop.metrics.calibration_tests import outcomes
 from mcdrop.report.curves import Float64
 
 __all__ = ["CalibratedDraws", "calibrated_draws", "calibration_error_estimate"]
 
 _DRAWS = 1999
-# Numbers drawn at once: 32 MiB of float64.
-_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,6 @@ class CalibratedDraws:
         low, high = np.quantile(self.errors, [(1 - level) / 2, (1 + level) / 2]).tolist()
         return low, high
 
-    def p_value(self, error: float) -> float:
-        """Chance that a calibrated model has an ECE of `error` or more."""
-        errors = self.errors
-        return float((1 + (errors >= error - 1e-12).sum()) / (len(errors) + 1))
-
 
 def calibrated_draws(
     confidence: Float64, curve: ReliabilityCurve, level: float, seed: int
@@ -54,17 +48,13 @@ def calibrated_draws(
     """Draw whether each row is right with the stated confidence, and sum over the curve's bins.
 
     Source:
-        Bröcker & Smith (2007), Increasing the reliability of reliability diagrams; Widmann,
-        Lindsten & Zachariah (2019) for the test.
+        Bröcker & Smith (2007), Increasing the reliability of reliability diagrams.
     """
     bins = np.clip(np.searchsorted(curve.edges, confidence) - 1, 0, len(curve.count) - 1)
     order = np.argsort(bins, kind="stable")
     chance, starts = confidence[order], np.flatnonzero(np.diff(bins[order], prepend=-1))
-    draw, n, right = np.random.default_rng([seed, 1]), len(chance), []
-    size = max(1, min(_DRAWS, _AT_ONCE // n))
-    for start in range(0, _DRAWS, size):
-        drawn = draw.random((min(size, _DRAWS - start), n)) < chance
-        right.append(np.add.reduceat(drawn.astype(np.int32), starts, axis=1))
+    n = len(chance)
+    right = [np.add.reduceat(drawn, starts, axis=1) for drawn in outcomes(chance, _DRAWS, seed)]
     count, share = np.diff(starts, append=n), np.concatenate(right) / n
     ends = np.quantile(share * n / count, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return CalibratedDraws(np.add.reduceat(chance, starts) / n - share, ends[0], ends[1])

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from mcdrop.metrics import shape_test
 from mcdrop.report.curves import Float64
 from mcdrop.report.findings import (
     VISIBLE_GAP,
@@ -31,11 +32,14 @@ _NORMAL_90 = 1.6449
 _SMALL_ERROR = 0.05
 # Factors on the standard deviation this close to 1 are no advice.
 _SMALL_CHANGE = 0.05
-_NORMAL_KURTOSIS = 3.0
-# Skewness by quantiles; 0 for symmetric errors, 0.56 for exponential ones.
-_VISIBLE_LEAN = 0.2
 # Below this factor what is left after the bias is rounding.
 _NOTHING = 1e-6
+_SHAPES = {
+    "skewed": "are skewed where the stated distribution is not",
+    "heavy_tails": "have heavier tails than stated",
+    "light_tails": "have lighter tails than stated",
+    "none": "have another shape than stated",
+}
 
 
 def regression_findings(r: Regression, evidence: Evidence) -> tuple[str, tuple[str, ...]]:
@@ -178,12 +182,8 @@ def _shape_finding(r: Regression, evidence: Evidence) -> Finding | None:
     w = (r.scores - r.scores.mean(axis=0)) / r.scores.std(axis=0, ddof=1)
     place = int(np.array([_normal_distance(column) for column in w.T]).argmax())
     w = w[:, place]
-    lean = _lean(w)
-    if abs(lean) > _VISIBLE_LEAN:
-        kind = f"lean {'up' if lean > 0 else 'down'} more than stated"
-    else:
-        heavy = float((w**4).mean()) > _NORMAL_KURTOSIS
-        kind = f"have {'heavier' if heavy else 'lighter'} tails than stated"
+    direction = shape_test(np.asarray(r.pit_or_rank)[:, place]).direction
+    kind = _SHAPES[direction]
     output = f" in output {place}" if r.scores.shape[1] > 1 else ""
     shares = {level: r.inside(level) for level in (0.5, 0.95, 0.99)}
     held = ", ".join(
@@ -197,12 +197,6 @@ def _shape_finding(r: Regression, evidence: Evidence) -> Finding | None:
         f"Errors {kind}",
         _normal_distance(w),
     )
-
-
-def _lean(w: Float64) -> float:
-    """Skewness by quantiles, in [-1, 1], which single far errors cannot make large."""
-    low, middle, high = np.quantile(w, (0.05, 0.5, 0.95)).tolist()
-    return float((high + low - 2 * middle) / (high - low)) if high > low else 0.0
 
 
 def _normal_distance(w: Float64) -> float:

@@ -1,7 +1,7 @@
 """Tests behind the statements of a page, and how many rows a statement needs.
 
-Every p-value here is exact or from a permutation, so that a null hypothesis is rejected at level
-alpha with probability at most alpha for any number of rows.
+p-values are exact or simulated, so that a true null hypothesis is rejected at level alpha with
+probability at most alpha for any number of rows.
 """
 
 from __future__ import annotations
@@ -13,26 +13,24 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mcdrop.metrics import holm
+from mcdrop.metrics.calibration_tests import monte_carlo_p
 from mcdrop.report.curves import Float64
 from mcdrop.report.measures import MEASURES, NamedScores, Score
 from mcdrop.report.values import Verdict
 
 __all__ = [
     "Hypothesis",
-    "binomial_p_value",
     "comparison_key",
     "comparisons",
-    "over_outputs",
-    "permutation_p_value",
     "rows_for_correlation",
     "rows_for_share",
     "sign_flip_p_value",
-    "sum_p_value",
     "verdicts",
 ]
 
-# The smallest two-sided p-value is 2 / (R + 1) = 0.001: small enough for up to 50 verdicts a page.
-_DRAWS = 1999
+# The smallest p-value is 1 / (R + 1) = 0.001: small enough for up to 50 verdicts a page.
+_DRAWS = 999
 # Numbers drawn at once: 32 MiB of float64.
 _AT_ONCE = 2**22
 # Chance to see a difference that is there, as sample sizes are usually planned.
@@ -55,16 +53,15 @@ class Hypothesis:
 def verdicts(hypotheses: Mapping[str, Hypothesis], level: float) -> dict[str, Verdict]:
     """Judge all hypotheses of a page together: any false rejection has a chance of at most `level`.
 
-    Holm (1979): the i-th smallest of m p-values is multiplied by m - i + 1, and no adjusted value
-    is below an earlier one. It holds for any dependence between the tests.
+    By Holm's adjustment, which holds however the tests depend on each other.
     """
-    keys = sorted(hypotheses, key=lambda key: hypotheses[key].p_value)
-    found, adjusted = {}, 0.0
-    for i, key in enumerate(keys):
-        h = hypotheses[key]
-        adjusted = max(adjusted, min(1.0, (len(keys) - i) * h.p_value))
-        found[key] = Verdict(h.null, h.p_value, adjusted, adjusted <= level)
-    return {key: found[key] for key in hypotheses}
+    if not hypotheses:
+        return {}
+    adjusted = holm([h.p_value for h in hypotheses.values()]).tolist()
+    return {
+        key: Verdict(h.null, h.p_value, p, p <= level)
+        for (key, h), p in zip(hypotheses.items(), adjusted, strict=True)
+    }
 
 
 def comparison_key(metric: str, baseline: str) -> str:
@@ -90,84 +87,21 @@ def comparisons(methods: Mapping[str, NamedScores], seed: int) -> dict[str, Hypo
     return found
 
 
-def over_outputs(p_values: Float64) -> float:
-    """Combine the tests of D outputs, which may depend on each other (Bonferroni)."""
-    return float(min(1.0, len(p_values) * p_values.min()))
-
-
-def binomial_p_value(successes: Float64, n: int, share: float) -> Float64:
-    """Two-sided exact p-value of a share: twice the smaller tail."""
-    from scipy.stats import binom
-
-    tails = np.minimum(binom.cdf(successes, n, share), binom.sf(successes - 1, n, share))
-    return np.minimum(1.0, 2 * tails)
-
-
-def sum_p_value(chances: Float64, successes: int) -> float:
-    """Two-sided exact p-value of a number of successes, each with its own chance.
-
-    The distribution is Poisson-binomial: the convolution of N two-point distributions.
-    """
-    n = len(chances)
-    parts = np.zeros((2 ** math.ceil(math.log2(max(n, 2))), 2))
-    parts[:, 0] = 1.0
-    parts[:n] = np.stack([1 - chances, chances], axis=1)
-    while len(parts) > 1:
-        size = 2 * parts.shape[1]
-        first, second = (np.fft.rfft(half, size, axis=1) for half in (parts[::2], parts[1::2]))
-        # Rounding of the transform leaves values near -1e-17.
-        parts = np.fft.irfft(first * second, size, axis=1).clip(min=0.0)
-    chance = parts[0]
-    return float(min(1.0, 2 * min(chance[: successes + 1].sum(), chance[successes:].sum())))
-
-
-def permutation_p_value(a: Float64, b: Float64, seed: int) -> tuple[float, float]:
-    """Spearman correlation and its two-sided p-value under independence, by permutation.
-
-    Twice the smaller tail, as ties make the distribution lopsided.
-    """
-    from scipy.stats import rankdata
-
-    x, y = rankdata(a), rankdata(b)
-    x, y = x - x.mean(), y - y.mean()
-    scale = math.sqrt(float(x @ x) * float(y @ y))
-    if scale == 0:
-        return 0.0, 1.0
-    draw = np.random.default_rng([seed, 2])
-    observed, others = float(x @ y), []
-    for size in _chunks(len(x)):
-        others.append(draw.permuted(np.tile(x, (size, 1)), axis=1) @ y)
-    return observed / scale, _two_sided(observed, np.concatenate(others), scale)
-
-
 def sign_flip_p_value(differences: Float64, seed: int) -> float:
     """Two-sided p-value of a mean of paired differences, by swapping the two methods in each row.
 
     Exact if the methods are exchangeable in every row: Fisher (1935), section 21.
     """
-    scale = float(np.abs(differences).sum())
+    n, scale = len(differences), float(np.abs(differences).sum())
     if scale == 0:
         return 1.0
     draw = np.random.default_rng([seed, 3])
-    others = [
-        draw.choice((-1.0, 1.0), size=(size, len(differences))) @ differences
-        for size in _chunks(len(differences))
-    ]
-    return _two_sided(float(differences.sum()), np.concatenate(others), scale)
-
-
-def _chunks(n: int) -> list[int]:
-    """Split the draws so that each chunk of them times `n` stays small."""
     size = max(1, min(_DRAWS, _AT_ONCE // n))
-    return [min(size, _DRAWS - start) for start in range(0, _DRAWS, size)]
-
-
-def _two_sided(observed: float, others: Float64, scale: float) -> float:
-    """Twice the smaller tail of a Monte Carlo test, the observed value among the draws."""
-    tolerance = 1e-12 * scale
-    above = 1 + (others >= observed - tolerance).sum()
-    below = 1 + (others <= observed + tolerance).sum()
-    return float(min(1.0, 2 * min(above, below) / (len(others) + 1)))
+    flipped = [
+        draw.choice((-1.0, 1.0), size=(min(size, _DRAWS - start), n)) @ differences / scale
+        for start in range(0, _DRAWS, size)
+    ]
+    return monte_carlo_p(abs(float(differences.sum())) / scale, np.abs(np.concatenate(flipped)))
 
 
 def rows_for_share(share: float, gap: float, level: float) -> int:

@@ -6,25 +6,28 @@ its confidence, independently of the others.
 
 from __future__ import annotations
 
+from mcdrop.metrics import calibration_test, confidence_test, ranking_test
 from mcdrop.report.classification import Classification
-from mcdrop.report.hypotheses import Hypothesis, permutation_p_value, sum_p_value
+from mcdrop.report.hypotheses import Hypothesis
 
 __all__ = ["classification_hypotheses"]
 
 
 def classification_hypotheses(c: Classification, seed: int) -> dict[str, Hypothesis]:
     """Test what the page states about one classification."""
+    probs, y = c.prediction.probs, c.y
     found = {
         "confidence": Hypothesis(
-            "accuracy equals mean confidence",
-            sum_p_value(c.confidence, len(c.y) - int(c.wrong.sum())),
+            "accuracy equals mean confidence", confidence_test(probs, y).p_value
         ),
         "reliability": Hypothesis(
-            "accuracy equals confidence in every bin", c.calibrated.p_value(c.error.value)
+            "accuracy equals confidence at every height of confidence",
+            calibration_test(probs, y, seed=seed).p_value,
         ),
     }
-    if 0 < c.wrong.sum() < len(c.y):
-        entropy = c.prediction.predictive_entropy.numpy()
-        _, p_value = permutation_p_value(entropy, c.wrong.numpy(), seed)
-        found["ranking"] = Hypothesis("errors do not depend on the predictive entropy", p_value)
+    if 0 < c.wrong.sum() < len(y):
+        found["ranking"] = Hypothesis(
+            "errors do not depend on the predictive entropy",
+            ranking_test(c.prediction.predictive_entropy, loss=c.wrong, seed=seed).p_value,
+        )
     return found

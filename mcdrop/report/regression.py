@@ -155,20 +155,27 @@ class Regression:
             return p.interval(level)
         return p.as_normal().interval(level)
 
-    def inside(self, level: float) -> Tensor | None:
-        """Whether each target lies in its central interval, bool, (N, D); None if there is none.
+    def bounds(self, level: float) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Lower end, upper end and target of each central interval, (N, D); None if there is none.
 
-        A target is inside exactly if its PIT lies between the interval's two levels, which saves
-        solving for the quantiles of a mixture, row by row.
+        On the scale of the PIT, where the ends are the interval's two levels, if that is defined:
+        this saves solving for the quantiles of a mixture, row by row.
         """
         if self.pit is not None:
-            place = torch.as_tensor(self.pit)
-            return ((1 - level) / 2 <= place) & (place <= (1 + level) / 2)
+            tail = torch.full_like(self.y, (1 - level) / 2)
+            return tail, 1 - tail, torch.as_tensor(self.pit)
         try:
-            low, high = self.interval(level)
+            return (*self.interval(level), self.y)
         except RangeError:
             return None
-        return (low <= self.y) & (self.y <= high)
+
+    def inside(self, level: float) -> Tensor | None:
+        """Whether each target lies in its central interval, bool, (N, D); None if there is none."""
+        bounds = self.bounds(level)
+        if bounds is None:
+            return None
+        low, high, target = bounds
+        return (low <= target) & (target <= high)
 
     def coverage(self, level: float) -> Score | Missing:
         """Score the share of targets inside the central interval."""

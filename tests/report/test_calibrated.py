@@ -45,14 +45,6 @@ def test_the_null_of_the_ece_is_its_distribution_under_drawn_labels() -> None:
     assert float(errors.mean()) == pytest.approx(float(np.mean(plain)), abs=4 * scale)
 
 
-def test_few_numbers_at_once_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    confidence = np.linspace(0.4, 0.99, 60)
-    curve = reliability_curve(confidence, np.ones(60), kind="binary")
-    whole = calibrated_draws(confidence, curve, 0.95, 0)
-    monkeypatch.setattr("mcdrop.report.calibrated._AT_ONCE", 600)
-    np.testing.assert_array_equal(calibrated_draws(confidence, curve, 0.95, 0).gap, whole.gap)
-
-
 @pytest.mark.parametrize("n", [50, 500])
 @pytest.mark.parametrize("truth", [0.0, 0.1])
 def test_the_interval_of_the_ece_holds_the_truth(n: int, truth: float) -> None:
