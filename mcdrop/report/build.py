@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from mcdrop.metrics import Estimate
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.prediction.base import Prediction
 from mcdrop.report.classification import (
@@ -20,7 +21,7 @@ from mcdrop.report.hypotheses import Hypothesis, comparison_key, comparisons, ve
 from mcdrop.report.hypotheses_classification import classification_hypotheses
 from mcdrop.report.hypotheses_regression import regression_hypotheses
 from mcdrop.report.matching import matched_classification, matched_regression, require_comparable
-from mcdrop.report.measures import NamedScores, Resampling, outcome
+from mcdrop.report.measures import NamedScores, Outcome, Resampling, Score, identical, outcome
 from mcdrop.report.regression import Regression, regression_curves, regression_scores
 from mcdrop.report.report import CalibrationReport
 from mcdrop.report.values import FigureCurve, Verdict
@@ -136,10 +137,7 @@ def _parts(methods: Mapping[str, T], task: _Task[T], resampling: Resampling) -> 
         task.hypotheses(methods[main], resampling.seed) | comparisons(scores, resampling.seed),
         1 - resampling.level,
     )
-    outcomes = {
-        b: {key: outcome(key, d, _rejected(judged, key, b)) for key, d in differences[b].items()}
-        for b in others
-    }
+    outcomes = {b: _outcomes(scores[main], scores[b], differences[b], judged, b) for b in others}
     evidence = Evidence(
         name=main,
         n_rows=len(methods[main].y),
@@ -163,10 +161,22 @@ def _parts(methods: Mapping[str, T], task: _Task[T], resampling: Resampling) -> 
     }
 
 
-def _rejected(judged: Mapping[str, Verdict], key: str, baseline: str) -> bool:
-    """Return whether the equality of two methods was tested and rejected."""
-    name = comparison_key(key, baseline)
-    return name in judged and judged[name].rejected
+def _outcomes(
+    main: NamedScores,
+    other: NamedScores,
+    differences: Mapping[str, Estimate],
+    judged: Mapping[str, Verdict],
+    baseline: str,
+) -> dict[str, Outcome]:
+    """Say of every difference whether the main method is better, worse or identical."""
+    found: dict[str, Outcome] = {}
+    for key, difference in differences.items():
+        a, b, name = main[key], other[key], comparison_key(key, baseline)
+        if isinstance(a, Score) and isinstance(b, Score) and identical(a, b):
+            found[key] = "identical"
+        else:
+            found[key] = outcome(key, difference, name in judged and judged[name].rejected)
+    return found
 
 
 def _remarks(r: Regression) -> tuple[str, ...]:

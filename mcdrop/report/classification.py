@@ -13,7 +13,6 @@ from torch import Tensor
 from mcdrop.metrics import (
     Estimate,
     ReliabilityCurve,
-    accuracy,
     brier_score,
     error_rate_curve,
     expected_calibration_error,
@@ -92,9 +91,8 @@ def classification_scores(c: Classification) -> NamedScores:
     """Score one prediction: every number of the table, or why it is missing."""
     p = c.prediction
     one_set = "one fixed set of weights has none" if p.n_samples == 0 else "needs several passes"
-    level = c.resampling.level
     return {
-        "accuracy": Score.share(accuracy, (p.probs, c.y), 1 - c.wrong, level, losses=c.wrong),
+        "accuracy": Score.share(1 - c.wrong, losses=c.wrong),
         "nll": _nll(c),
         "brier": Score.by_row(brier_score(p.probs, c.y)),
         "ece": Uncompared(c.error, _error_note(c)),

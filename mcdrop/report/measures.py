@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mcdrop.metrics import Estimate, bootstrap, paired_bootstrap, wilson_interval
+from mcdrop.metrics import Estimate, bootstrap, paired_bootstrap
+from mcdrop.report.shares import share_difference, share_estimate
 
 __all__ = [
     "MEASURES",
@@ -26,9 +27,9 @@ __all__ = [
     "Uncompared",
     "as_scored",
     "decimals",
+    "identical",
     "magnitude",
     "outcome",
-    "share_estimate",
     "signed",
     "written",
 ]
@@ -66,14 +67,14 @@ class Score:
         note: Such as "mixture over 100 passes".
         losses: One number per row, (N,), by which two methods are compared; None if the measure
             only describes.
-        estimate: Value and interval where a bootstrap would not hold, as for shares.
+        outcomes: Ones and zeros, (N,) or (N, D), if the score is their share.
     """
 
     metric: Callable[..., Any]
     arrays: tuple[Array, ...]
     note: str = ""
     losses: Tensor | None = None
-    estimate: Estimate | None = None
+    outcomes: Tensor | None = None
 
     @classmethod
     def by_row(cls, scores: Array, note: str = "") -> Score:
@@ -82,17 +83,9 @@ class Score:
         return cls(as_scored, (scores,), note, losses=losses.reshape(len(losses), -1).mean(dim=1))
 
     @classmethod
-    def share(
-        cls,
-        metric: Callable[..., Any],
-        arrays: tuple[Array, ...],
-        outcomes: Tensor,
-        level: float,
-        note: str = "",
-        losses: Tensor | None = None,
-    ) -> Score:
-        """Return a share of rows, with its Wilson interval."""
-        return cls(metric, arrays, note, losses, share_estimate(outcomes, level))
+    def share(cls, outcomes: Tensor, note: str = "", losses: Tensor | None = None) -> Score:
+        """Return the share of ones among `outcomes`."""
+        return cls(as_scored, (outcomes,), note, losses, outcomes)
 
 
 @dataclass(frozen=True)
@@ -129,8 +122,8 @@ class Resampling:
         """Estimate one score with its interval over rows."""
         if isinstance(score, Uncompared):
             return score.estimate
-        if score.estimate is not None:
-            return score.estimate
+        if score.outcomes is not None:
+            return share_estimate(score.outcomes, self.level)
         return bootstrap(
             score.metric,
             *score.arrays,
@@ -143,17 +136,23 @@ class Resampling:
         """Estimate main minus other on the same rows, where both have the score."""
         pairs = {key: (score, other.get(key)) for key, score in main.items()}
         return {
-            key: paired_bootstrap(
-                a.metric,
-                a.arrays,
-                b.arrays,
-                level=self.level,
-                n_resamples=self.n_resamples,
-                seed=self.seed,
-            )
+            key: self._difference(a, b)
             for key, (a, b) in pairs.items()
             if isinstance(a, Score) and isinstance(b, Score)
         }
+
+    def _difference(self, a: Score, b: Score) -> Estimate:
+        """Estimate one difference with its interval over rows."""
+        if a.outcomes is not None and b.outcomes is not None:
+            return share_difference(a.outcomes, b.outcomes, self.level)
+        return paired_bootstrap(
+            a.metric,
+            a.arrays,
+            b.arrays,
+            level=self.level,
+            n_resamples=self.n_resamples,
+            seed=self.seed,
+        )
 
 
 def as_scored(scores: Array) -> Array:
@@ -161,16 +160,13 @@ def as_scored(scores: Array) -> Array:
     return scores
 
 
-def share_estimate(outcomes: Tensor, level: float) -> Estimate:
-    """Return the share of ones in (N,) or (N, D), with the Wilson interval of N rows.
-
-    Outputs of one row may depend on each other, so the interval counts rows only.
-    """
-    by_row = outcomes.double().reshape(len(outcomes), -1).mean(dim=1)
-    n, share = len(by_row), by_row.mean().item()
-    low, high = wilson_interval(share * n, n, level=level)
-    error = math.sqrt(share * (1 - share) / n)
-    return Estimate(share, float(low), float(high), error, level, n, "wilson")
+def identical(a: Score, b: Score) -> bool:
+    """Whether two methods have the same score in every row, not only on average."""
+    first, second = ((s.arrays if s.losses is None else (s.losses,)) for s in (a, b))
+    return all(
+        torch.equal(torch.as_tensor(x), torch.as_tensor(y))
+        for x, y in zip(first, second, strict=True)
+    )
 
 
 def outcome(key: str, difference: Estimate, rejected: bool) -> Outcome:
@@ -181,8 +177,6 @@ def outcome(key: str, difference: Estimate, rejected: bool) -> Outcome:
         difference: First minus second.
         rejected: Whether the test of equality was rejected.
     """
-    if difference.value == difference.low == difference.high == 0:
-        return "identical"
     better = MEASURES[key].better
     if better == "neither":
         return "descriptive"

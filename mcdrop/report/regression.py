@@ -35,9 +35,8 @@ from mcdrop.report.measures import (
     NamedScores,
     Resampling,
     Score,
-    as_scored,
-    share_estimate,
 )
+from mcdrop.report.shares import share_estimate
 from mcdrop.report.values import FigureCurve
 
 __all__ = ["Regression", "regression_curves", "regression_scores"]
@@ -182,8 +181,7 @@ class Regression:
         inside = self.inside(level)
         if inside is None:
             return Missing("too few calibration rows for this level")
-        held = inside.double()
-        return Score.share(as_scored, (held,), held, self.resampling.level, self.shape_note)
+        return Score.share(inside.double(), self.shape_note)
 
 
 def regression_scores(r: Regression) -> NamedScores:

@@ -6,10 +6,11 @@ import torch
 from mcdrop.metrics import Estimate
 from mcdrop.report.measures import (
     MEASURES,
+    Score,
     decimals,
+    identical,
     magnitude,
     outcome,
-    share_estimate,
     signed,
     written,
 )
@@ -26,11 +27,10 @@ def estimate(value: float, low: float, high: float) -> Estimate:
         ("nll", 0.1, 0.3, True, "worse"),
         ("nll", -0.3, -0.1, False, "undecided"),
         ("nll", -0.1, 0.3, False, "undecided"),
-        ("nll", 0.0, 0.0, False, "identical"),
+        ("nll", 0.0, 0.0, False, "undecided"),
         ("accuracy", 0.1, 0.3, True, "better"),
         ("accuracy", -0.3, -0.1, True, "worse"),
         ("sharpness", 0.1, 0.3, False, "descriptive"),
-        ("sharpness", 0.0, 0.0, False, "identical"),
     ],
 )
 def test_an_outcome_follows_direction_and_needs_a_rejection(
@@ -39,13 +39,12 @@ def test_an_outcome_follows_direction_and_needs_a_rejection(
     assert outcome(key, estimate((low + high) / 2, low, high), rejected) == said
 
 
-def test_a_share_has_width_at_its_ends_and_counts_rows_not_outputs() -> None:
-    # Wilson at k = n: low = n / (n + z^2), z = 1.959964.
-    whole = share_estimate(torch.ones(20, 3), 0.95)
-    assert (whole.value, whole.high, whole.n) == (1.0, 1.0, 20)
-    assert whole.low == pytest.approx(20 / (20 + 1.959964**2), abs=1e-6)
-    none = share_estimate(torch.zeros(20), 0.95)
-    assert (none.low, none.high) == pytest.approx((0.0, 1 - whole.low))
+def test_identical_means_in_every_row_not_on_average() -> None:
+    rows = torch.tensor([1.0, 2.0, 3.0])
+    assert identical(Score.by_row(rows), Score.by_row(rows.clone()))
+    assert not identical(Score.by_row(rows), Score.by_row(rows.flip(0)))
+    assert identical(Score(len, (rows,)), Score(len, (rows.clone(),)))
+    assert not identical(Score(len, (rows,)), Score(len, (rows.flip(0),)))
 
 
 def test_two_digits_of_the_interval_are_shown() -> None:
