@@ -42,7 +42,7 @@ def calibration_report(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> CalibrationReport:
-    """Compare a prediction's stated uncertainty with what happened, and with baselines.
+    """Compare a prediction's stated uncertainty with its errors, and with baselines.
 
     Every number has an interval over rows; differences are paired, so that what makes a row hard
     for both methods cancels. Every verdict is a test, and all verdicts of one report share the
@@ -108,7 +108,7 @@ def calibration_report(
 
 @dataclass(frozen=True)
 class _Task(Generic[T]):
-    """The functions that make the parts of a report of one task."""
+    """The functions that are specific to one task."""
 
     scores: Callable[[T], NamedScores]
     hypotheses: Callable[[T, int], dict[str, Hypothesis]]
@@ -180,18 +180,18 @@ def _outcomes(
 
 
 def _remarks(r: Regression) -> tuple[str, ...]:
-    """Return what a reader has to know about all numbers of a regression."""
+    """Return the caveats that apply to all numbers of a regression."""
     remarks = []
     n_outputs = r.y.shape[1]
     if n_outputs > 1:
         remarks.append(
-            f"Every score is averaged over the {n_outputs} outputs of a row, as they are: outputs "
-            "in large units weigh more. Figures pool the outputs; intervals resample rows."
+            f"Every score is averaged over the {n_outputs} outputs of a row without scaling them: "
+            "outputs in large units weigh more. Figures pool the outputs; intervals count rows."
         )
     if r.has_spread and r.prediction.family == "mixture" and not r.has_noise:
         remarks.append(
-            "No observation noise was given. Intervals, CRPS and PIT speak of the mean function, "
-            "not of single targets, which scatter more: predict with noise_std=."
+            "No observation noise was given. Intervals, CRPS and PIT describe the mean function, "
+            "not single targets, which scatter more: predict with noise_std=."
         )
     if not r.has_spread:
         remarks.append("A point forecast has no intervals, so there is nothing to draw for it.")

@@ -75,14 +75,14 @@ class Classification:
 
     @cached_property
     def debiased_error(self) -> float:
-        """Expected calibration error less what sampling noise adds to it."""
+        """Expected calibration error, debiased."""
         return expected_calibration_error(
             self.prediction.probs, self.y, n_bins=_BINS, debiased=True
         )
 
     @cached_property
     def calibrated(self) -> CalibratedDraws:
-        """What a calibrated model with these confidences would show."""
+        """Outcomes drawn from these confidences."""
         level, seed = self.resampling.level, self.resampling.seed
         return calibrated_draws(self.confidence, self.reliability, level, seed)
 
@@ -114,7 +114,7 @@ def _error_note(c: Classification) -> str:
 
 
 def _nll(c: Classification) -> Score | Missing:
-    """Score the labels, unless one of them was called impossible."""
+    """Score the labels, unless one of them was given probability 0."""
     scores = torch.as_tensor(nll_categorical(c.prediction.probs, c.y))
     impossible = int(torch.isinf(scores).sum())
     if impossible:
@@ -156,7 +156,7 @@ def _error_by_entropy(name: str, c: Classification, level: float) -> FigureCurve
 def _referral(name: str, c: Classification, level: float) -> FigureCurve:
     """Error rate on the rows kept when the most uncertain share of them is referred."""
     curve = risk_coverage_curve(c.prediction.predictive_entropy, loss=c.wrong)
-    # Few enough points for a page; rows of equal entropy are referred together.
+    # 91 points keep the page small; rows of equal entropy are referred together.
     wanted = np.linspace(1.0, 0.1, _REFERRAL_POINTS)
     index = np.unique(np.searchsorted(curve.coverage, wanted - 1e-9))[::-1]
     risks, kept = curve.risk[index].tolist(), np.rint(curve.coverage[index] * len(c.y))

@@ -10,12 +10,12 @@ __all__ = ["Float64", "equal_groups", "group_number"]
 Float64 = npt.NDArray[np.float64]
 
 _MAX_GROUPS = 10
-# A group's error rate or RMSE from fewer rows says little.
+# With fewer rows a group's error rate or RMSE has a relative error above about 1 / sqrt(2 * 20).
 _ROWS_PER_GROUP = 20
 
 
 def group_number(n: int) -> int:
-    """Groups that `n` values are split into, so that each holds enough of them."""
+    """Number of groups that `n` values are split into: at most 10, of at least 20 values."""
     return int(np.clip(n // _ROWS_PER_GROUP, 1, _MAX_GROUPS))
 
 

@@ -1,4 +1,4 @@
-"""The look of all figures, what they are called, and how to read them."""
+"""Style, titles and captions of all figures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SIZE = (5.2, 4.2)
 _INK = "#1d232b"
 _GREY = "#5b6470"
 # Okabe & Ito (2008), told apart under the common forms of color blindness.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (9, 3)), (0, (3, 1, 1, 1, 1, 1)))
 # Width of the range of a calibrated bin, in percent of confidence; bins are 6.7 wide.
 _BAND_WIDTH = 3.0
@@ -58,7 +58,7 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
-    # Text as text: it can be read out, searched and selected, and follows the font of the page.
+    # Text stays text: screen readers and search can read it, and it follows the font of the page.
     "svg.fonttype": "none",
     # Fixed, so that the same report is the same file.
     "svg.hashsalt": "mcdrop",
@@ -67,7 +67,7 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Caption:
-    """Words of one figure.
+    """Title, axis labels and caption of one figure.
 
     Attributes:
         title: Heading above the figure.
@@ -100,13 +100,13 @@ def looks(
     """Pair every curve with the look of its method; the first method is the main one."""
     for curve in curves:
         i = list(methods).index(curve.method)
-        k = i % len(_COLOURS)
-        yield curve, Look(_COLOURS[k], _DASHES[k], _MARKERS[k], main=i == 0)
+        k = i % len(_COLORS)
+        yield curve, Look(_COLORS[k], _DASHES[k], _MARKERS[k], main=i == 0)
 
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Draw in the report's style; the caller's settings come back afterwards."""
+    """Draw in the report's style; restore the caller's settings afterwards."""
     import matplotlib as mpl
 
     with mpl.rc_context():
@@ -153,7 +153,7 @@ def points(axes: Axes, curve: FigureCurve, look: Look, *, weighed: bool = False)
 
 
 def diagonal(axes: Axes, low: float, high: float) -> Any:
-    """Draw where what happened equals what was stated."""
+    """Draw the diagonal, where the observed value equals the stated one."""
     return axes.plot([low, high], [low, high], color=_INK, linewidth=1, zorder=2)[0]
 
 
@@ -184,7 +184,7 @@ def _hundredfold(shares: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def span_of(values: Sequence[float]) -> tuple[float, float]:
-    """Return limits around `values` with some air."""
+    """Return axis limits 6 % beyond `values`."""
     low, high = min(values), max(values)
     air = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
     return low - air, high + air

@@ -148,7 +148,7 @@ def _spread_advice(r: Regression, evidence: Evidence) -> str:
     """Say what would bring 90 % intervals to 90 %: a bias goes first, then the scale."""
     if r.prediction.family == "mixture" and not r.has_noise:
         return (
-            "No observation noise was given, so they speak of the mean function and not of single "
+            "No observation noise was given, so they describe the mean function, not single "
             "targets: predict with noise_std=."
         )
     error, std = (r.y - r.prediction.mean).numpy(), r.prediction.std.numpy()

@@ -43,7 +43,7 @@ def _rendered(report: ReportContents, *, whole: bool, date: str | None) -> str:
         report=report,
         whole=whole,
         date=date,
-        # Ours, not the caller's: the style sheet of the package and drawings matplotlib escaped.
+        # Safe: the style sheet of the package, and drawings whose text matplotlib has escaped.
         style=Markup(files.joinpath("style.css").read_text("utf-8")),  # noqa: S704
         figures=[
             (name, FIGURES[name], Markup(drawing))  # noqa: S704
@@ -81,7 +81,7 @@ def _drawings(report: ReportContents) -> dict[str, str]:
 
 
 def _facts(report: ReportContents) -> dict[str, str]:
-    """Return what made the numbers, as label and text."""
+    """Return passes, strategy, cost and intervals, as label and text."""
     run, resampling = report.run, report.resampling
     facts: dict[str, Any] = {}
     if run is not None:
@@ -99,7 +99,7 @@ def _facts(report: ReportContents) -> dict[str, str]:
             f"{run.sample_chunk} passes together"
         )
     else:
-        facts["Prediction"] = "made without stochastic passes"
+        facts["Prediction"] = "computed without stochastic passes"
     facts["Intervals"] = (
         f"{resampling.level * 100:g} %. Shares: Wilson. ECE: by the largest effect of sampling "
         f"noise. Others: bootstrap over rows, {resampling.n_resamples} resamples, seed "

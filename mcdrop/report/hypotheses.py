@@ -81,7 +81,7 @@ def comparisons(methods: Mapping[str, NamedScores], seed: int) -> dict[str, Hypo
             a, b = (s.losses if isinstance(s, Score) else None for s in (score, scores.get(metric)))
             if a is not None and b is not None and not torch.equal(a, b):
                 found[comparison_key(metric, baseline)] = Hypothesis(
-                    f"{name} and {baseline} may be swapped in every row ({MEASURES[metric].label})",
+                    f"{MEASURES[metric].label}: {name} and {baseline} may be swapped in every row",
                     sign_flip_p_value((a - b).numpy(), seed),
                 )
     return found

@@ -26,7 +26,7 @@ _FUNCTION = "calibration_report"
 
 
 def require_comparable(prediction: object, baselines: Mapping[str, object], name: str) -> None:
-    """Refuse what is no prediction, baselines of another type or length, and equal names."""
+    """Refuse other types than predictions, baselines that do not match, and equal names."""
     if not isinstance(prediction, RegressionPrediction | ClassificationPrediction):
         raise UnsupportedError.of(
             _FUNCTION,
@@ -146,7 +146,7 @@ def matched_classification(
 
 
 def _widened(prediction: ClassificationPrediction) -> ClassificationPrediction:
-    """Return the prediction as float64 on the CPU, without its samples, which nothing needs."""
+    """Return the prediction as float64 on the CPU, without its samples, which no score uses."""
     return replace(prediction, samples=None)._map(lambda _, values: values.cpu().double())
 
 

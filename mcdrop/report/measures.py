@@ -59,7 +59,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Score:
-    """A metric with the arrays it takes, and how the number came about where that varies.
+    """A metric with its arguments, and a note on the computation where it varies.
 
     Attributes:
         metric: Returns one score per row, or a number; the same for every method compared.
@@ -98,7 +98,7 @@ class Uncompared:
 
 @dataclass(frozen=True)
 class Missing:
-    """A number that cannot be had from a prediction, and what it would take."""
+    """A number that a prediction does not allow, with the reason."""
 
     note: str
 
@@ -156,7 +156,7 @@ class Resampling:
 
 
 def as_scored(scores: Array) -> Array:
-    """Return scores already computed by row: the metric of a score whose formula varies."""
+    """Return row scores that are already computed: the identity as a metric."""
     return scores
 
 
@@ -188,7 +188,7 @@ def outcome(key: str, difference: Estimate, rejected: bool) -> Outcome:
 def decimals(key: str, estimates: Iterable[Estimate]) -> int:
     """Decimals that show two digits of the narrowest interval: more would print noise."""
     scale = 100.0 if MEASURES[key].unit == "share" else 1.0
-    # An interval without width, or one that rounding made, says nothing about digits.
+    # Intervals of zero width, up to rounding, say nothing about digits.
     told = [scale * (e.high - e.low) for e in estimates if e.high - e.low > 1e-6 * abs(e.value)]
     digits = max((1 - math.floor(math.log10(width)) for width in told), default=2)
     return min(max(0, digits), 8)
@@ -225,7 +225,7 @@ def _rounded(key: str, estimate: Estimate, digits: int | None, sign: str) -> lis
     scale = 100.0 if MEASURES[key].unit == "share" else 1.0
     style = f"{sign}.{decimals(key, [estimate]) if digits is None else digits}f"
     shown = [format(scale * v, style) for v in (estimate.value, estimate.low, estimate.high)]
-    # A rounded -0.0 has no sign to speak of.
+    # -0.0 would be shown with a minus sign.
     return [format(0.0, style) if float(text) == 0 else text for text in shown]
 
 
@@ -253,7 +253,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             "NLL",
             "nats",
             "lower",
-            "Negative log-likelihood of what happened, averaged over rows. It rewards being right "
+            "Negative log-likelihood of the targets, averaged over rows. It rewards being right "
             "and stating the right uncertainty, and punishes confident errors hardest.",
         ),
         "crps": Measure(

@@ -50,7 +50,7 @@ _NO_NOISE = "needs observation noise; predict with noise_std="
 
 @dataclass(frozen=True)
 class Regression:
-    """A prediction and its targets, float64, (N, D), with the distribution it stands for.
+    """A prediction and its targets, float64, (N, D), with the predictive distribution.
 
     Attributes:
         prediction: As float64 on the CPU with `mean` of shape (N, D).
@@ -89,7 +89,7 @@ class Regression:
 
     @property
     def has_own_intervals(self) -> bool:
-        """Whether intervals are not those of the moments: conformal or recalibrated ones."""
+        """Whether the class overrides intervals or quantiles: conformal or recalibrated ones."""
         kind, base = type(self.prediction), RegressionPrediction
         return kind.interval is not base.interval or kind.quantile is not base.quantile
 
@@ -108,7 +108,7 @@ class Regression:
 
     @cached_property
     def pit(self) -> Array | None:
-        """PIT of every target under the distribution it was given; None if that is no density."""
+        """PIT of every target; None if the prediction has no density."""
         p = self.prediction
         if self.has_own_intervals:
             return None

@@ -20,7 +20,7 @@ __all__ = [
     "verdict_lines",
 ]
 
-# Shape and word, never color alone.
+# A shape and a word, so that color is not needed to read them.
 _MARKS = {
     "better": "▲ better",
     "worse": "▼ worse",

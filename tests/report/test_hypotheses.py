@@ -78,4 +78,4 @@ def test_only_measures_that_judge_and_differ_are_compared() -> None:
     assert list(found) == ["nll against B"]
     # All 20 signs equal: 2 of 2^20 sign patterns, below the smallest p-value of the draws.
     assert found["nll against B"].p_value == pytest.approx(1 / 1000)
-    assert "A and B may be swapped in every row (NLL)" in found["nll against B"].null
+    assert "NLL: A and B may be swapped in every row" in found["nll against B"].null

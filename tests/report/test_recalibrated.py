@@ -1,4 +1,4 @@
-"""Reports of recalibrated predictions speak of their own intervals, beside plain ones."""
+"""Reports of recalibrated predictions use the recalibrated intervals."""
 
 import torch
 from torch import Tensor

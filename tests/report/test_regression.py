@@ -53,7 +53,7 @@ def test_likelihood_is_the_mixture_only_where_passes_and_noise_are_there() -> No
 def test_intervals_without_noise_are_said_to_speak_of_the_mean_function() -> None:
     report = report_of(passes_prediction(noise=0.0))
     assert "No observation noise was given" in report.findings[0]
-    assert "speak of the mean function" in report.remarks[0]
+    assert "describe the mean function" in report.remarks[0]
     assert report.notes["MC dropout"]["crps"] == "50 passes without observation noise"
 
 
