@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MPLBACKEND := Agg
 
-.PHONY: report test lint types unit format clean
+.PHONY: report test lint types unit slow format clean
 
 report: $(VENV)/runtime
 	$(BIN)/python examples/calibration_report.py
@@ -20,7 +20,10 @@ types: $(VENV)/development
 	$(BIN)/mypy
 
 unit: $(VENV)/development
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+slow: $(VENV)/development
+	$(BIN)/python -m pytest -n auto -m slow
 
 format: $(VENV)/development
 	$(BIN)/ruff format .
@@ -28,7 +31,7 @@ format: $(VENV)/development
 
 $(VENV)/runtime: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[report]'
 	touch $@
 
 $(VENV)/development: pyproject.toml constraints.txt

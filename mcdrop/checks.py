@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from importlib import import_module
 from numbers import Real
 from typing import TypeVar
 
@@ -28,6 +29,7 @@ __all__ = [
     "require_count",
     "require_finite",
     "require_fitted",
+    "require_installed",
     "require_labels",
     "require_passes",
     "require_probabilities",
@@ -101,6 +103,20 @@ def require_fitted(function: str, fitted: Fitted | None, data: str) -> Fitted:
             function, "self", "be fitted", "no fit so far", f"Call fit({data}) first"
         )
     return fitted
+
+
+def require_installed(function: str, module: str, extra: str) -> None:
+    """Require a module that only an extra of the package installs."""
+    try:
+        import_module(module)
+    except ModuleNotFoundError as error:
+        raise UnsupportedError.of(
+            function,
+            module,
+            "be installed",
+            "no such module",
+            f'Install it: pip install "mcdrop[{extra}]"',
+        ) from error
 
 
 def checked_passes(

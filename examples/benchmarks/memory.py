@@ -48,7 +48,7 @@ def measured(n_rows: int, n_samples: int, masks: Any) -> dict[str, float]:
     x = torch.randn(n_rows, 64)
     mc.predict_with_uncertainty(x[:8], n_samples=2, seed=0)
     # Few rows do not wait for Numba, which is an import too.
-    compiled.load()
+    compiled.prepare(wait=True)
     baseline = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
     began = time.perf_counter()

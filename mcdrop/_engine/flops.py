@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mcdrop._live.functorch import DispatchMode, aten, flop_formulas
 
 __all__ = ["FlopCounter"]
 
-if TYPE_CHECKING:
-    from torch.utils._python_dispatch import TorchDispatchMode as _Base
-elif DispatchMode is not None:
-    _Base = DispatchMode
-else:  # pragma: no cover - counts nothing, so that shares are unknown
-    from contextlib import nullcontext as _Base
 
-
-class FlopCounter(_Base):
+class FlopCounter(DispatchMode):
     """Adds up the operations of matrix products, convolutions, attention and recurrent layers.
 
     torch's own counter hooks every module of the process to name them, which other threads would

@@ -58,13 +58,14 @@ class Memory:
 
     def __init__(self) -> None:
         self._found: OrderedDict[Hashable, Any] = OrderedDict()
+        self._units_drawn = 0
 
     def __len__(self) -> int:
         return len(self._found)
 
     def __getstate__(self) -> dict[str, Any]:
         """Remember nothing in a copy or in another process: keys hold identities of objects."""
-        return {"_found": OrderedDict()}
+        return {"_found": OrderedDict(), "_units_drawn": 0}
 
     def recall(self, key: Hashable) -> Any:
         """Return what was found under a key, or None."""
@@ -79,3 +80,8 @@ class Memory:
         self._found.move_to_end(key)
         while len(self._found) > _REMEMBERED:
             self._found.popitem(last=False)
+
+    def count_units(self, units: int) -> int:
+        """Add units of masks that are to be drawn; return how many there have been in all."""
+        self._units_drawn += units
+        return self._units_drawn

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mcdrop.checks import require_installed
+
 __all__ = ["ProgressBar", "progress_bar"]
 
 
@@ -36,10 +38,13 @@ class ProgressBar:
 
 
 @contextmanager
-def progress_bar(label: str, total: int | None, *, show: bool) -> Iterator[ProgressBar]:
+def progress_bar(
+    function: str, label: str, total: int | None, *, show: bool
+) -> Iterator[ProgressBar]:
     """Show how many units of work are done.
 
     Args:
+        function: Public function to name in errors.
         label: What is being done.
         total: Units in all; None if unknown.
         show: False makes this free and silent.
@@ -47,6 +52,7 @@ def progress_bar(label: str, total: int | None, *, show: bool) -> Iterator[Progr
     if not show:
         yield ProgressBar(None, label, total)
         return
+    require_installed(function, "rich", "report")
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining

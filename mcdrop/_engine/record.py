@@ -24,7 +24,7 @@ class Run:
         n_samples: Stochastic passes per row, S; the most any row took, where they differ.
         seed: Seed of the masks; passing it again gives the same numbers.
         masks: "independent" or "shared".
-        stratified: Whether every 16 passes shared the drops of a unit out evenly.
+        stratified: Whether passes were a Latin hypercube: every 16 share a unit's drops evenly.
         sites: The dropout calls of one pass, in order.
         batch_size: Rows per forward call; None if the inputs were passed on whole.
         sample_chunk: Passes computed together.

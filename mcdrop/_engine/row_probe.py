@@ -1,4 +1,4 @@
-"""Finds out which dimensions count rows, by running the model on two and on three rows."""
+"""Finds the dimensions that count rows, by running the model on two and on three rows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def row_layout(function: str, observe: Observe, draft: Plan, batch: Batch) -> Ro
         batch: The first batch.
 
     Returns:
-        The layout; dimensions whose size does not depend on the number of rows are left alone.
+        The layout: the dimensions whose size is proportional to the number of rows.
 
     Raises:
         UnsupportedError: If rows cannot be told, or are merged in a way that is not understood.
@@ -78,7 +78,7 @@ def _growing(function: str, name: str, two: Sequence[int], three: Sequence[int])
 
 
 def _order(function: str, name: str, row: RowDim, straight: Tensor, crossed: Tensor) -> RowDim:
-    """Tell whether rows lie outermost or innermost in a merged dimension, by swapping two rows."""
+    """Tell by swapping two rows whether rows are the outer or inner part of a merged dimension."""
     if row.per_row == 1:
         return row
     for rows_first in (True, False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from mcdrop._engine.progress import ProgressBar, progress_bar
 from mcdrop._engine.record import Run
 from mcdrop._engine.settings import Settings
 from mcdrop._live.sites import DropoutSite
+from mcdrop._masks.numba_kernels import UNITS_WORTH_COMPILING, prepare
 from mcdrop._masks.source import Span
 from mcdrop.errors import ShapeError
 
@@ -66,7 +68,12 @@ class Schedule:
         total = n_batches * self._n_samples if n_batches is not None and known else None
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
-            bar = progress_bar("stochastic passes", total, show=self._settings.progress)
+            bar = progress_bar(
+                self._settings.function,
+                "stochastic passes",
+                total,
+                show=self._settings.progress,
+            )
             self._bar = stack.enter_context(bar)
             stack.callback(self._passes.release)
             self._open = stack.pop_all()
@@ -150,8 +157,13 @@ class Schedule:
                 yield batch.rows(start, start + self._rows)
 
     def _decide(self, batch: Batch) -> Plan:
+        """Ask for the plan, and for compiled kernels once enough masks have been drawn."""
         self._first_batch = batch
         self._plan = self._planner.plan(batch, self._n_samples, rows_split=self._rows is not None)
+        per_pass = sum(math.prod(site.shape) for site in self._plan.sites if site.fired)
+        drawn = self._settings.memory.count_units(per_pass * self._n_samples)
+        if drawn >= UNITS_WORTH_COMPILING and self._device.type == "cpu":
+            prepare()
         return self._plan
 
     def _chunk(self, plan: Plan, batch: Batch, span: Span) -> Tensor:

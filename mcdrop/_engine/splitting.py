@@ -1,4 +1,4 @@
-"""How much runs in one call: how many passes, and how many rows where one pass is too large."""
+"""Sizes of one call: how many passes, and how many rows where a single pass is too large."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ _PREFIX_FACTOR = 16
 # progress bar.
 _DEFERRED_FACTOR = 16
 
-# Below this many input elements, splitting cannot save memory worth mentioning.
+# Inputs of fewer elements are not split: the memory saved is negligible.
 _LEAST_INPUT = 2**16
 _PROBE_ROWS = 16
-# Where rows are split to save memory, calls are efficient at a quarter of the size.
+# Where rows are split, calls of a quarter of the size are still efficient.
 _SPLIT = 4
-# Passes that should still fit beside each other, so that calls are not many and small.
+# Passes that a call over split rows should still hold, so that there are not many small calls.
 _PASSES = 8
 
 
 def passes_that_fit(plan: Plan, device: torch.device, *, rows_split: bool = False) -> int:
     """Return the passes per vectorized call.
 
-    They fill the cache, or more memory where much work comes before the first dropout: every call
-    repeats that work, and it should stay below a tenth of the rest.
+    They fill the cache. Where much work comes before the first dropout they take more memory: each
+    call repeats that work, and it should stay below a tenth of the call.
     """
     widest = max([1, plan.output_numel, *(math.prod(site.shape) for site in plan.sites)])
     budget = _CHUNK_ELEMENTS.get(device.type, 2**20) // (_SPLIT if rows_split else 1)
     chunk = max(1, budget // widest)
     if plan.defers:
-        # Deferred layers run in tiles of their own; only what is read of them takes memory.
+        # Deferred layers run in tiles of their own; only results that are read take memory.
         chunk = max(chunk, min(budget // max(1, plan.widest), _DEFERRED_FACTOR * chunk))
     wanted = 10 * plan.work_before // max(1, plan.work_per_pass)
     chunk = max(chunk, min(wanted, _PREFIX_FACTOR * budget // widest))
@@ -52,8 +52,8 @@ def passes_that_fit(plan: Plan, device: torch.device, *, rows_split: bool = Fals
 def rows_that_fit(passes: Passes, batch: Batch) -> int | None:
     """Return the rows per call that keep memory bounded; None to pass the batch on whole.
 
-    Rows are split only if the model treats each on its own, which is tested on a few: what it
-    returns for the second half of them must not depend on the first half.
+    Rows are split only if the model treats them separately, which is tested on a few rows: the
+    output of the second half must not change when the first half is left out.
 
     Args:
         passes: Runs the model.

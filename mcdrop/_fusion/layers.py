@@ -1,4 +1,4 @@
-"""Linear layers of dropped-out values, several passes at a time, so that they stay in the cache."""
+"""Dropout followed by linear layers, for so many passes at a time that they stay in the cache."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mcdrop._masks.mask import DropoutMask
 
 __all__ = ["Layer", "Memory", "pass_tiles", "run_layers"]
 
-# Numbers in the largest tensor of passes that run together on the CPU.
+# Elements of the largest tensor of passes that run together on the CPU.
 _TILE = 2**20
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Dropout, a linear layer, and functions of single elements after it.
+    """Dropout, a linear layer, and elementwise functions after it.
 
     Attributes:
         mask: Which units are kept.
-        rate: Share of units that are dropped on average, in (0, 1).
+        rate: Rate that the mask realizes, in (0, 1).
         weight: (out, units).
         bias: (out,), or None.
         then: Functions of the result, in order; they may write to it.
@@ -37,12 +37,12 @@ class Layer:
 
     @property
     def scale(self) -> float:
-        """What survivors are multiplied by."""
+        """Factor of the kept units."""
         return 1.0 / (1.0 - self.rate)
 
 
 class Memory:
-    """A tensor that is used again: fresh pages cost more than arithmetic in the cache.
+    """Memory that is used again: new pages from the system cost more than arithmetic in cache.
 
     Args:
         like: A tensor of its type and on its device.
@@ -52,7 +52,7 @@ class Memory:
         self._buffer = like.new_empty(0)
 
     def empty(self, *shape: int) -> Tensor:
-        """Return uninitialized memory, the same each time."""
+        """Return uninitialized memory, the same at each call."""
         numel = math.prod(shape)
         if self._buffer.numel() < numel:
             self._buffer = self._buffer.new_empty(numel)
@@ -60,11 +60,11 @@ class Memory:
 
 
 def pass_tiles(n_passes: int, per_pass: int, device: torch.device) -> Iterator[slice]:
-    """Yield slices of passes that fit the cache; a device has all of them at once.
+    """Yield slices of passes that fit the cache; on a device, all passes at once.
 
     Args:
         n_passes: Number of passes.
-        per_pass: Numbers that the largest tensor of one pass holds.
+        per_pass: Elements of the largest tensor of one pass.
         device: Where they run.
     """
     step = max(1, _TILE // per_pass) if device.type == "cpu" else n_passes
@@ -75,7 +75,8 @@ def run_layers(x: Tensor, layers: Sequence[Layer]) -> Tensor:
     """Run layers for some passes.
 
     Args:
-        x: Values before the first dropout, (passes, ..., units), or (1, ..., units) for all.
+        x: Input of the first dropout, (passes, ..., units), or (1, ..., units) if it is the same
+            for all passes.
         layers: The layers.
 
     Returns:

@@ -1,8 +1,8 @@
-"""Linear layers of dropped-out values, without the work that dropped units make superfluous.
+"""Dropout followed by linear layers where all rows share a mask: dropped units cost nothing.
 
-All rows share the mask of a pass, so a dropped unit is a column of the input, and a row of the
-transposed weight, that need not be multiplied, nor computed by the layer before. Inside, units
-come before rows, so that units are picked in rows as they lie in memory.
+A dropped unit is a column of the input, and a column of the weight, that need not be multiplied;
+the layer before need not compute it. Inside, tensors are (units, rows), so that a unit is
+contiguous in memory.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from mcdrop._fusion.layers import Layer, Memory, pass_tiles, run_layers
 
 __all__ = ["run_shared_layers"]
 
-# What a pass costs, in units of reading or writing one number; measured where two threads
-# multiply 150 pairs per nanosecond (docs/performance.md). The choice may not depend on the clock:
-# ways to multiply differ in their last digits, and the same seed is to give the same numbers.
+# Cost model of one pass, in units of reading or writing one number, for two threads that multiply
+# 150 pairs per nanosecond (docs/performance.md). It uses sizes, not timings: the ways to multiply
+# differ in their last digits, and the same seed has to give the same numbers.
 _PAIRS_AT_ONCE = 15
 _PAIRS_AT_ONCE_PICKED = 12
 _PRODUCT = 2.5
@@ -32,7 +32,7 @@ _CALLS = 100_000
 
 @dataclass(frozen=True)
 class _Shared:
-    """A layer, with the mask of one row for some passes.
+    """A layer with the mask that all rows share.
 
     Attributes:
         layer: The layer.
@@ -43,15 +43,15 @@ class _Shared:
     keep: Tensor
 
     def by_unit(self) -> Tensor:
-        """Return the weights that survivors are multiplied by, (units, out)."""
+        """Return the scaled weights, (units, out)."""
         return (self.layer.weight.t() * self.layer.scale).contiguous()
 
     def finished(self, products: Tensor, chosen: Tensor | None = None) -> Tensor:
         """Add the bias and apply the functions.
 
         Args:
-            products: (..., out, rows), which is written to.
-            chosen: Numbers of the outputs, if these are only some.
+            products: (..., out, rows), overwritten.
+            chosen: Indices of the outputs, if these are only some.
         """
         bias = self.layer.bias
         if bias is not None:
@@ -62,10 +62,11 @@ class _Shared:
 
 
 def run_shared_layers(x: Tensor, layers: Sequence[Layer]) -> Tensor:
-    """Run layers for some passes, in whichever way is cheapest.
+    """Run layers for some passes in the way that costs least by the cost model.
 
     Args:
-        x: Values before the first dropout, (passes, ..., units), or (1, ..., units) for all.
+        x: Input of the first dropout, (passes, ..., units), or (1, ..., units) if it is the same
+            for all passes.
         layers: The layers.
 
     Returns:
@@ -100,13 +101,13 @@ Run = Callable[[Tensor, Tensor], Tensor]
 def _way(
     layer: Layer, rows: int, *, same: bool, picks: bool
 ) -> tuple[float, Callable[[_Shared], Run]]:
-    """Choose how to multiply one layer, by its sizes and rate; return what it costs as well.
+    """Choose how to multiply one layer, by its sizes and rate; return the cost and the way.
 
     Args:
         layer: The layer.
         rows: Number of rows.
-        same: Whether values do not differ by pass.
-        picks: Whether units may be picked: not where a launch for every pass costs more.
+        same: Whether values are the same for all passes.
+        picks: Whether units may be picked, one call per pass; not on a device.
     """
     out, units = layer.weight.shape
     pairs = rows * units * out
@@ -124,7 +125,7 @@ def _way(
 
 
 def _drop_values(shared: _Shared) -> Run:
-    """Drop units of the values, and multiply all of them."""
+    """Zero the dropped units and multiply everything."""
     weight, scale = shared.layer.weight, shared.layer.scale
     dropped, products = Memory(weight), Memory(weight)
 
@@ -139,7 +140,7 @@ def _drop_values(shared: _Shared) -> Run:
 
 
 def _drop_weights(shared: _Shared) -> Run:
-    """Drop columns of the weight in place of units."""
+    """Zero columns of the weight instead: cheaper where there are fewer outputs than rows."""
     weight, scale = shared.layer.weight, shared.layer.scale
     products = Memory(weight)
 
@@ -156,7 +157,7 @@ def _drop_weights(shared: _Shared) -> Run:
 
 
 def _kept_alone(shared: _Shared) -> Run:
-    """Multiply the kept units only."""
+    """Multiply the kept units only, pass by pass."""
     by_unit = shared.by_unit()
     products = Memory(by_unit)
 
@@ -172,7 +173,7 @@ def _kept_alone(shared: _Shared) -> Run:
 
 
 def _less_dropped(shared: _Shared) -> Run:
-    """Multiply everything once for all passes, and take the dropped units off."""
+    """Multiply everything once for all passes, and subtract the dropped units pass by pass."""
     by_unit = shared.by_unit()
     products = Memory(by_unit)
     wholes: list[Tensor] = []
@@ -192,12 +193,12 @@ def _less_dropped(shared: _Shared) -> Run:
 
 
 def _numbers(flags: npt.NDArray[np.bool_]) -> Tensor:
-    """Return the numbers of the units that are flagged."""
+    """Return the indices of the flagged units."""
     return torch.from_numpy(np.flatnonzero(flags))
 
 
 def _cost_one_by_one(layers: Sequence[Layer], rows: int, *, same: bool) -> float:
-    """Return what a pass of `_one_by_one` costs."""
+    """Return the cost of one pass of `_one_by_one`."""
     cost = 0.0
     for number, layer in enumerate(layers):
         out, units = layer.weight.shape
@@ -212,12 +213,12 @@ def _cost_one_by_one(layers: Sequence[Layer], rows: int, *, same: bool) -> float
 
 
 def _one_by_one(x: Tensor, layers: Sequence[_Shared], out: Tensor) -> None:
-    """Run one pass after the other, and compute only the outputs that the next layer keeps.
+    """Run pass by pass, and compute only the outputs that the next layer keeps.
 
     Args:
         x: Values, (passes or 1, units, rows).
         layers: The layers.
-        out: Where results go, (passes, rows, out).
+        out: Receives the results, (passes, rows, out).
     """
     first = layers[0]
     by_units = [layer.by_unit() for layer in layers]

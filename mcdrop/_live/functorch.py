@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -66,14 +67,18 @@ COMPILED_CALL = "_compiled_call_impl"
 
 try:
     from torch.utils._python_dispatch import TorchDispatchMode as DispatchMode
-except ImportError:  # pragma: no cover - no such torch is known
-    DispatchMode = None  # type: ignore[assignment, misc]
+except ImportError:
+
+    class DispatchMode(nullcontext[None]):  # type: ignore[no-redef]
+        """Sees nothing, so that nothing is counted."""
 
 
 def missing_names() -> tuple[str, ...]:
     """Return the private names that the installed torch lacks; empty if all are there."""
     found = {f"torch._C._functorch.{name}": hasattr(_functorch, name) for name in _LEVEL_NAMES}
-    found["torch.utils._python_dispatch.TorchDispatchMode"] = DispatchMode is not None
+    found["torch.utils._python_dispatch.TorchDispatchMode"] = not issubclass(
+        DispatchMode, nullcontext
+    )
     found["torch.utils.flop_counter.flop_registry"] = bool(flop_formulas())
     found["F.multi_head_attention_forward.__code__"] = multi_head_body() is not None
     for name in ("_pack_padded_sequence", "_pad_packed_sequence"):
@@ -244,7 +249,7 @@ def flop_formulas() -> dict[Any, Callable[..., Any]]:
     """Return torch's formulas for floating point operations, by operator."""
     try:
         from torch.utils.flop_counter import flop_registry
-    except ImportError:  # pragma: no cover - no such torch is known
+    except ImportError:
         return {}
     return flop_registry
 

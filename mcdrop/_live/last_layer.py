@@ -1,7 +1,7 @@
-"""The last dropout in closed form, where it feeds the output layer alone.
+"""The last dropout in closed form (Rao-Blackwellization), where it feeds the output layer alone.
 
 Given everything before it, ``y = W (z * h) / (1 - p) + b`` with independent z ~ Bernoulli(1 - p)
-has mean ``W h + b`` and variance ``p / (1 - p) * W^2 h^2``: no pass needs to draw that mask.
+has mean ``W h + b`` and variance ``p / (1 - p) * W^2 h^2``, so that mask need not be drawn.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["ClosedFormError", "LastLayer"]
 
 
 class ClosedFormError(RuntimeError):
-    """A last dropout does not feed the output layer alone."""
+    """The last dropout does not feed the output layer alone."""
 
 
 @dataclass
@@ -27,10 +27,10 @@ class LastLayer:
 
     Attributes:
         site: Number of the last dropout call.
-        probing: Whether the output layer returns random numbers, to see that they come out as
-            they are.
-        mean: What the output layer returned.
-        variance: Variance of that over the masks of the last dropout.
+        probing: Whether the output layer returns random numbers, to check that the model returns
+            them unchanged.
+        mean: Output of the output layer.
+        variance: Its variance over the masks of the last dropout.
         problem: Why the closed form does not apply; empty if it does.
     """
 
@@ -43,11 +43,11 @@ class LastLayer:
     _rate: float = 0.0
 
     def hold(self, x: Tensor, rate: float, *, by_element: bool) -> Tensor:
-        """Let the input of the last dropout pass whole, and watch where it goes.
+        """Return the input of the last dropout unchanged, and watch which function takes it.
 
         Args:
-            x: What the dropout was given.
-            rate: The rate that masks would realize.
+            x: Input of the dropout.
+            rate: Rate that masks would realize.
             by_element: Whether every element has a mask of its own.
         """
         if not by_element:
@@ -78,7 +78,7 @@ class LastLayer:
         if self.probing:
             generator = torch.Generator(x.device).manual_seed(0)
             numbers = torch.randn(self.mean.shape, generator=generator, device=x.device)
-            # Sizes that bring out a nonlinearity, however small or large its range.
+            # Six orders of magnitude, so that any nonlinearity changes some of them.
             sizes = 10.0 ** torch.randint(-3, 4, numbers.shape, generator=generator).to(x.device)
             self.mean = (numbers * sizes).to(self.mean.dtype)
         return self.mean
@@ -87,7 +87,7 @@ class LastLayer:
         """Return mean and variance of the model's output side by side, (..., 2).
 
         Args:
-            output: What the model returned; the output layer's result, perhaps reshaped.
+            output: What the model returned: the output layer's result, perhaps reshaped.
 
         Raises:
             ClosedFormError: If the closed form does not apply.
@@ -101,7 +101,7 @@ class LastLayer:
         return torch.stack([output, self.variance.reshape(output.shape)], dim=-1)
 
     def came_through(self, output: Tensor) -> bool:
-        """Tell, after probing, whether the output is what the output layer returned."""
+        """Tell, after probing, whether the model returned the output layer's result unchanged."""
         return (
             self.mean is not None
             and output.numel() == self.mean.numel()
@@ -110,7 +110,7 @@ class LastLayer:
 
 
 def _leaves(values: Any) -> Iterator[Any]:
-    """Yield what lies in nested tuples, lists and dicts."""
+    """Yield the leaves of nested tuples, lists and dicts."""
     if isinstance(values, tuple | list):
         for value in values:
             yield from _leaves(value)

@@ -1,4 +1,8 @@
-"""Random bits once drawn, and what masks are read off them: lanes or patterns."""
+"""The random bits of a block of passes, and the masks read from them.
+
+Unstratified passes have an integer per unit and pass, a lane; stratified ones an integer per unit
+and 16 passes, a pattern.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from mcdrop._masks.numba_kernels import Compiled
 from mcdrop._masks.numpy_kernels import compare
 from mcdrop._masks.stratified import kept_passes
 
-__all__ = ["Drawn", "Lanes", "Patterns"]
+__all__ = ["Drawn", "DropPatterns", "Lanes"]
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -54,7 +58,7 @@ class Lanes:
 
 
 @dataclass(frozen=True)
-class Patterns:
+class DropPatterns:
     """An integer for every unit and 16 passes, whose bits say which of these drop the unit.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The mask of one dropout call: drawn as it is needed, unpacked or multiplied straight away."""
+"""The mask of one dropout call, drawn when it is needed."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class DropoutMask:
         shape: Shape of one pass's mask.
         site: Number of the dropout call within a pass.
         span: The passes.
-        stacked: Whether values come with passes first; otherwise the span is one pass.
+        stacked: Whether values have passes first; otherwise the span is one pass.
         rows: The row dimensions if all rows share one mask, else None.
-        buffer: Names the buffer that products go into, together with the site.
+        buffer: With the site, the key of the buffer for products.
     """
 
     source: MaskSource
@@ -39,27 +39,27 @@ class DropoutMask:
     buffer: str = "whole"
 
     def part(self, passes: slice) -> DropoutMask:
-        """Return the mask of some of the passes, for products that are soon used up.
+        """Return the mask of some of the passes, whose products share a buffer.
 
         Args:
-            passes: Both ends, counted from the first.
+            passes: Start and stop, counted from the first pass of the span.
         """
         first, count = self.span.first + passes.start, passes.stop - passes.start
         return replace(self, span=Span(self.span.batch, first, count), buffer="part")
 
     @property
     def is_one_per_unit(self) -> bool:
-        """Whether a pass has one flag per unit for all rows, where units are the last dimension."""
+        """Whether all rows share one flag per unit, with units along the last dimension."""
         if self.rows is None or len(self.shape) < 2:
             return False
         return math.prod(shared_shape(self.shape, self.rows)[:-1]) == 1
 
     def by_unit(self) -> Tensor:
-        """Return these flags, (passes, units)."""
+        """Return the flags that all rows share, (passes, units)."""
         return self.source.keep(self.p, self.shape[-1:], self.site, self.span).clone()
 
     def keep(self) -> Tensor:
-        """Return the mask as booleans that broadcast with the values, True where one is kept."""
+        """Return booleans that broadcast with the values, True where a value is kept."""
         if self.rows is None:
             keep = self.source.keep(self.p, self.shape, self.site, self.span)
         else:
@@ -69,11 +69,11 @@ class DropoutMask:
         return keep if self.stacked else keep[0]
 
     def times(self, x: Tensor, scale: float) -> Tensor:
-        """Return ``x * keep * scale`` without gradients; valid until this is done again.
+        """Return ``x * keep * scale`` without gradients; valid until the next product of this site.
 
         Args:
-            x: Values, passes first if stacked: as many as there are, or 1 if they do not differ.
-            scale: What the survivors are multiplied by.
+            x: Values; if stacked, passes first: all of them, or 1 if they are the same for all.
+            scale: Factor of the kept units, 1 / (1 - rate).
         """
         values = x if self.stacked else x.unsqueeze(0)
         key = (self.buffer, self.site)

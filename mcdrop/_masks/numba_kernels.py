@@ -1,6 +1,7 @@
 """Kernels that Numba compiles where it is installed: mask and product in one walk over memory.
 
-What is not compiled here is done by NumPy in several walks, to the same last digit.
+They are compiled in the background, so that no prediction waits for them; until then, and for what
+is not compiled here, NumPy does the same in several walks, to the last digit.
 """
 
 from __future__ import annotations
@@ -8,22 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Compiled", "compiled", "load"]
+__all__ = ["UNITS_WORTH_COMPILING", "Compiled", "compiled", "load", "prepare"]
 
 Floats = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.signedinteger[Any]]
-Patterns = npt.NDArray[np.int16]
+PatternBits = npt.NDArray[np.int16]
 Booleans = npt.NDArray[np.bool_]
 
+UNITS_WORTH_COMPILING = 2**24
+"""Units of masks that a wrapper draws before it asks for the kernels: NumPy takes 20 ms for these,
+while loading Numba keeps a core busy for about a second."""
 
-# Fewer units are done by NumPy before a compiled kernel has been called.
+# A call of a kernel takes as long as NumPy takes for so many units.
 _LEAST = 2**12
-_WORTH_LOADING = 2**24
 
 
 @dataclass(frozen=True)
@@ -37,36 +41,67 @@ class Compiled:
         kept_by_pattern: See `_kept_by_pattern`.
     """
 
-    drop_by_pattern: Callable[[Floats, Patterns, int, Any, Floats], None]
+    drop_by_pattern: Callable[[Floats, PatternBits, int, Any, Floats], None]
     drop_by_lane: Callable[[Floats, Integers, int, Any, Floats], None]
-    choose_patterns: Callable[[Patterns, Patterns, Integers, Integers, int, Patterns], None]
-    kept_by_pattern: Callable[[Patterns, int, Booleans], None]
+    choose_patterns: Callable[
+        [PatternBits, PatternBits, Integers, Integers, int, PatternBits], None
+    ]
+    kept_by_pattern: Callable[[PatternBits, int, Booleans], None]
 
 
-class _Demand:
-    """How much has been asked for so far in this process."""
+class _Loader:
+    """Compiles the kernels once per process, in a thread of its own."""
 
-    units = 0
+    def __init__(self) -> None:
+        self.kernels: Compiled | None = None
+        self._lock = Lock()
+        self._thread: Thread | None = None
+
+    def start(self) -> None:
+        """Begin, unless that has been done."""
+        with self._lock:
+            if self._thread is None:
+                # The interpreter waits for it at exit: a compiler cannot be stopped halfway.
+                self._thread = Thread(target=self._run, name="mcdrop-kernels")
+                self._thread.start()
+
+    def wait(self) -> None:
+        """Return when the kernels are there, or cannot be had."""
+        self.start()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        self.kernels = load()
+
+
+_loader = _Loader()
+
+
+def prepare(*, wait: bool = False) -> None:
+    """Compile the kernels in the background, once per process.
+
+    Args:
+        wait: Return only when that is done.
+    """
+    if wait:
+        _loader.wait()
+    else:
+        _loader.start()
 
 
 def compiled(units: int) -> Compiled | None:
-    """Return the kernels, if Numba is there and there is enough to do.
-
-    Loading Numba takes as long as NumPy takes for many small predictions, so it waits until that
-    much has been done. The numbers are the same.
+    """Return the kernels if they are ready and there is enough to do. The numbers are the same.
 
     Args:
-        units: How many units of masks are to be drawn or applied now.
+        units: Units of masks that are to be drawn or applied now.
     """
-    if units < _LEAST:
-        return None
-    _Demand.units += units
-    return load() if _Demand.units >= _WORTH_LOADING else None
+    return _loader.kernels if units >= _LEAST else None
 
 
 @cache
 def load() -> Compiled | None:
-    """Return the kernels, or None without Numba; each is compiled when first called."""
+    """Compile the kernels and return them; None without Numba."""
     try:
         import numba
     except ImportError:
@@ -74,29 +109,47 @@ def load() -> Compiled | None:
     if numba.config.DISABLE_JIT:
         return None
 
-    def compile_once(kernel: Any) -> Any:
-        """Compile when first called, and keep the code on disk where there is a place for it."""
+    def compile_for(kernel: Any, *signatures: str) -> Any:
+        """Compile for these types, and keep the code on disk where there is a place for it."""
         try:
-            return numba.njit(cache=True, nogil=True)(kernel)
+            return numba.njit(list(signatures), cache=True, nogil=True)(kernel)
         except RuntimeError:
-            return numba.njit(nogil=True)(kernel)
+            return numba.njit(list(signatures), nogil=True)(kernel)
 
+    floats = ("float32", "float64")
+    integers = ("int16", "int32")
     return Compiled(
-        compile_once(_drop_by_pattern),
-        compile_once(_drop_by_lane),
-        compile_once(_choose_patterns),
-        compile_once(_kept_by_pattern),
+        compile_for(
+            _drop_by_pattern,
+            *(f"void({x}[:,::1], int16[:,::1], int64, {x}, {x}[:,::1])" for x in floats),
+        ),
+        compile_for(
+            _drop_by_lane,
+            *(
+                f"void({x}[:,::1], {lanes}[:,::1], int64, {x}, {x}[:,::1])"
+                for x in floats
+                for lanes in integers
+            ),
+        ),
+        compile_for(
+            _choose_patterns,
+            *(
+                f"void(int16[::1], int16[:,:,::1], {u}[:,:,:], {u}[:,:,::1], int64, int16[:,:,::1])"
+                for u in integers
+            ),
+        ),
+        compile_for(_kept_by_pattern, "void(int16[:,::1], int64, boolean[:,::1])"),
     )
 
 
-def _drop_by_pattern(x: Floats, patterns: Patterns, first: int, scale: Any, out: Floats) -> None:
+def _drop_by_pattern(x: Floats, patterns: PatternBits, first: int, scale: Any, out: Floats) -> None:
     """Write ``x * keep * scale``, where bit s of pattern [b, i] drops unit i in pass 16 b + s.
 
     Args:
-        x: Values, (passes, units), or (1, units) where they do not differ by pass.
+        x: Values, (passes, units), or (1, units) where they are the same for all passes.
         patterns: (strata, units).
         first: Number of the first pass within the patterns.
-        scale: What the survivors are multiplied by, of the type of `x`.
+        scale: Factor of the kept units, of the type of `x`.
         out: The product, (passes, units).
     """
     dropped = x.dtype.type(0)
@@ -126,16 +179,21 @@ def _drop_by_lane(x: Floats, lanes: Integers, threshold: int, scale: Any, out: F
 
 
 def _choose_patterns(
-    table: Patterns, picks: Patterns, starts: Integers, steps: Integers, window: int, out: Patterns
+    table: PatternBits,
+    picks: PatternBits,
+    starts: Integers,
+    steps: Integers,
+    window: int,
+    out: PatternBits,
 ) -> None:
-    """Look patterns up: in the second half of the table where a stratum drops once more.
+    """Look patterns up, in the second half of the table where a stratum drops one extra time.
 
     Args:
-        table: 2^16 patterns, then 2^16 of one drop more.
+        table: 2^16 patterns of `fewest` drops, then 2^16 of one more.
         picks: Random bits, (cycles, strata, units).
-        starts: Where a unit begins on its circle, (cycles, 1, units).
-        steps: How far a stratum is from there, (cycles, strata, 1); sums wrap around.
-        window: A stratum whose place is below this drops once more.
+        starts: u of the rule "extra drop iff (u + k * extra) mod 2^b < extra", (cycles, 1, units).
+        steps: k * extra, (cycles, strata, 1); sums wrap modulo 2^b.
+        window: Sums below this mean an extra drop.
         out: The patterns, (cycles, strata, units).
     """
     half = len(table) // 2
@@ -153,7 +211,7 @@ def _choose_patterns(
                 chosen[unit] = table[where + half if place < window else where]
 
 
-def _kept_by_pattern(patterns: Patterns, first: int, out: Booleans) -> None:
+def _kept_by_pattern(patterns: PatternBits, first: int, out: Booleans) -> None:
     """Write which units are kept.
 
     Args:

@@ -22,21 +22,21 @@ _WORKSPACE_BYTES = 64 * 2**20
 _TILE = 2**16
 
 FLOATS = (torch.float32, torch.float64)
-"""Types of values that NumPy multiplies."""
+"""Types of values that NumPy and the compiled kernels multiply."""
 
 
 class Workspace:
-    """Buffers that live as long as a prediction, one for each site."""
+    """Buffers that are used again throughout a prediction, one for each key."""
 
     def __init__(self) -> None:
         self._buffers: dict[object, Tensor] = {}
         self._bytes = 0
 
     def empty(self, key: object, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Return an uninitialized CPU tensor, the same memory for the same key.
+        """Return an uninitialized CPU tensor; the same key gets the same memory.
 
         Args:
-            key: What the buffer is for; its last content is lost.
+            key: Purpose of the buffer; its previous content is lost.
             shape: Shape of the tensor.
             dtype: Type of the tensor.
         """
@@ -85,9 +85,9 @@ def scaled_product(
     Args:
         x: Values; broadcasts with `keep`.
         keep: Boolean mask.
-        scale: What the survivors are multiplied by.
+        scale: Factor of the kept units.
         workspace: Where results go.
-        key: Names the buffer.
+        key: Key of the buffer.
     """
     shape = torch.broadcast_shapes(x.shape, keep.shape)
     fast = x.device.type == "cpu" and x.dtype in FLOATS

@@ -17,7 +17,8 @@ class RowDim:
     Attributes:
         dim: The dimension.
         per_row: Entries per row; more than 1 where rows were merged with something else.
-        rows_first: Whether the entries of one row lie next to each other.
+        rows_first: Whether rows are the outer part of a merged dimension, so that the entries of
+            one row lie next to each other.
     """
 
     dim: int
@@ -34,7 +35,7 @@ class RowLayout:
 
 
 def shared_shape(shape: Sequence[int], rows: Sequence[RowDim]) -> tuple[int, ...]:
-    """Return the shape of what one row needs; dimensions that broadcast stay 1."""
+    """Return the mask shape of a single row; dimensions that broadcast stay 1."""
     shrunk = list(shape)
     for row in rows:
         if shrunk[row.dim] != 1:
@@ -43,7 +44,7 @@ def shared_shape(shape: Sequence[int], rows: Sequence[RowDim]) -> tuple[int, ...
 
 
 def expand_rows(values: Tensor, shape: Sequence[int], rows: Sequence[RowDim]) -> Tensor:
-    """Repeat what one row needs for all rows; where it can, leave it to broadcasting.
+    """Repeat the mask of a single row for all rows, by broadcasting where possible.
 
     Args:
         values: Values of shape (passes, *shared_shape(shape, rows)).

@@ -1,8 +1,8 @@
-"""Random masks: which units are kept, for any pass, from a key instead of a running state.
+"""The source of masks: which units a pass keeps, drawn from a key instead of a running state.
 
 A mask is a pure function of (seed, batch, site, pass), so the numbers do not depend on how passes
-are grouped into chunks or on the strategy that runs them. Passes are drawn in blocks because
-starting a stream costs about as much as a few hundred elements.
+are grouped into chunks or on the strategy that runs them. The bits of several passes are drawn
+together, as a block, because starting a stream costs about as much as a few hundred elements.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mcdrop._masks.drawn import Drawn, Lanes, Patterns
+from mcdrop._masks.drawn import Drawn, DropPatterns, Lanes
 from mcdrop._masks.numba_kernels import compiled
 from mcdrop._masks.numpy_kernels import FLOATS, Workspace
 from mcdrop._masks.stratified import drop_patterns, passes_per_stream
@@ -24,12 +24,12 @@ __all__ = ["MaskSource", "Span", "effective_rate"]
 
 _BLOCK_PASSES = 64
 _BLOCK_ELEMENTS = 2**18
-# Random bits kept from one chunk of passes to the next, bytes in all.
+# Bytes of random bits that are kept from one chunk of passes to the next.
 _KEPT_BITS = 64 * 2**20
 
 
 def _lane_bits(p: float) -> int:
-    """Bits per unit: 16 resolve a rate to 2^-16; rates near 0 or 1 need more to stay accurate."""
+    """Return the bits per unit: 16 resolve a rate to 2^-16, rates near 0 or 1 need 32."""
     return 16 if 2**-6 <= p <= 1 - 2**-6 else 32
 
 
@@ -71,12 +71,12 @@ class MaskSource:
     Args:
         seed: Any integer; the same seed gives the same masks on the same kind of device.
         device: Where masks are drawn.
-        stratified: Whether every 16 passes share the drops of a unit out evenly; otherwise passes
-            are independent.
+        stratified: Whether passes are a Latin hypercube: in every 16 of them a unit is dropped in a
+            share p. Otherwise passes are independent of one another.
 
     Attributes:
         stratified: As given.
-        workspace: Buffers for masks, and for what is done with them.
+        workspace: Buffers for masks and for products with them.
     """
 
     def __init__(self, seed: int, device: torch.device, *, stratified: bool = False) -> None:
@@ -106,10 +106,10 @@ class MaskSource:
     def times(
         self, x: Tensor, scale: float, p: float, where: tuple[int, Span], key: object
     ) -> Tensor | None:
-        """Drop units of `x` without writing their masks down, where a compiled kernel does that.
+        """Drop units of `x` without masks in memory, where a compiled kernel does that.
 
         Args:
-            x: Values, (span.count, ...), or (1, ...) where they do not differ by pass.
+            x: Values, (span.count, ...), or (1, ...) where they are the same for all passes.
             scale: What the survivors are multiplied by.
             p: Probability that a unit is dropped, in (0, 1).
             where: Number of the dropout call within a pass, and the passes.
@@ -125,7 +125,7 @@ class MaskSource:
         if kernels is None:
             return None
         out = self.workspace.empty(key, (span.count, numel), x.dtype)
-        values, product = x.detach().reshape(len(x), numel).numpy(), out.numpy()
+        values, product = x.detach().reshape(len(x), numel).contiguous().numpy(), out.numpy()
         factor = product.dtype.type(scale)
         for passes, first, drawn in self._drawn(p, numel, site, span):
             some = values[passes] if len(values) > 1 else values
@@ -133,7 +133,7 @@ class MaskSource:
         return out.view(span.count, *x.shape[1:])
 
     def release(self) -> None:
-        """Free all buffers now, rather than when the garbage collector comes by."""
+        """Free all buffers now, rather than at the next garbage collection."""
         self.workspace = Workspace()
         self._latest.clear()
 
@@ -151,7 +151,7 @@ class MaskSource:
     def _drawn(
         self, p: float, numel: int, site: int, span: Span
     ) -> Iterator[tuple[slice, int, Drawn]]:
-        """Yield some passes of a span, the number of the first within its block, and their bits."""
+        """Yield the blocks of a span: passes, number of the first within its block, bits."""
         length = passes_per_stream(numel) if self.stratified else _block_size(numel)
         last = span.first + span.count
         for number in range(span.first // length, (last - 1) // length + 1):
@@ -171,7 +171,7 @@ class MaskSource:
             p: Probability that a unit is dropped.
             numel: Units in one pass.
             key: Batch, site and number of the block.
-            n_passes: How many passes of the block are asked for; patterns have all of them.
+            n_passes: Passes of the block that are needed; patterns cover the whole block anyway.
         """
         batch, site, number = key
         named = (p, numel, batch, number, None if self.stratified else n_passes)
@@ -182,7 +182,7 @@ class MaskSource:
         rate = _numerator(p, bits)
         drawn: Drawn
         if self.stratified:
-            drawn = Patterns(drop_patterns(self._streams, (rate, bits), numel, key))
+            drawn = DropPatterns(drop_patterns(self._streams, (rate, bits), numel, key))
         else:
             lanes = self._streams.lanes(n_passes * numel, bits, key).view(n_passes, numel)
             # Lanes are signed, so the lowest of them start at -2^(bits - 1).

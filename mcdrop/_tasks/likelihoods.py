@@ -1,4 +1,4 @@
-"""What a model's output says about y: class probabilities, or a mean with a variance."""
+"""From the output of a model to class probabilities, or to a mean with a noise variance."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def class_probabilities(
     binary: bool,
     multilabel: bool = False,
 ) -> Tensor:
-    """Turn model outputs into class probabilities, refusing what contradicts `output_type`.
+    """Turn model outputs into class probabilities; refuse those that contradict `output_type`.
 
     Args:
         function: Public function to name in errors.

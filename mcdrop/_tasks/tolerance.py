@@ -1,4 +1,4 @@
-"""When enough passes have run: Monte Carlo errors against what the caller tolerates."""
+"""The stopping rule of n_samples="auto": Monte Carlo standard errors against the tolerance."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHECKPOINTS = (64, 96, 144, 208, 320, 480, 720, 1072, 1616, 2416, 3632, 5440, 81
 """Checkpoints of the stopping rule: numbers of passes, in whole strata of 16, each about half as
 many again as the one before."""
 
-# Standard errors that are small enough: one for all quantities, or one for each.
+# The largest standard errors: one for all quantities, or one for each.
 Tolerated = float | Mapping[str, float] | None
 
 # The standard error of each quantity that can be asked for.
@@ -59,7 +59,7 @@ class SettledRows(Generic[PredictionT]):
 
 @dataclass(frozen=True)
 class Tolerance(Generic[PredictionT]):
-    """The largest Monte Carlo standard error that is small enough.
+    """The largest Monte Carlo standard errors that are accepted.
 
     Attributes:
         function: Public function to name in errors.

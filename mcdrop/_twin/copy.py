@@ -1,8 +1,7 @@
-"""A structural copy of a model that shares its weights, so that the model itself is never touched.
+"""A structural copy of a model that shares its parameters, so that the model is never touched.
 
-Flags, hooks and names are set on the copy. Parameters are shared, so the copy costs no memory and
-sees every weight as it is now; buffers are cloned, so that a forward pass that updates one in
-place leaves the original's alone.
+Flags, hooks and names are set on the copy. Sharing parameters costs no memory, and the copy sees
+their current values; buffers are cloned, so that a forward pass may update them in place.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _CONTAINERS = frozenset({list, tuple, set, dict, OrderedDict, deque})
 def structural_copy(
     model: nn.Module, *, device: torch.device | None = None, dtype: torch.dtype | None = None
 ) -> nn.Module:
-    """Copy the tree of modules, sharing parameters and everything that is not part of the tree.
+    """Copy the tree of modules; share parameters and all that is not part of the tree.
 
     Args:
         model: Any module; it is only read.
@@ -75,7 +74,7 @@ def _wrapped_by(module: nn.Module) -> nn.Module | None:
 
 
 def _tensor(value: Tensor, device: torch.device | None, dtype: torch.dtype | None) -> Tensor:
-    """Share a parameter, clone a buffer, and move either where the copy is to live."""
+    """Share a parameter, clone a buffer, and move either to the device and type of the copy."""
     target = dtype if dtype is not None and value.is_floating_point() else None
     moved = value.to(device=device, dtype=target)
     if not isinstance(value, nn.Parameter):
@@ -88,12 +87,12 @@ def _tensor(value: Tensor, device: torch.device | None, dtype: torch.dtype | Non
 def _attribute(
     value: Any, memo: dict[int, Any], device: torch.device | None, dtype: torch.dtype | None
 ) -> Any:
-    """Copy what may lead to modules; share everything else."""
+    """Copy whatever may contain modules; share everything else."""
     kind = type(value)
     if kind in _PLAIN:
         return value
     if kind in _CONTAINERS and not value:
-        # Most of what a module holds: hooks that nobody registered.
+        # Most attributes of a module are empty dicts of hooks.
         return memo.setdefault(id(value), kind())
     again = functools.partial(_attribute, memo=memo, device=device, dtype=dtype)
     if isinstance(value, nn.Module):

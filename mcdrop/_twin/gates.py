@@ -1,9 +1,9 @@
-"""Modules whose randomness hangs on their own `training` flag, in Python code.
+"""Gates: modules that read their own `training` flag in Python code before they drop anything.
 
-Most dropout is a function call, which a mode can answer whatever the flag says. Some is not even
-called in eval mode: DropPath returns early, attention passes a rate of zero. On the structural
-copy those modules, and no others, get ``training = True``. Which ones is read off the source of
-their class, so that a module whose flag also switches something else is never opened by accident.
+Most dropout is a function call, which the mode answers whatever the flag says. A gate does not
+call it in eval mode: DropPath returns early, attention passes a rate of zero. On the structural
+copy gates, and no other modules, get ``training = True``. They are found by reading the source of
+their class, so that a module whose flag also switches something else is not opened.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def gate_of(module: nn.Module) -> Gate | None:
     """Tell what the `training` flag of a module switches.
 
     Returns:
-        "rate" if only the rate that it passes to a dropout function; "random" if it draws random
-        numbers of its own; "mixed" if a rate and something else; None if nothing of the kind.
+        "rate" if only the rate that it passes to a dropout function; "random" if the drawing of
+        its own random numbers; "mixed" if a rate and something else; None if no dropout.
     """
     kind = type(module)
     # The layers of this library, and what derives from them, call dropout functions.
@@ -67,7 +67,7 @@ def rate_attribute(module: nn.Module) -> str | None:
 
 @dataclass(frozen=True)
 class _Use:
-    """One appearance of ``.training`` with the syntax around it, innermost first."""
+    """One use of ``.training`` with the syntax around it, innermost first."""
 
     node: ast.AST
     around: tuple[ast.AST, ...]
@@ -102,7 +102,7 @@ class _Use:
 
 
 def _only_drops(statement: ast.If) -> bool:
-    """Whether every statement that hangs on the flag calls a dropout, and none is left out."""
+    """Whether every statement under the flag calls a dropout, and there is no else branch."""
 
     def calls_dropout(line: ast.stmt) -> bool:
         calls = (node for node in ast.walk(line) if isinstance(node, ast.Call))
@@ -111,7 +111,7 @@ def _only_drops(statement: ast.If) -> bool:
     return not statement.orelse and all(map(calls_dropout, statement.body))
 
 
-# Classes of a notebook come and go; what is known of them goes with them.
+# Weak keys: classes that a notebook defines again must not stay alive.
 _KNOWN_USES: WeakKeyDictionary[type[nn.Module], frozenset[str]] = WeakKeyDictionary()
 
 

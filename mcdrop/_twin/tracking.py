@@ -1,4 +1,4 @@
-"""Follows the modules of a structural copy through a forward pass: their names and their gates."""
+"""Tracks which module of the structural copy is running, and opens its gates."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Tracker"]
 
 
 class Tracker:
-    """Hooks on a structural copy that tell a `Call` which module is running, and open gates.
+    """Hooks on the structural copy that tell a `Call` which module is running, and open gates.
 
     Args:
         function: Public function to name in errors.
-        twin: The copy; it gets hooks and flags that nobody else sees.
+        twin: The copy; hooks and flags are set on it alone.
         stochastic: Module types and names whose own `training` flag gates their randomness.
     """
 
@@ -41,7 +41,7 @@ class Tracker:
             module.register_forward_hook(self._leave_hook(entry), always_call=True)
 
     def begin(self, call: Call | None) -> None:
-        """Follow the next pass; None runs the plain model, with every gate closed."""
+        """Track the next forward call; None runs the plain model, with every gate closed."""
         self._call = call
         self._drawn.clear()
         for module in self._rate_gates:
@@ -135,7 +135,7 @@ class Tracker:
         return leave
 
     def _open(self, call: Call, module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        """Let a module that draws its own numbers do so, unless every unit is to be kept."""
+        """Open the gate of a module that draws its own numbers, unless every unit is to be kept."""
         attribute = rate_attribute(module)
         rate = float("nan") if attribute is None else float(getattr(module, attribute))
         shape = next((tuple(x.shape) for x in _tensors(arguments)), ())
@@ -148,7 +148,7 @@ class Tracker:
 
 
 def _draws(call: Call) -> int:
-    """Count what has been random so far: dropout calls and numbers of the model's own."""
+    """Count the random draws so far: dropout calls and the model's own."""
     return call.seen.random_calls + len(call.seen.sites)
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mcdrop._live.functorch import compiled_module
 from mcdrop._twin.copy import structural_copy
 from mcdrop.checks import checked_rate, require_choice
 from mcdrop.errors import NoDropoutError, OutputError, RangeError, UnsupportedError
@@ -200,7 +201,7 @@ def _check_model(model: nn.Module) -> None:
     found = [
         f"{type(module).__name__} at {path or 'the root'}"
         for path, module in model.named_modules()
-        if isinstance(module, wrappers) or "_orig_mod" in module._modules
+        if isinstance(module, wrappers) or compiled_module(module) is not None
     ]
     if found:
         raise UnsupportedError.of(
@@ -208,5 +209,5 @@ def _check_model(model: nn.Module) -> None:
             "model",
             "consist of plain modules",
             ", ".join(found[:5]),
-            "Pass the original, `_orig_mod` of a compiled model or `module` of a parallel one",
+            "Pass the original that was compiled, or `module` of a parallel one",
         )

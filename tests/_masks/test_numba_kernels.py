@@ -1,8 +1,9 @@
-"""Compiled kernels: the same numbers as NumPy's and torch's, to the last bit."""
+"""Compiled kernels: the same numbers as NumPy's and torch's, to the last bit, and no waiting."""
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -28,8 +29,8 @@ with_numba = pytest.mark.skipif(module.load() is None, reason="Numba is not inst
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the kernels for the smallest of work."""
+    module.prepare(wait=True)
     monkeypatch.setattr(module, "_LEAST", 0)
-    monkeypatch.setattr(module, "_WORTH_LOADING", 0)
 
 
 @pytest.fixture
@@ -146,14 +147,14 @@ def test_kernels_are_compiled_where_nothing_can_be_kept_on_disk(
     numba = pytest.importorskip("numba")
     original = numba.njit
 
-    def njit(**options: Any) -> Any:
+    def njit(signatures: list[str], **options: Any) -> Any:
         if options.get("cache"):
 
             def refuse(_: Any) -> None:
                 raise RuntimeError("cannot cache function: no locator available")
 
             return refuse
-        return original(**options)
+        return original(signatures, **options)
 
     monkeypatch.setattr(numba, "njit", njit)
     kernels = module.load.__wrapped__()
@@ -164,17 +165,50 @@ def test_kernels_are_compiled_where_nothing_can_be_kept_on_disk(
     np.testing.assert_array_equal(out, [[0, 2, 0, 2]])
 
 
-def test_numba_is_loaded_when_there_has_been_enough_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+@with_numba
+def test_small_work_is_left_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_LEAST", 10)
-    monkeypatch.setattr(module, "_WORTH_LOADING", 50)
-    monkeypatch.setattr(module._Demand, "units", 0)
-    monkeypatch.setattr(module, "load", lambda: "kernels")
-    found: list[object] = [module.compiled(units) for units in (9, 30, 10, 10, 9, 10)]
-    assert found == [
-        None,
-        None,
-        None,
-        "kernels",
-        None,
-        "kernels",
-    ]
+    assert module.compiled(9) is None
+    assert module.compiled(10) is module.load()
+
+
+@with_numba
+def test_kernels_are_compiled_in_the_background_for_wrappers_that_draw_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[bool] = []
+    monkeypatch.setattr("mcdrop._engine.schedule.prepare", lambda: started.append(True))
+    monkeypatch.setattr("mcdrop._engine.schedule.UNITS_WORTH_COMPILING", 8 * 60 * 4)
+    net = TinyNet(3, 60, 2, 0.3, seed=1)
+    mc = mcdrop.wrap(net)
+    for n_started in (0, 1):
+        # Two passes of 8 rows and 60 units each time.
+        mc.predict_with_uncertainty(torch.zeros(8, 3), n_samples=2)
+        assert len(started) == n_started
+    mcdrop.wrap(net).predict_with_uncertainty(torch.zeros(8, 3), n_samples=2)
+    assert len(started) == 1
+
+
+@with_numba
+def test_predictions_go_on_while_kernels_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    kernels = module.load()
+
+    def slow() -> module.Compiled | None:
+        release.wait()
+        return kernels
+
+    loader = module._Loader()
+    monkeypatch.setattr(module, "_loader", loader)
+    monkeypatch.setattr(module, "load", slow)
+    module.prepare()
+    module.prepare()
+    assert module.compiled(100) is None
+    net = TinyNet(30, 60, 2, 0.3, seed=1)
+    mc = mcdrop.wrap(net)
+    before = mc.predict_with_uncertainty(torch.ones(8, 30), n_samples=50, seed=0)
+    release.set()
+    module.prepare(wait=True)
+    assert module.compiled(100) is kernels
+    after = mc.predict_with_uncertainty(torch.ones(8, 30), n_samples=50, seed=0)
+    assert torch.equal(before.mean, after.mean)

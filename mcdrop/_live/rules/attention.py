@@ -95,7 +95,7 @@ def _scaled_dot_product(
 
 
 def _without_dropout(call: Call, func: TorchFunction, bound: dict[str, Any]) -> Tensor:
-    """Call the fused kernel once for all passes, with the passes folded into the batch."""
+    """Call the fused kernel once, with passes folded into the batch dimension."""
     mask = bound.get("attn_mask")
     options = {k: v for k, v in bound.items() if k not in {"query", "key", "value", "attn_mask"}}
     tensors = tuple(bound[name] for name in _SDPA_NAMES[:3])

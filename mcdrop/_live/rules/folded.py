@@ -1,6 +1,6 @@
-"""Functions that torch batches pass by pass, or in more kernels than needed.
+"""Functions that vmap runs pass by pass, or in more kernels than needed.
 
-They treat rows alike, so the passes become further rows.
+They treat rows separately, so passes are folded into the batch dimension.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from mcdrop._live.rules.fused import deferred_linear
 
 __all__ = ["folded_rules"]
 
-# TorchFunction and the number of dimensions of an input that has rows.
+# Functions, with the number of dimensions of an input that has a batch dimension.
 _WITH_ROWS: dict[TorchFunction, int] = {torch.adaptive_avg_pool1d: 3}
 
-
-# Fewer elements than this are multiplied before a rule has been called.
+# For fewer input elements the product is cheaper than the rule.
 _LEAST_LINEAR = 2**14
 
 
@@ -33,13 +32,13 @@ def folded_rules() -> dict[TorchFunction, Rule]:
 def _linear(
     call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Tensor:
-    """Multiply all passes and add the bias in one kernel; torch would use two."""
+    """Multiply all passes and add the bias in one kernel; vmap uses two."""
     x, weight, bias = _operands(*args, **kwargs)
     if call.last is not None and call.last.takes(x):
         return call.last.linear(x, weight, bias)
-    put_off = deferred_linear(call, x, weight, bias)
-    if put_off is not None:
-        return put_off
+    placeholder = deferred_linear(call, x, weight, bias)
+    if placeholder is not None:
+        return placeholder
     x = call.read(x)
     if not call.is_batched(x) or call.is_batched(weight):
         return func(x, weight, bias)
@@ -64,14 +63,14 @@ def _operands(
     weight: Tensor,
     bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the operands of a linear layer, however they were given."""
+    """Return the operands of a linear layer, given by position or by name."""
     return input, weight, bias
 
 
 def _folded(
     call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Tensor:
-    """Run once for all passes."""
+    """Fold passes into the batch dimension and run once."""
     x, *rest = args
     if call.index is None or x.ndim != _WITH_ROWS[func]:
         return func(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Linear layers and functions of single elements after a dropout that was put off."""
+"""Linear layers and elementwise functions after a deferred dropout are deferred with it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mcdrop._live.call import Call, Rule, TorchFunction
 
 __all__ = ["ACCEPTING", "compute", "deferred_linear", "mapped_rules"]
 
-# Functions of every element on its own, given the tensor first and numbers after it.
-_OF_ELEMENTS: tuple[TorchFunction, ...] = (
+# Elementwise functions, called with the tensor first and numbers after it.
+_ELEMENTWISE: tuple[TorchFunction, ...] = (
     F.relu,
     F.relu6,
     F.leaky_relu,
@@ -38,35 +38,34 @@ _OF_ELEMENTS: tuple[TorchFunction, ...] = (
     Tensor.sigmoid,
 )
 
-
+# Inside a chain nothing else reads their argument, so they may overwrite it.
 _OVERWRITING: dict[TorchFunction, TorchFunction] = {
     **dict.fromkeys((F.relu, torch.relu, Tensor.relu), torch.relu_),
     **dict.fromkeys((torch.tanh, Tensor.tanh), torch.tanh_),
     **dict.fromkeys((torch.sigmoid, Tensor.sigmoid), torch.sigmoid_),
 }
 
-ACCEPTING: frozenset[TorchFunction] = frozenset({*_OF_ELEMENTS, F.linear, F.dropout, torch.dropout})
+ACCEPTING: frozenset[TorchFunction] = frozenset({*_ELEMENTWISE, F.linear, F.dropout, torch.dropout})
 """Functions whose rules take a placeholder as their first argument."""
 
 
 def mapped_rules() -> dict[TorchFunction, Rule]:
     """Return the rules by function."""
-    return dict.fromkeys(_OF_ELEMENTS, _mapped)
+    return dict.fromkeys(_ELEMENTWISE, _mapped)
 
 
 def _mapped(
     call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Tensor:
-    """Put a function off if its argument has been."""
+    """Defer a function if its argument is deferred."""
     if not call.placeholders or not args:
         return func(*args, **kwargs)
     x, *numbers = args
     node = call.placeholders.deferred(x)
-    # A flag by position may say that it writes.
+    # True by position may be `inplace`.
     if not isinstance(node, Linear | Mapped) or any(number is True for number in numbers):
         return func(call.read(x), *numbers, **kwargs)
     options = {name: value for name, value in kwargs.items() if name != "inplace"}
-
     function = _OVERWRITING.get(func, func)
     mapped = Mapped(node, lambda values: function(values, *numbers, **options))
     if kwargs.get("inplace"):
@@ -75,7 +74,7 @@ def _mapped(
 
 
 def deferred_linear(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
-    """Put a linear layer off if dropout before it has been; None if not."""
+    """Defer a linear layer if the dropout before it is deferred; return None if not."""
     node = call.placeholders.deferred(x) if call.placeholders else None
     if not isinstance(node, Dropped) or call.placeholders is None:
         return None
@@ -89,7 +88,7 @@ def deferred_linear(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None) 
 
 
 def compute(call: Call, node: Deferred) -> Tensor:
-    """Return the values of what was put off."""
+    """Return the values of something deferred."""
     if isinstance(node, Dropped):
         return _drop(call, node)
     x, layers = chain(node)
@@ -120,7 +119,7 @@ def _opened(call: Call, layers: Sequence[tuple[Linear, list[TorchFunction]]]) ->
 
 
 def _drop(call: Call, node: Dropped) -> Tensor:
-    """Drop units out after all."""
+    """Drop units of values in memory."""
     node.check()
     values = node.x if isinstance(node.x, Tensor) else compute(call, node.x)
     mask = node.mask
@@ -128,7 +127,7 @@ def _drop(call: Call, node: Dropped) -> Tensor:
     def together(_: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         x = tensors[0]
         if mask is None:
-            # What differs by pass, and may be written to, even if the passes are alike.
+            # Batched over passes although they are alike, so that in-place writes are batched too.
             return (x.expand(call.span.count, *x.shape[1:]).clone(),)
         return (mask.times(x, 1.0 / (1.0 - node.rate)),)
 
@@ -137,4 +136,4 @@ def _drop(call: Call, node: Dropped) -> Tensor:
 
 
 def _unbatched(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    raise RuntimeError("dropout was put off in a single pass")
+    raise RuntimeError("dropout was deferred in a single pass")

@@ -38,7 +38,7 @@ def multi_head_attention(
     average_attn_weights: bool = True,
     is_causal: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Do what ``F.multi_head_attention_forward`` does with these arguments, by its documentation.
+    """Compute what ``F.multi_head_attention_forward`` documents for these arguments.
 
     Source:
         Vaswani et al. (2017), section 3.2.2.

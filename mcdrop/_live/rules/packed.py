@@ -1,6 +1,6 @@
-"""Packing and padding sequences: torch's functions read lengths as numbers, which vmap forbids.
+"""Packing and padding of sequences: torch reads lengths as numbers, which vmap forbids.
 
-The passes travel as a trailing dimension, which both functions leave alone.
+Both functions leave trailing dimensions alone, so passes are moved there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def packed_rules() -> dict[TorchFunction, Rule]:
 def _reordered(
     call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
-    """Reorder the first argument; the second result, sizes or lengths, is the same for all."""
+    """Reorder the first argument; sizes or lengths, the second result, are shared by all passes."""
     if call.index is None:
         return func(*args, **kwargs)
     x, *rest = args

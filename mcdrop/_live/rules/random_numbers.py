@@ -1,7 +1,7 @@
-"""Random numbers that a model draws itself: served from streams of our own.
+"""Random numbers that a model draws itself, served from streams keyed by seed, pass and call.
 
-So a prediction leaves the caller's random state alone, the seed covers these numbers too, and
-DropPath and its like, which draw their own, can run for all passes at once.
+A prediction then leaves the caller's random state alone, the seed covers these numbers too, and
+DropPath and its like, which draw their own, run for all passes of a chunk at once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _IN_PLACE = (
     Tensor.random_,
     Tensor.uniform_,
 )
-# Tensors that a module fills with random numbers in place have to differ by pass from the start.
+# Tensors that a module fills with random numbers in place have to be batched from the start.
 _EMPTY = (torch.empty, torch.empty_like, Tensor.new_empty)
 
 
@@ -52,7 +52,7 @@ def random_rules() -> dict[TorchFunction, Rule]:
 def _factory(
     call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Tensor:
-    """Draw a fresh tensor; a generator of the caller's own is respected."""
+    """Draw a new tensor; a generator that the model passes is respected."""
     if kwargs.get("generator") is not None:
         return func(*args, **kwargs)
     template = torch.empty((), device=kwargs.get("device"))
@@ -91,14 +91,14 @@ def _in_place(
     def fill(generator: torch.Generator, like: Tensor) -> Tensor:
         return func(like.clone(), *rest, **kwargs, generator=generator)
 
-    # Under vmap this fails for a tensor that does not differ by pass, rather than lose numbers.
+    # vmap refuses this for a tensor that is not batched, so no pass loses its numbers.
     return x.copy_(_drawn(call, fill, x))
 
 
 def _empty(
     call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Tensor:
-    """Make an empty tensor that differs by pass, where a gated module is about to fill it."""
+    """Make an empty tensor batched over passes, for a gated module to fill."""
     fresh: Tensor = func(*args, **kwargs)
     if call.index is None or not call.seen.open_gates:
         return fresh

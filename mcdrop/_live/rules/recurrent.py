@@ -1,7 +1,7 @@
 """Recurrent networks: one layer at a time, with dropout between the layers.
 
-torch applies this dropout inside one fused call, and that call cannot be batched over passes; a
-single layer can, by moving the passes into the batch.
+torch applies this dropout inside one fused call, which vmap cannot batch. A single layer can be
+batched by folding passes into the batch dimension.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Recurrent:
 
     @classmethod
     def of(cls, args: tuple[Any, ...]) -> _Recurrent:
-        """Sort the positional arguments of torch.lstm and its like, packed or not."""
+        """Name the positional arguments of torch.lstm and its like, packed or not."""
         packed = isinstance(args[3], tuple | list)
         if packed:
             x, batch_sizes, hx, weights, has_biases, layers, dropout, _, bidirectional = args
@@ -100,7 +100,7 @@ def _one_layer(
     states: list[Tensor],
     weights: tuple[Tensor, ...],
 ) -> tuple[Tensor, ...]:
-    """Run one layer, with passes folded into the batch where the input differs by pass."""
+    """Run one layer, with passes folded into the batch where the input is batched over them."""
     time_dim = 1 if rnn.batch_first else 0
     n_states = len(states)
 
@@ -117,7 +117,7 @@ def _one_layer(
     def over_all(batched: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
         """Run passes (s, ...) as s times as many rows."""
         if any(batched[1 + n_states :]):
-            raise RuntimeError("the weights of a recurrent layer differ by pass")
+            raise RuntimeError("the weights of a recurrent layer are batched over passes")
         if not any(batched):
             return None
         n_passes = max(tensor.shape[0] for tensor in tensors[: 1 + n_states])
@@ -126,7 +126,7 @@ def _one_layer(
         )
         layer = [weight[0] for weight in tensors[1 + n_states :]]
         if rnn.batch_sizes is None:
-            # Time first, as the kernels want it, so that they need not copy once more.
+            # Time first, as the kernels want it, which saves them a copy.
             folded = [_fold(values, time_dim + 1), *(_fold(state, 1) for state in hidden)]
             out, *last = run(None, [*folded, *layer], batch_first=False)
             return (_unfold(out, time_dim + 1, n_passes), *(_unfold(h, 1, n_passes) for h in last))
@@ -147,7 +147,7 @@ def _one_layer(
 
 
 def _fold(x: Tensor, first: int) -> Tensor:
-    """Put dimension `first` of passes (s, ...) first, and passes and rows together after it."""
+    """Move dimension `first` of (s, ...) to the front and merge passes with rows after it."""
     return x.movedim(first, 0).flatten(1, 2)
 
 

@@ -16,7 +16,10 @@ from tests.passes import draw
 X = torch.ones(4, 3)
 
 
-@torch.library.custom_op("mcdrop_tests::dropout_add", mutates_args=())
+SCHEMA = "(Tensor x, Tensor residual, float p, bool training) -> Tensor"
+
+
+@torch.library.custom_op("mcdrop_tests::dropout_add", mutates_args=(), schema=SCHEMA)
 def dropout_add(x: Tensor, residual: Tensor, p: float, training: bool) -> Tensor:
     """Stands for a kernel: what it does inside is not seen."""
     return residual + F.dropout(x, p, training)
