@@ -60,12 +60,15 @@ def calibrated_draws(
     return CalibratedDraws(np.add.reduceat(chance, starts) / n - share, ends[0], ends[1])
 
 
-def calibration_error_estimate(curve: ReliabilityCurve, seed: int) -> Estimate:
+def calibration_error_estimate(
+    curve: ReliabilityCurve, calibrated: CalibratedDraws, seed: int
+) -> Estimate:
     """Return the ECE with an interval that holds near 0, where a bootstrap does not.
 
     With e_b the sampling error of the accuracy in bin b, |ECE - truth| <= sum_b w_b |e_b|. The
     interval is the ECE plus and minus the `level` quantile of this sum, drawn with the accuracy of
-    each bin moved towards 1/2 by half a row (Jeffreys). It holds more often than stated.
+    each bin moved towards 1/2 by half a row (Jeffreys), and no less than that of a calibrated
+    model. So it holds a truth of 0 as often as stated, and others more often.
     """
     used = curve.count > 0
     count, accuracy = curve.count[used], curve.accuracy[used]
@@ -75,7 +78,7 @@ def calibration_error_estimate(curve: ReliabilityCurve, seed: int) -> Estimate:
     draw = np.random.default_rng([seed, 4])
     drawn = draw.binomial(count, chance, size=(_DRAWS, len(count))) / count
     noise = (share * np.abs(drawn - chance)).sum(axis=1)
-    reach = float(np.quantile(noise, curve.level))
+    reach = float(max(np.quantile(each, curve.level) for each in (noise, calibrated.errors)))
     low, high = max(0.0, error - reach), min(1.0, error + reach)
     return Estimate(
         error, low, high, float(noise.std()), curve.level, int(count.sum()), "triangle inequality"

@@ -71,7 +71,7 @@ class Classification:
     @cached_property
     def error(self) -> Estimate:
         """Expected calibration error."""
-        return calibration_error_estimate(self.reliability, self.resampling.seed)
+        return calibration_error_estimate(self.reliability, self.calibrated, self.resampling.seed)
 
     @cached_property
     def debiased_error(self) -> float:
