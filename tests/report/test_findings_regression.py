@@ -99,15 +99,21 @@ def test_lighter_tails_and_skewed_errors_are_told_apart() -> None:
     assert finding(constant(exponential), "Errors are skewed where the stated distribution is not")
 
 
-def test_a_spread_that_is_right_only_on_average_is_said() -> None:
-    # The stated std varies by rows fourfold, the error does not.
-    draw = np.random.default_rng(2)
-    std = torch.from_numpy(np.where(np.arange(2000) % 2, 0.5, 2.0)[:, None])
-    report = calibration_report(
-        normal_like(0 * std, std.square()), 1.2 * draw.normal(size=(2000, 1)), n_resamples=50
-    )
-    said = finding(report, "varies too much between rows")
-    assert "errors are larger where it is small and smaller where it is large" in said
+@pytest.mark.parametrize(
+    ("stated", "true", "said"),
+    [
+        ((0.5, 2.0), (1.2, 1.2), "varies too much between rows: against it, errors are larger"),
+        ((0.9, 1.1), (0.5, 1.5), "varies too little between rows: against it, errors are smaller"),
+    ],
+)
+def test_a_spread_that_is_right_only_on_average_is_said(
+    stated: tuple[float, float], true: tuple[float, float], said: str
+) -> None:
+    odd = np.arange(2000)[:, None] % 2 == 1
+    std = torch.from_numpy(np.where(odd, *stated))
+    errors = np.where(odd, *true) * np.random.default_rng(2).normal(size=(2000, 1))
+    report = calibration_report(normal_like(0 * std, std.square()), errors, n_resamples=50)
+    assert finding(report, f"The stated standard deviation {said} where it is small")
 
 
 def test_uncertainty_shuffled_among_rows_is_said_to_be_no_guide() -> None:
