@@ -59,8 +59,10 @@ def test_overconfident_baseline_is_worse_by_likelihood_and_equal_by_accuracy(cla
     report = calibration_report(calibrated, y, baselines={"Off": sharpened}, n_resamples=100)
     assert report.headline.endswith("By NLL, MC dropout is better than Off.")
     difference = report.differences["Off"]["accuracy"]
-    assert (difference.value, difference.low, difference.high) == (0, 0, 0)
-    assert "undecided by accuracy +0.00" in report.findings[2]
+    # No row differs, which does not rule out that one row in hundreds would.
+    assert difference.value == 0
+    assert -0.01 < difference.low < 0 < difference.high < 0.01
+    assert "undecided by accuracy +0.0" in report.findings[2]
 
 
 def test_mutual_information_needs_passes(class_prediction):
