@@ -10,6 +10,12 @@ from mcdrop.metrics.calibration_tests import (
     holm,
 )
 from mcdrop.metrics.classification import accuracy, brier_score, nll_categorical
+from mcdrop.metrics.consistency import (
+    CalibrationErrorTest,
+    ConsistencyBand,
+    calibration_error_test,
+    consistency_band,
+)
 from mcdrop.metrics.crps import crps_ensemble, crps_normal, energy_score
 from mcdrop.metrics.error_rate import ErrorRateCurve, entropy_calibration_error, error_rate_curve
 from mcdrop.metrics.estimate import Estimate
@@ -49,7 +55,9 @@ from mcdrop.metrics.streaming import Streaming
 
 __all__ = [
     "BrierDecomposition",
+    "CalibrationErrorTest",
     "CalibrationTest",
+    "ConsistencyBand",
     "ErrorRateCurve",
     "Estimate",
     "HypothesisTest",
@@ -64,8 +72,10 @@ __all__ = [
     "bootstrap",
     "brier_decomposition",
     "brier_score",
+    "calibration_error_test",
     "calibration_test",
     "confidence_test",
+    "consistency_band",
     "coverage",
     "coverage_test",
     "crps_ensemble",

@@ -41,6 +41,8 @@ SUMMARIES: list[tuple[Callable[..., Any], tuple[np.ndarray, ...], dict[str, Any]
     (metrics.pit_uniformity_test, (PIT,), {}),
     (metrics.confidence_test, (PROBS, LABELS), {}),
     (metrics.calibration_test, (P, EVENT), {"kind": "binary"}),
+    (metrics.calibration_error_test, (PROBS, LABELS), {"binning": "quantile"}),
+    (metrics.consistency_band, (P, EVENT), {"kind": "binary", "n_bins": 5}),
     (metrics.bias_test, (PIT,), {}),
     (metrics.width_test, (PIT,), {}),
     (metrics.shape_test, (PIT,), {}),
