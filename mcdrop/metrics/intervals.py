@@ -41,7 +41,7 @@ def coverage(
     """
     _, low, high, target = take_interval("coverage", lower, upper, y)
     inside = ((low <= target) & (target <= high)).to(low.dtype)
-    return mean_of(row_means(inside), take_weights("coverage", weights, low))
+    return mean_of(row_means(inside), take_weights("coverage", weights, low), "share")
 
 
 def take_interval(

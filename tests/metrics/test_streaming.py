@@ -41,6 +41,8 @@ SUMMARIES: list[tuple[Callable[..., Any], tuple[np.ndarray, ...], dict[str, Any]
     (metrics.pit_uniformity_test, (PIT,), {}),
     (metrics.confidence_test, (PROBS, LABELS), {}),
     (metrics.calibration_test, (P, EVENT), {"kind": "binary"}),
+    (metrics.calibration_error_test, (PROBS, LABELS), {"binning": "quantile"}),
+    (metrics.consistency_band, (P, EVENT), {"kind": "binary", "n_bins": 5}),
     (metrics.bias_test, (PIT,), {}),
     (metrics.width_test, (PIT,), {}),
     (metrics.shape_test, (PIT,), {}),
@@ -118,9 +120,18 @@ def test_every_summary_can_be_streamed() -> None:
     functions = {name for name in metrics.__all__ if not isinstance(getattr(metrics, name), type)}
     streamed = {metric.__name__ for metric, _, _ in SUMMARIES}
     assert (
-        functions - by_row - {"bootstrap", "paired_bootstrap", "wilson_interval", "holm"}
+        functions
+        - by_row
+        - {"bootstrap", "paired_bootstrap", "wilson_interval", "holm"}
+        - INTERVALS
         == streamed
     )
+
+
+INTERVALS = {
+    "bootstrap", "holm", "mean_difference", "mean_interval", "paired_bootstrap",
+    "share_difference", "share_interval", "wilson_interval",
+}  # fmt: skip
 
 
 def test_ensembles_stream_along_their_second_axis() -> None:
