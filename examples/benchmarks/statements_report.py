@@ -145,7 +145,7 @@ def statements(sizes: tuple[int, ...], repetitions: int) -> list[dict[str, Any]]
         found += [simulated(text, n, 0.05, repetitions, event) for n in sizes]
     text = "A report calls one of two equally good regressions better"
     found += [simulated(text, n, 0.05, repetitions, comparison_alarm) for n in sizes]
-    text = "The Wilson interval of the accuracy holds a truth of 95 %"
+    text = "The interval of the accuracy holds a truth of 95 %"
     found += [simulated(text, n, 0.95, repetitions, accuracy_interval_holds) for n in sizes]
     text = "The interval of the ECE holds a truth of 0"
     found += [simulated(text, n, 0.95, repetitions, ece_interval_holds) for n in ECE_SIZES]

@@ -14,6 +14,8 @@ from mcdrop.metrics import (
     Estimate,
     ReliabilityCurve,
     brier_score,
+    calibration_error_test,
+    consistency_band,
     error_rate_curve,
     expected_calibration_error,
     nll_categorical,
@@ -22,12 +24,8 @@ from mcdrop.metrics import (
     wilson_interval,
 )
 from mcdrop.prediction import ClassificationPrediction
-from mcdrop.report.calibrated import (
-    CalibratedDraws,
-    calibrated_draws,
-    calibration_error_estimate,
-)
 from mcdrop.report.curves import Float64, group_number
+from mcdrop.report.ece import calibration_error_estimate
 from mcdrop.report.measures import Missing, NamedScores, Resampling, Score, Uncompared, as_scored
 from mcdrop.report.values import FigureCurve
 
@@ -71,7 +69,8 @@ class Classification:
     @cached_property
     def error(self) -> Estimate:
         """Expected calibration error."""
-        return calibration_error_estimate(self.reliability, self.calibrated, self.resampling.seed)
+        _, null_high = self.null_errors
+        return calibration_error_estimate(self.reliability, null_high, self.resampling.seed)
 
     @cached_property
     def debiased_error(self) -> float:
@@ -81,10 +80,16 @@ class Classification:
         )
 
     @cached_property
-    def calibrated(self) -> CalibratedDraws:
-        """Outcomes drawn from these confidences."""
-        level, seed = self.resampling.level, self.resampling.seed
-        return calibrated_draws(self.confidence, self.reliability, level, seed)
+    def null_errors(self) -> tuple[float, float]:
+        """Range of the expected calibration error of a calibrated model on these rows."""
+        found = calibration_error_test(
+            self.prediction.probs,
+            self.y,
+            n_bins=_BINS,
+            level=self.resampling.level,
+            seed=self.resampling.seed,
+        )
+        return found.null_low, found.null_high
 
 
 def classification_scores(c: Classification) -> NamedScores:
@@ -92,7 +97,7 @@ def classification_scores(c: Classification) -> NamedScores:
     p = c.prediction
     one_set = "one fixed set of weights has none" if p.n_samples == 0 else "needs several passes"
     return {
-        "accuracy": Score.share(1 - c.wrong, losses=c.wrong),
+        "accuracy": Score(as_scored, (1 - c.wrong,), losses=c.wrong),
         "nll": _nll(c),
         "brier": Score.by_row(brier_score(p.probs, c.y)),
         "ece": Uncompared(c.error, _error_note(c)),
@@ -106,7 +111,7 @@ def classification_scores(c: Classification) -> NamedScores:
 
 def _error_note(c: Classification) -> str:
     """Say what a calibrated model would have, and the estimate without sampling noise."""
-    low, high = (f"{100 * end:.2g}" for end in c.calibrated.range_of_error(c.resampling.level))
+    low, high = (f"{100 * end:.2g}" for end in c.null_errors)
     return (
         f"a calibrated model would have {low} to {high} % on {len(c.y)} rows; "
         f"debiased estimate {100 * c.debiased_error:.2g} %"
@@ -140,8 +145,10 @@ def _reliability(name: str, c: Classification) -> FigureCurve:
     used = curve.count > 0
     columns = (curve.confidence, curve.accuracy, curve.low, curve.high, curve.count)
     x, y, low, high, count = (tuple(column[used].tolist()) for column in columns)
-    band = (tuple(end.tolist()) for end in (c.calibrated.low, c.calibrated.high))
-    return FigureCurve(name, x, y, low, high, count, *band)
+    level, seed = c.resampling.level, c.resampling.seed
+    band = consistency_band(c.prediction.probs, c.y, n_bins=_BINS, level=level, seed=seed)
+    ends = (tuple(end[used].tolist()) for end in (band.low, band.high))
+    return FigureCurve(name, x, y, low, high, count, *ends)
 
 
 def _error_by_entropy(name: str, c: Classification, level: float) -> FigureCurve:

@@ -82,7 +82,7 @@ def _reliability_finding(c: Classification, evidence: Evidence, gap: float) -> F
         evidence: Its verdicts.
         gap: Size of the gap on average where that is a finding of its own, else 0.
     """
-    low, high = (100 * end for end in c.calibrated.range_of_error(evidence.resampling.level))
+    low, high = (100 * end for end in c.null_errors)
     shown = (
         f"the ECE is {100 * c.error.value:.2g} %, where a calibrated model would have "
         f"{low:.2g} to {high:.2g} % on {evidence.n_rows} rows"
@@ -144,7 +144,7 @@ def _ranking_finding(c: Classification, evidence: Evidence) -> Finding:
 
 
 def _error_of_the_rest(c: Classification) -> Estimate:
-    """Return the error rate of the 90 % most certain rows, with the Wilson interval of a share."""
+    """Return the error rate of the 90 % most certain rows, with its Wilson interval."""
     share, level = 1 - _REFERRED, c.resampling.level
     kept = share * len(c.y)
     error = selective_risk(c.prediction.predictive_entropy, loss=c.wrong, coverage=share)

@@ -101,8 +101,8 @@ def _facts(report: ReportContents) -> dict[str, str]:
     else:
         facts["Prediction"] = "computed without stochastic passes"
     facts["Intervals"] = (
-        f"{resampling.level * 100:g} %. Shares: Wilson. ECE: by the largest effect of sampling "
-        f"noise. Others: bootstrap over rows, {resampling.n_resamples} resamples, seed "
-        f"{resampling.seed}"
+        f"{resampling.level * 100:g} %. Shares: exact binomial. ECE: by the largest effect of "
+        "sampling noise. Means: t, adjusted for skewness. Others: bootstrap over rows, "
+        f"{resampling.n_resamples} resamples, seed {resampling.seed}"
     )
     return facts

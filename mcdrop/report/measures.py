@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from mcdrop.metrics import Estimate, bootstrap, paired_bootstrap
-from mcdrop.report.shares import share_difference, share_estimate
 
 __all__ = [
     "MEASURES",
@@ -67,25 +66,18 @@ class Score:
         note: Such as "mixture over 100 passes".
         losses: One number per row, (N,), by which two methods are compared; None if the measure
             only describes.
-        outcomes: Ones and zeros, (N,) or (N, D), if the score is their share.
     """
 
     metric: Callable[..., Any]
     arrays: tuple[Array, ...]
     note: str = ""
     losses: Tensor | None = None
-    outcomes: Tensor | None = None
 
     @classmethod
     def by_row(cls, scores: Array, note: str = "") -> Score:
         """Return the mean of scores already computed, (N,) or (N, D): lower is better."""
         losses = torch.as_tensor(scores)
         return cls(as_scored, (scores,), note, losses=losses.reshape(len(losses), -1).mean(dim=1))
-
-    @classmethod
-    def share(cls, outcomes: Tensor, note: str = "", losses: Tensor | None = None) -> Score:
-        """Return the share of ones among `outcomes`."""
-        return cls(as_scored, (outcomes,), note, losses, outcomes)
 
 
 @dataclass(frozen=True)
@@ -122,8 +114,6 @@ class Resampling:
         """Estimate one score with its interval over rows."""
         if isinstance(score, Uncompared):
             return score.estimate
-        if score.outcomes is not None:
-            return share_estimate(score.outcomes, self.level)
         return bootstrap(
             score.metric,
             *score.arrays,
@@ -136,23 +126,17 @@ class Resampling:
         """Estimate main minus other on the same rows, where both have the score."""
         pairs = {key: (score, other.get(key)) for key, score in main.items()}
         return {
-            key: self._difference(a, b)
+            key: paired_bootstrap(
+                a.metric,
+                a.arrays,
+                b.arrays,
+                level=self.level,
+                n_resamples=self.n_resamples,
+                seed=self.seed,
+            )
             for key, (a, b) in pairs.items()
             if isinstance(a, Score) and isinstance(b, Score)
         }
-
-    def _difference(self, a: Score, b: Score) -> Estimate:
-        """Estimate one difference with its interval over rows."""
-        if a.outcomes is not None and b.outcomes is not None:
-            return share_difference(a.outcomes, b.outcomes, self.level)
-        return paired_bootstrap(
-            a.metric,
-            a.arrays,
-            b.arrays,
-            level=self.level,
-            n_resamples=self.n_resamples,
-            seed=self.seed,
-        )
 
 
 def as_scored(scores: Array) -> Array:

@@ -26,6 +26,7 @@ from mcdrop.metrics import (
     pit_normal,
     rmse,
     sharpness,
+    wilson_interval,
 )
 from mcdrop.prediction import RegressionPrediction
 from mcdrop.report.curves import Float64, equal_groups
@@ -35,8 +36,8 @@ from mcdrop.report.measures import (
     NamedScores,
     Resampling,
     Score,
+    as_scored,
 )
-from mcdrop.report.shares import share_estimate
 from mcdrop.report.values import FigureCurve
 
 __all__ = ["Regression", "regression_curves", "regression_scores"]
@@ -45,6 +46,7 @@ _TABLE_LEVELS = (0.5, 0.9, 0.95)
 _CURVE_LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 _PIT_BINS, _PIT_ROWS = 10, 100
 _NO_SPREAD = "a point forecast states no uncertainty"
+_NO_INTERVAL = "too few calibration rows for this level"
 _NO_NOISE = "needs observation noise; predict with noise_std="
 
 
@@ -180,8 +182,8 @@ class Regression:
         """Score the share of targets inside the central interval."""
         inside = self.inside(level)
         if inside is None:
-            return Missing("too few calibration rows for this level")
-        return Score.share(inside.double(), self.shape_note)
+            return Missing(_NO_INTERVAL)
+        return Score(as_scored, (inside.double(),), self.shape_note)
 
 
 def regression_scores(r: Regression) -> NamedScores:
@@ -196,11 +198,18 @@ def regression_scores(r: Regression) -> NamedScores:
         key = f"coverage_{level * 100:.0f}"
         scores[key] = r.coverage(level) if r.has_spread else Missing(_NO_SPREAD)
     if r.has_spread:
-        scores["interval_width_90"] = Score(interval_width, r.interval(0.9), r.shape_note)
+        scores["interval_width_90"] = _width(r)
         scores["sharpness"] = Score(sharpness, (p.std,))
     else:
         scores["interval_width_90"] = scores["sharpness"] = Missing(_NO_SPREAD)
     return scores
+
+
+def _width(r: Regression) -> Score | Missing:
+    """Score the width of 90 % intervals."""
+    if r.bounds(0.9) is None:
+        return Missing(_NO_INTERVAL)
+    return Score(interval_width, r.interval(0.9), r.shape_note)
 
 
 def _nll(r: Regression) -> Score | Missing:
@@ -252,9 +261,12 @@ def regression_curves(
 def _coverage_curve(name: str, r: Regression, level: float) -> FigureCurve:
     """Observed share inside the central interval against its stated level."""
     held = {nominal: r.inside(nominal) for nominal in _CURVE_LEVELS}
-    found = {q: share_estimate(inside, level) for q, inside in held.items() if inside is not None}
-    low, high = (tuple(getattr(e, end) for e in found.values()) for end in ("low", "high"))
-    return FigureCurve(name, tuple(found), tuple(e.value for e in found.values()), low, high)
+    shares = {q: inside.double().mean().item() for q, inside in held.items() if inside is not None}
+    observed, n = np.array(list(shares.values())), len(r.y)
+    # Outputs of one row may depend on each other: the interval counts rows only.
+    ends = wilson_interval(observed * n, n, level=level)
+    low, high = (tuple(end.tolist()) for end in ends)
+    return FigureCurve(name, tuple(shares), tuple(observed.tolist()), low, high)
 
 
 def _error_by_std(name: str, r: Regression, resampling: Resampling) -> FigureCurve:
