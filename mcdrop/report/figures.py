@@ -231,7 +231,7 @@ FIGURES: Mapping[str, Caption] = MappingProxyType(
             "Rows grouped by their stated standard deviation. On the diagonal the error is as "
             "large as stated; above it larger. A rising series means the uncertainty tells easy "
             "rows from hard ones; a single point means it is the same for every row.",
-            "Bars: {level} bootstrap intervals.",
+            "Bars: {level} intervals.",
         ),
         "pit": Caption(
             "Where in its predicted distribution did each target fall?",
