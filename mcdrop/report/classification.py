@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from mcdrop.metrics import (
+    CalibrationErrorTest,
     Estimate,
     ReliabilityCurve,
     brier_score,
     calibration_error_test,
     consistency_band,
     error_rate_curve,
-    expected_calibration_error,
     nll_categorical,
     reliability_curve,
     risk_coverage_curve,
@@ -69,27 +69,19 @@ class Classification:
     @cached_property
     def error(self) -> Estimate:
         """Expected calibration error."""
-        _, null_high = self.null_errors
+        null_high = self.error_test.null_high
         return calibration_error_estimate(self.reliability, null_high, self.resampling.seed)
 
-    @cached_property
+    @property
     def debiased_error(self) -> float:
-        """Expected calibration error, debiased."""
-        return expected_calibration_error(
-            self.prediction.probs, self.y, n_bins=_BINS, debiased=True
-        )
+        """Expected calibration error minus its mean for a calibrated model, at least 0."""
+        return max(0.0, self.error_test.excess)
 
     @cached_property
-    def null_errors(self) -> tuple[float, float]:
-        """Range of the expected calibration error of a calibrated model on these rows."""
-        found = calibration_error_test(
-            self.prediction.probs,
-            self.y,
-            n_bins=_BINS,
-            level=self.resampling.level,
-            seed=self.resampling.seed,
-        )
-        return found.null_low, found.null_high
+    def error_test(self) -> CalibrationErrorTest:
+        """The expected calibration error against that of a calibrated model on these rows."""
+        probs, level, seed = self.prediction.probs, self.resampling.level, self.resampling.seed
+        return calibration_error_test(probs, self.y, n_bins=_BINS, level=level, seed=seed)
 
 
 def classification_scores(c: Classification) -> NamedScores:
@@ -111,10 +103,10 @@ def classification_scores(c: Classification) -> NamedScores:
 
 def _error_note(c: Classification) -> str:
     """Say what a calibrated model would have, and the estimate without sampling noise."""
-    low, high = (f"{100 * end:.2g}" for end in c.null_errors)
+    null = c.error_test
     return (
-        f"a calibrated model would have {low} to {high} % on {len(c.y)} rows; "
-        f"debiased estimate {100 * c.debiased_error:.2g} %"
+        f"a calibrated model would have {100 * null.null_low:.2g} to {100 * null.null_high:.2g} % "
+        f"on {null.n} rows; less their mean, the ECE is {100 * c.debiased_error:.2g} %"
     )
 
 

@@ -82,7 +82,8 @@ def _reliability_finding(c: Classification, evidence: Evidence, gap: float) -> F
         evidence: Its verdicts.
         gap: Size of the gap on average where that is a finding of its own, else 0.
     """
-    low, high = (100 * end for end in c.null_errors)
+    null = c.error_test
+    low, high = 100 * null.null_low, 100 * null.null_high
     shown = (
         f"the ECE is {100 * c.error.value:.2g} %, where a calibrated model would have "
         f"{low:.2g} to {high:.2g} % on {evidence.n_rows} rows"
