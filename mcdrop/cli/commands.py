@@ -14,7 +14,7 @@ from rich.table import Table
 
 from mcdrop.errors import UnsupportedError
 from mcdrop.prediction import load_prediction
-from mcdrop.recalibration import ConformalRegressor  # noqa: F401 - its types can be read
+from mcdrop.recalibration import ConformalRegressor  # noqa: F401 - registers the types that load_prediction reads
 from mcdrop.report import calibration_report
 from mcdrop.wrapper import MCDropout, wrap
 
@@ -92,7 +92,7 @@ def inspect(
     model: Annotated[Path, typer.Argument(help="A program written by torch.export.save (.pt2).")],
     data: Annotated[Path, typer.Argument(help="A few inputs: .npy, .csv, .parquet or .pt.")],
 ) -> None:
-    """List the dropout sites of a model: what is live, at what rate, after which share of work."""
+    """List the dropout sites of a model: rate, shape, whether live, share of FLOPs before it."""
     table = Table("site", "kind", "rate", "order", "shape", "live", "FLOPs before")
     for site in _wrapped(model).sites(_read(data)):
         share = "" if site.flops_before is None else f"{site.flops_before:.1%}"

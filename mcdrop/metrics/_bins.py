@@ -139,6 +139,21 @@ def quantile_sums(
     return np.stack(sums, axis=1), np.array([ranked[0], *last])
 
 
+def membership(forecast: Float64, *, n_bins: int, binning: str, dtype: torch.dtype) -> Float64:
+    """Share of each row in each bin, (N, B), as `uniform_sums` and `quantile_sums` count it."""
+    if binning == "uniform":
+        index = np.searchsorted(_unit_edges(n_bins, dtype), forecast, side="left") - 1
+        return np.asarray(np.eye(n_bins)[np.clip(index, 0, n_bins - 1)])
+    _, group, sizes = np.unique(forecast, return_inverse=True, return_counts=True)
+    stops = np.cumsum(sizes)
+    parts = np.array_split(np.arange(forecast.size), n_bins)
+    ends = np.cumsum([part.size for part in parts])
+    begins = np.append(0, ends[:-1])
+    overlap = np.minimum(stops[:, None], ends) - np.maximum((stops - sizes)[:, None], begins)
+    shares: Float64 = np.clip(overlap, 0, None) / sizes[:, None]
+    return shares[group]
+
+
 def _rows(forecast: Float64, event: Float64, weights: Float64) -> Float64:
     """Weight, forecast, event and squared difference of each row, shape (4, N)."""
     squared = np.square(forecast - event)

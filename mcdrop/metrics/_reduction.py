@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, Literal, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -20,17 +20,31 @@ _REDUCTIONS: dict[Callable[..., Any], Callable[..., Reduction[Any]]] = {}
 
 
 @dataclass(frozen=True)
+class RowMean:
+    """One value per row, (N,), and what a summary makes of their mean.
+
+    A "share" is the mean of zeros and ones (of their mean over the outputs of a row), a "root"
+    the square root of the mean.
+    """
+
+    rows: Float64
+    kind: Literal["mean", "root", "share"]
+
+
+@dataclass(frozen=True)
 class Reduction(Generic[R]):
     """What a metric keeps of some rows and the function that turns it into the answer.
 
     Where `additive`, `kept` holds sums over rows, so batches are added. Otherwise it holds
     columns, one value per row along the last axis, so batches are joined. A one-shot call is
-    ``reduction.result()``; a stream merges `kept` over batches and finishes the same way.
+    ``reduction.result()``; a stream merges `kept` over batches and finishes the same way. A
+    mean over rows of equal weight also names its rows, for intervals.
     """
 
     kept: Float64
     finish: Callable[[Float64], R]
     additive: bool = True
+    row_mean: RowMean | None = None
 
     def fits(self, kept: Float64) -> bool:
         """Whether what another batch kept can be added or joined."""
@@ -45,12 +59,14 @@ class Reduction(Generic[R]):
 def mean_of(
     rows: torch.Tensor,
     weights: torch.Tensor,
-    finish: Callable[[Float64], float] | None = None,
+    kind: Literal["mean", "root", "share"] = "mean",
 ) -> Reduction[float]:
-    """Weighted mean over rows; `finish` takes (weighted sum, sum of weights)."""
+    """Weighted mean over rows, or its root."""
     rows = rows.detach()
     kept = float64(torch.stack([(weights * rows).sum(), weights.sum()]))
-    return Reduction(kept, finish or ratio)
+    equal = bool((weights == weights[0]).all())
+    row_mean = RowMean(float64(rows), kind) if equal else None
+    return Reduction(kept, root_ratio if kind == "root" else ratio, row_mean=row_mean)
 
 
 def ratio(kept: Float64) -> float:
@@ -85,4 +101,7 @@ def _show_result_type(metric: Callable[..., Any], reduce: Callable[..., Any]) ->
 
 def reduction_of(metric: Callable[..., Any]) -> Callable[..., Reduction[Any]] | None:
     """Return the reduction that a metric finishes; None for a metric that scores every row."""
+    if isinstance(metric, functools.partial):
+        reduce = reduction_of(metric.func)
+        return reduce and functools.partial(reduce, *metric.args, **metric.keywords)
     return _REDUCTIONS.get(metric)

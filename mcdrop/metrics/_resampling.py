@@ -16,6 +16,7 @@ import torch
 from mcdrop.checks import require_choice, require_count, require_unit, shown
 from mcdrop.errors import NonFiniteError, ShapeError, UnsupportedError
 from mcdrop.metrics._arrays import Array, ArrayLike, Float64, float64
+from mcdrop.metrics._reduction import RowMean, reduction_of
 
 IntervalMethod = Literal["auto", "percentile", "basic", "bca"]
 RowNumbers: TypeAlias = npt.NDArray[np.int64]
@@ -37,6 +38,7 @@ class Statistic:
     value: float
     n: int
     on: Callable[[RowNumbers], Float64]
+    row_mean: RowMean | None = None
 
     def minus(self, other: Statistic) -> Statistic:
         """Subtract another number over the same rows."""
@@ -63,14 +65,18 @@ def statistic(
         raise ShapeError.of(function, "arrays", "hold several rows", f"{n} of them", remedy)
     if result.ndim == 0:
         _require_equal_rows(function, data, axes)
-        return Statistic(float(result), n, partial(_recomputed, metric, data, axes))
+        reduce = reduction_of(metric)
+        row_mean = reduce(*data).row_mean if reduce is not None else None
+        return Statistic(float(result), n, partial(_recomputed, metric, data, axes), row_mean)
     if len(result) != n:
         remedy = "Return one score per row, or one number"
         raise ShapeError.of(
             function, "metric", f"return {n} scores", f"shape {shown(result.shape)}", remedy
         )
     scores = result.reshape(n, -1).mean(axis=1)
-    return Statistic(float(scores.mean()), n, lambda rows: scores[rows].mean(axis=1))
+    kind: Literal["mean", "share"] = "share" if np.isin(result, (0, 1)).all() else "mean"
+    mean = RowMean(scores, kind) if np.isfinite(scores).all() else None
+    return Statistic(float(scores.mean()), n, lambda rows: scores[rows].mean(axis=1), mean)
 
 
 def _plain(function: str, result: object) -> Float64:

@@ -1,50 +1,18 @@
-"""Bootstrap intervals of any metric, and of the difference between two models."""
+"""Intervals of any metric, and of the difference between two models."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from mcdrop.errors import ShapeError
-from mcdrop.metrics._arrays import ArrayLike
+from mcdrop.metrics._arrays import ArrayLike, Float64
+from mcdrop.metrics._reduction import RowMean
 from mcdrop.metrics._resampling import IntervalMethod, Resampler, Statistic, statistic
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number and its bootstrap interval.
-
-    Attributes:
-        value: The metric on the rows given.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-        standard_error: Standard deviation of the metric over the resamples.
-        level: Coverage the interval aims at.
-        n: Number of rows.
-        method: How the interval was taken: "percentile", "basic" or "bca".
-
-    Example:
-        >>> print(Estimate(0.1234, 0.1011, 0.1502, 0.0125, 0.95, 400, "bca"))
-        0.123 [0.101, 0.150]
-    """
-
-    value: float
-    low: float
-    high: float
-    standard_error: float
-    level: float
-    n: int
-    method: str
-
-    def __str__(self) -> str:
-        width = self.high - self.low
-        if not math.isfinite(width) or width <= 0 or not 1e-7 < width < 1e7:
-            return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
-        # Two digits of the interval's width: more would print noise.
-        digits = max(0, 1 - math.floor(math.log10(width)))
-        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+from mcdrop.metrics.estimate import Estimate
+from mcdrop.metrics.means import mean_estimate, root_estimate
+from mcdrop.metrics.shares import share_difference_estimate, share_estimate
 
 
 def bootstrap(
@@ -56,7 +24,7 @@ def bootstrap(
     method: IntervalMethod = "auto",
     row_axes: Sequence[int] | None = None,
 ) -> Estimate:
-    """Estimate a metric with its bootstrap interval over rows.
+    """Estimate a metric with its interval over rows.
 
     Rows are drawn with replacement, N of N, by a generator of its own. A metric that returns
     one score per row is called once and the mean of its scores is resampled; one that returns
@@ -71,10 +39,13 @@ def bootstrap(
         seed: Seed of the draws; the same seed draws the same rows for any metric.
         method: "percentile" for the quantiles of the resampled values, "basic" for their
             reflection about the value, "bca" for quantiles corrected for bias and skewness.
-            "auto" is "bca", except where more than 84 % of the resamples lie on one side of
-            the value, as for a plain calibration error near 0: there quantiles point away
-            from the truth and "basic" is taken; and where a resample is infinite:
-            "percentile". The estimate names the one used.
+            "auto" resamples only where nothing better is known: shares (`accuracy`, `coverage`,
+            scores of zeros and ones) get `share_interval`, means over rows (scores, `rmse`,
+            `mae`, `sharpness`) `mean_interval`, both of which hold for few rows. Other numbers
+            get "bca", except where more than 84 % of the resamples lie on one side of the
+            value, as for a plain calibration error near 0: there quantiles point away from the
+            truth and "basic" is taken; and where a resample is infinite: "percentile". The
+            estimate names the one used.
         row_axes: Axis of the rows in each array, 0 by default; (1, 0) for samples (S, N), y.
             Not needed where the metric returns one score per row.
 
@@ -95,10 +66,14 @@ def bootstrap(
         >>> from mcdrop.metrics import mae
         >>> y = np.arange(100.0)
         >>> bootstrap(mae, y + 1.0, y)  # every error is 1
-        Estimate(value=1.0, low=1.0, high=1.0, standard_error=0.0, level=0.95, n=100, method='bca')
+        Estimate(value=1.0, low=1.0, high=1.0, standard_error=0.0, level=0.95, n=100,
+                 method='skew-adjusted t')
     """
     resampler = Resampler("bootstrap", level, n_resamples, seed, method)
-    return _estimate(resampler, statistic("bootstrap", metric, arrays, row_axes))
+    found = statistic("bootstrap", metric, arrays, row_axes)
+    if method == "auto" and found.row_mean is not None:
+        return _closed_form(found.row_mean, level)
+    return _resampled(resampler, found)
 
 
 def paired_bootstrap(
@@ -112,7 +87,7 @@ def paired_bootstrap(
     method: IntervalMethod = "auto",
     row_axes: Sequence[int] | None = None,
 ) -> Estimate:
-    """Estimate metric(a) - metric(b) on the same rows, with its bootstrap interval.
+    """Estimate metric(a) - metric(b) on the same rows, with its interval.
 
     Both models see the same resampled rows, so what makes a row hard for both cancels. An
     interval that leaves out 0 says the models differ.
@@ -124,7 +99,8 @@ def paired_bootstrap(
         level: Coverage of the interval, in (0, 1).
         n_resamples: Number of resamples.
         seed: Seed of the draws.
-        method: As in `bootstrap`.
+        method: As in `bootstrap`; "auto" takes `share_difference` for shares and, for means and
+            their roots, `mean_difference` (of linearized rows for roots).
         row_axes: As in `bootstrap`, for the arrays of one model.
 
     Returns:
@@ -153,9 +129,31 @@ def paired_bootstrap(
     if first.n != second.n:
         remedy = "Score both models on the same rows"
         raise ShapeError.of(function, "arrays_b", f"hold {first.n} rows", second.n, remedy)
-    return _estimate(resampler, first.minus(second))
+    if method == "auto" and first.row_mean is not None and second.row_mean is not None:
+        return _closed_form_difference(first.row_mean, second.row_mean, level)
+    return _resampled(resampler, first.minus(second))
 
 
-def _estimate(resampler: Resampler, found: Statistic) -> Estimate:
+def _closed_form(of: RowMean, level: float) -> Estimate:
+    estimates = {"mean": mean_estimate, "root": root_estimate, "share": share_estimate}
+    return estimates[of.kind](of.rows, level)
+
+
+def _closed_form_difference(a: RowMean, b: RowMean, level: float) -> Estimate:
+    if a.kind == "share":
+        return share_difference_estimate(a.rows, b.rows, level)
+    return mean_estimate(_linearized(a) - _linearized(b), level)
+
+
+def _linearized(of: RowMean) -> Float64:
+    """Rows whose mean is the summary and whose spread is that of the summary to first order."""
+    mean = float(of.rows.mean())
+    if of.kind != "root" or mean == 0:
+        return of.rows
+    linear: Float64 = math.sqrt(mean) + (of.rows - mean) / (2 * math.sqrt(mean))
+    return linear
+
+
+def _resampled(resampler: Resampler, found: Statistic) -> Estimate:
     low, high, error, method = resampler.interval(found)
     return Estimate(found.value, low, high, error, resampler.level, found.n, method)

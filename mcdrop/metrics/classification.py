@@ -50,7 +50,7 @@ def accuracy(
     _, p, labels = take_probs("accuracy", probs, y, kind=kind)
     predicted = p.argmax(dim=1) if kind == "multiclass" else (p > 0.5).long()
     correct = (predicted == labels).to(p.dtype)
-    return mean_of(row_means(correct), take_weights("accuracy", weights, p))
+    return mean_of(row_means(correct), take_weights("accuracy", weights, p), "share")
 
 
 def nll_categorical(probs: ArrayLike, y: ArrayLike, *, kind: Outcome = "multiclass") -> Array:

@@ -39,14 +39,15 @@ def coverage(
         >>> coverage([0.0, 0.0], [1.0, 1.0], [1.0, 2.0])
         0.5
     """
-    _, low, high, target = _interval("coverage", lower, upper, y)
+    _, low, high, target = take_interval("coverage", lower, upper, y)
     inside = ((low <= target) & (target <= high)).to(low.dtype)
-    return mean_of(row_means(inside), take_weights("coverage", weights, low))
+    return mean_of(row_means(inside), take_weights("coverage", weights, low), "share")
 
 
-def _interval(
+def take_interval(
     function: str, lower: ArrayLike, upper: ArrayLike, y: ArrayLike
 ) -> tuple[Origin, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Take the ends of intervals, in order, and the targets."""
     origin, (low, high, target) = take(function, lower=lower, upper=upper, y=y)
     require_rows(function, "y", target)
     require_same_shape(function, "lower", low, target)
@@ -91,7 +92,7 @@ def interval_score(lower: ArrayLike, upper: ArrayLike, y: ArrayLike, *, level: f
         array([5.])
     """
     require_unit("interval_score", "level", level)
-    origin, low, high, target = _interval("interval_score", lower, upper, y)
+    origin, low, high, target = take_interval("interval_score", lower, upper, y)
     miss = (low - target).clamp_min(0) + (target - high).clamp_min(0)
     return origin.restore(high - low + 2 / (1 - level) * miss)
 
@@ -120,7 +121,7 @@ def interval_width(lower: ArrayLike, upper: ArrayLike) -> Array:
         >>> interval_width([0.0, 1.0], [1.0, 4.0])
         array([1., 3.])
     """
-    origin, low, high, _ = _interval("interval_width", lower, upper, upper)
+    origin, low, high, _ = take_interval("interval_width", lower, upper, upper)
     return origin.restore(high - low)
 
 

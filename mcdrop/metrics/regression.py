@@ -15,7 +15,7 @@ from mcdrop.checks import (
 )
 from mcdrop.errors import ShapeError
 from mcdrop.metrics._arrays import Array, ArrayLike, Origin, row_means, take, take_weights
-from mcdrop.metrics._reduction import Reduction, finished, mean_of, root_ratio
+from mcdrop.metrics._reduction import Reduction, finished, mean_of
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -47,7 +47,7 @@ def rmse(mean: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = None) -> 
         5.0
     """
     error = _errors("rmse", mean, y)
-    return mean_of(row_means(error.square()), take_weights("rmse", weights, error), root_ratio)
+    return mean_of(row_means(error.square()), take_weights("rmse", weights, error), "root")
 
 
 @finished
@@ -120,7 +120,7 @@ def sharpness(std: ArrayLike, *, weights: ArrayLike | None = None) -> Reduction[
     require_finite("sharpness", std=spread)
     require_spread("sharpness", "std", spread, zero=True)
     row_weights = take_weights("sharpness", weights, spread)
-    return mean_of(row_means(spread.square()), row_weights, root_ratio)
+    return mean_of(row_means(spread.square()), row_weights, "root")
 
 
 def nll_normal(mean: ArrayLike, std: ArrayLike, y: ArrayLike) -> Array:

@@ -36,7 +36,8 @@ class RiskCoverageCurve:
     threshold: Float64
 
 
-def _columns(function: str, uncertainty: ArrayLike, loss: ArrayLike) -> Float64:
+def take_ranked(function: str, uncertainty: ArrayLike, loss: ArrayLike) -> Float64:
+    """Take uncertainty and loss of each row as columns (2, N)."""
     _, (score, cost) = take(function, uncertainty=uncertainty, loss=loss)
     require_rows(function, "loss", cost)
     if cost.ndim != 1:
@@ -73,7 +74,7 @@ def risk_coverage_curve(uncertainty: ArrayLike, *, loss: ArrayLike) -> Reduction
         >>> curve.coverage, curve.risk
         (array([0.25, 0.5 , 0.75, 1.  ]), array([0.  , 0.  , 0.  , 0.25]))
     """
-    columns = _columns("risk_coverage_curve", uncertainty, loss)
+    columns = take_ranked("risk_coverage_curve", uncertainty, loss)
     return Reduction(columns, _curve, additive=False)
 
 
@@ -114,7 +115,7 @@ def selective_risk(uncertainty: ArrayLike, *, loss: ArrayLike, coverage: float) 
         0.0
     """
     require_unit("selective_risk", "coverage", coverage, one=True)
-    columns = _columns("selective_risk", uncertainty, loss)
+    columns = take_ranked("selective_risk", uncertainty, loss)
     return Reduction(columns, partial(_risk_at, coverage=coverage), additive=False)
 
 
@@ -159,7 +160,7 @@ def aurc(
         0.03125
     """
     require_choice("aurc", "convention", convention, ("mean", "trapezoid"))
-    columns = _columns("aurc", uncertainty, loss)
+    columns = take_ranked("aurc", uncertainty, loss)
     return Reduction(columns, partial(_area, convention=convention), additive=False)
 
 
@@ -199,7 +200,7 @@ def augrc(uncertainty: ArrayLike, *, loss: ArrayLike) -> Reduction[float]:
         >>> augrc([0.1, 0.2, 0.3, 0.4], loss=[0, 0, 0, 1])  # perfect order: (1/4)^2 / 2
         0.03125
     """
-    return Reduction(_columns("augrc", uncertainty, loss), _generalized_area, additive=False)
+    return Reduction(take_ranked("augrc", uncertainty, loss), _generalized_area, additive=False)
 
 
 def _generalized_area(columns: Float64) -> float:

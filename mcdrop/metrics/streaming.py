@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ class Streaming:
         self._kept = (
             [self._kept[0] + kept[0]] if batch.additive and self._kept else [*self._kept, *kept]
         )
-        self._last = batch
+        self._last = replace(batch, row_mean=None)
 
     def _reduce(self, arrays: tuple[Any, ...], options: dict[str, Any]) -> Reduction[Any]:
         reduce = reduction_of(self._metric)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
+from mcdrop.metrics import Estimate
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.prediction.base import Prediction
 from mcdrop.report.classification import (
@@ -15,11 +17,14 @@ from mcdrop.report.classification import (
 from mcdrop.report.findings import Evidence
 from mcdrop.report.findings_classification import classification_findings
 from mcdrop.report.findings_regression import regression_findings
+from mcdrop.report.hypotheses import Hypothesis, comparison_key, comparisons, verdicts
+from mcdrop.report.hypotheses_classification import classification_hypotheses
+from mcdrop.report.hypotheses_regression import regression_hypotheses
 from mcdrop.report.matching import matched_classification, matched_regression, require_comparable
-from mcdrop.report.measures import NamedScores, Resampling
+from mcdrop.report.measures import NamedScores, Outcome, Resampling, Score, identical, outcome
 from mcdrop.report.regression import Regression, regression_curves, regression_scores
 from mcdrop.report.report import CalibrationReport
-from mcdrop.report.values import FigureCurve
+from mcdrop.report.values import FigureCurve, Verdict
 
 __all__ = ["calibration_report"]
 
@@ -37,10 +42,12 @@ def calibration_report(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> CalibrationReport:
-    """Compare a prediction's stated uncertainty with what happened, and with baselines.
+    """Compare a prediction's stated uncertainty with its errors, and with baselines.
 
-    Every number has a bootstrap interval over rows; differences are paired, so that what makes a
-    row hard for both methods cancels. What cannot be had from a prediction is reported as
+    Every number has an interval over rows; differences are paired, so that what makes a row hard
+    for both methods cancels. Every verdict is a test, and all verdicts of one report share the
+    level 1 - `level` (Holm): for calibrated predictions the chance of any false one is at most
+    that, for any number of rows. A number that cannot be had from a prediction is reported as
     missing, with what it would take.
 
     Args:
@@ -49,7 +56,7 @@ def calibration_report(
         baselines: Predictions of the same type for the same rows, by name.
         title: Heading of the report.
         name: Name of the main method in tables and figures.
-        level: Coverage of all intervals, in (0, 1).
+        level: Coverage of all intervals, in (0, 1); verdicts share the level 1 - `level`.
         n_resamples: Bootstrap resamples.
         seed: Seed of the resamples; the same seed gives the same report.
 
@@ -81,20 +88,12 @@ def calibration_report(
     predictions: dict[str, Any] = {name: prediction, **others}
     parts: dict[str, Any]
     if isinstance(prediction, RegressionPrediction):
-        regressions = matched_regression(predictions, y)
-        parts = _parts(
-            regressions, regression_scores, regression_curves, regression_findings, resampling
-        )
+        regressions = matched_regression(predictions, y, resampling)
+        parts = _parts(regressions, _REGRESSION, resampling)
         parts |= {"task": "regression", "remarks": _remarks(regressions[name])}
     else:
-        labeled = matched_classification(predictions, y)
-        parts = _parts(
-            labeled,
-            classification_scores,
-            classification_curves,
-            classification_findings,
-            resampling,
-        )
+        labeled = matched_classification(predictions, y, resampling)
+        parts = _parts(labeled, _CLASSIFICATION, resampling)
         parts |= {"task": "classification", "remarks": ()}
     return CalibrationReport(
         title=title,
@@ -107,44 +106,92 @@ def calibration_report(
     )
 
 
-def _parts(
-    methods: Mapping[str, T],
-    scores_of: Callable[[T], NamedScores],
-    curves_of: Callable[[Mapping[str, T], Resampling], dict[str, tuple[FigureCurve, ...]]],
-    findings_of: Callable[[T, Evidence], tuple[str, tuple[str, ...]]],
-    resampling: Resampling,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Task(Generic[T]):
+    """The functions that are specific to one task."""
+
+    scores: Callable[[T], NamedScores]
+    hypotheses: Callable[[T, int], dict[str, Hypothesis]]
+    findings: Callable[[T, Evidence], tuple[str, tuple[str, ...]]]
+    curves: Callable[[Mapping[str, T], Resampling], dict[str, tuple[FigureCurve, ...]]]
+
+
+_REGRESSION = _Task(
+    regression_scores, regression_hypotheses, regression_findings, regression_curves
+)
+_CLASSIFICATION = _Task(
+    classification_scores,
+    classification_hypotheses,
+    classification_findings,
+    classification_curves,
+)
+
+
+def _parts(methods: Mapping[str, T], task: _Task[T], resampling: Resampling) -> dict[str, Any]:
     """Estimate, compare and judge: the parts of a report that every task has."""
-    scores = {name: scores_of(method) for name, method in methods.items()}
+    scores = {name: task.scores(method) for name, method in methods.items()}
     estimates = {name: resampling.estimates(score) for name, score in scores.items()}
     main, *others = methods
     differences = {b: resampling.differences(scores[main], scores[b]) for b in others}
-    evidence = Evidence(main, estimates[main], differences, resampling)
-    headline, findings = findings_of(methods[main], evidence)
+    judged = verdicts(
+        task.hypotheses(methods[main], resampling.seed) | comparisons(scores, resampling.seed),
+        1 - resampling.level,
+    )
+    outcomes = {b: _outcomes(scores[main], scores[b], differences[b], judged, b) for b in others}
+    evidence = Evidence(
+        name=main,
+        n_rows=len(methods[main].y),
+        metrics=estimates[main],
+        differences=differences,
+        outcomes=outcomes,
+        verdicts=judged,
+        resampling=resampling,
+    )
+    headline, findings = task.findings(methods[main], evidence)
     return {
         "headline": headline,
         "findings": findings,
         "metrics": estimates[main],
         "baseline_metrics": {b: estimates[b] for b in others},
         "differences": differences,
+        "outcomes": outcomes,
+        "verdicts": judged,
         "notes": {n: {key: s.note for key, s in score.items()} for n, score in scores.items()},
-        "curves": {name: c for name, c in curves_of(methods, resampling).items() if c},
+        "curves": {name: c for name, c in task.curves(methods, resampling).items() if c},
     }
 
 
+def _outcomes(
+    main: NamedScores,
+    other: NamedScores,
+    differences: Mapping[str, Estimate],
+    judged: Mapping[str, Verdict],
+    baseline: str,
+) -> dict[str, Outcome]:
+    """Say of every difference whether the main method is better, worse or identical."""
+    found: dict[str, Outcome] = {}
+    for key, difference in differences.items():
+        a, b, name = main[key], other[key], comparison_key(key, baseline)
+        if isinstance(a, Score) and isinstance(b, Score) and identical(a, b):
+            found[key] = "identical"
+        else:
+            found[key] = outcome(key, difference, name in judged and judged[name].rejected)
+    return found
+
+
 def _remarks(r: Regression) -> tuple[str, ...]:
-    """Return what a reader has to know about all numbers of a regression."""
+    """Return the caveats that apply to all numbers of a regression."""
     remarks = []
     n_outputs = r.y.shape[1]
     if n_outputs > 1:
         remarks.append(
-            f"Every score is averaged over the {n_outputs} outputs of a row, as they are: outputs "
-            "in large units weigh more. Figures pool the outputs; intervals resample rows."
+            f"Every score is averaged over the {n_outputs} outputs of a row without scaling them: "
+            "outputs in large units weigh more. Figures pool the outputs; intervals count rows."
         )
     if r.has_spread and r.prediction.family == "mixture" and not r.has_noise:
         remarks.append(
-            "No observation noise was given. Intervals, CRPS and PIT speak of the mean function, "
-            "not of single targets, which scatter more: predict with noise_std=."
+            "No observation noise was given. Intervals, CRPS and PIT describe the mean function, "
+            "not single targets, which scatter more: predict with noise_std=."
         )
     if not r.has_spread:
         remarks.append("A point forecast has no intervals, so there is nothing to draw for it.")

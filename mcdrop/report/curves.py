@@ -1,21 +1,21 @@
-"""Groups of rows and intervals of shares for the points of the figures."""
+"""Groups of rows for the points of the figures."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Float64", "equal_groups", "group_number", "wilson_interval"]
+__all__ = ["Float64", "equal_groups", "group_number"]
 
 Float64 = npt.NDArray[np.float64]
 
 _MAX_GROUPS = 10
-# A group's error rate or RMSE from fewer rows says little.
+# With fewer rows a group's error rate or RMSE has a relative error above about 1 / sqrt(2 * 20).
 _ROWS_PER_GROUP = 20
 
 
 def group_number(n: int) -> int:
-    """Groups that `n` values are split into, so that each holds enough of them."""
+    """Number of groups that `n` values are split into: at most 10, of at least 20 values."""
     return int(np.clip(n // _ROWS_PER_GROUP, 1, _MAX_GROUPS))
 
 
@@ -37,11 +37,3 @@ def equal_groups(values: Float64) -> list[npt.NDArray[np.intp]]:
     nearest = allowed[np.abs(allowed[None, :] - wanted[:, None]).argmin(axis=1)]
     parts = np.split(order, np.unique(nearest))
     return [part for part in parts if len(part) > 1]
-
-
-def wilson_interval(share: float, n: int, level: float) -> tuple[float, float]:
-    """Wilson interval of a share observed over `n` rows."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(round(share * n), n).proportion_ci(level, method="wilson")
-    return float(interval.low), float(interval.high)

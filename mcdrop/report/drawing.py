@@ -1,4 +1,4 @@
-"""From the points of a figure to a drawing, and to SVG for a page."""
+"""Figures drawn from their points, and written as SVG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The look of all figures, what they are called, and how to read them."""
+"""Style, titles and captions of all figures."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ __all__ = [
     "Caption",
     "Look",
     "blank",
+    "calibrated_bars",
     "diagonal",
     "house_style",
     "key_above",
@@ -33,8 +34,10 @@ _SIZE = (5.2, 4.2)
 _INK = "#1d232b"
 _GREY = "#5b6470"
 # Okabe & Ito (2008), told apart under the common forms of color blindness.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (9, 3)), (0, (3, 1, 1, 1, 1, 1)))
+# Width of the range of a calibrated bin, in percent of confidence; bins are 6.7 wide.
+_BAND_WIDTH = 3.0
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -55,7 +58,7 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
-    # Text as text: it can be read out, searched and selected, and follows the font of the page.
+    # Text stays text: screen readers and search can read it, and it follows the font of the page.
     "svg.fonttype": "none",
     # Fixed, so that the same report is the same file.
     "svg.hashsalt": "mcdrop",
@@ -64,7 +67,7 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Caption:
-    """Words of one figure.
+    """Title, axis labels and caption of one figure.
 
     Attributes:
         title: Heading above the figure.
@@ -97,13 +100,13 @@ def looks(
     """Pair every curve with the look of its method; the first method is the main one."""
     for curve in curves:
         i = list(methods).index(curve.method)
-        k = i % len(_COLOURS)
-        yield curve, Look(_COLOURS[k], _DASHES[k], _MARKERS[k], main=i == 0)
+        k = i % len(_COLORS)
+        yield curve, Look(_COLORS[k], _DASHES[k], _MARKERS[k], main=i == 0)
 
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Draw in the report's style; the caller's settings come back afterwards."""
+    """Draw in the report's style; restore the caller's settings afterwards."""
     import matplotlib as mpl
 
     with mpl.rc_context():
@@ -150,8 +153,17 @@ def points(axes: Axes, curve: FigureCurve, look: Look, *, weighed: bool = False)
 
 
 def diagonal(axes: Axes, low: float, high: float) -> Any:
-    """Draw where what happened equals what was stated."""
+    """Draw the diagonal, where the observed value equals the stated one."""
     return axes.plot([low, high], [low, high], color=_INK, linewidth=1, zorder=2)[0]
+
+
+def calibrated_bars(axes: Axes, curve: FigureCurve) -> Any:
+    """Draw, behind each point, the range of heights it would have if calibrated."""
+    heights = [
+        high - low for low, high in zip(curve.calibrated_low, curve.calibrated_high, strict=True)
+    ]
+    style: dict[str, Any] = {"color": _INK, "alpha": 0.12, "linewidth": 0, "zorder": 2.2}
+    return axes.bar(curve.x, heights, _BAND_WIDTH, bottom=list(curve.calibrated_low), **style)
 
 
 def percent(curve: FigureCurve, *, x: bool = True) -> FigureCurve:
@@ -162,6 +174,8 @@ def percent(curve: FigureCurve, *, x: bool = True) -> FigureCurve:
         y=_hundredfold(curve.y),
         low=_hundredfold(curve.low),
         high=_hundredfold(curve.high),
+        calibrated_low=_hundredfold(curve.calibrated_low),
+        calibrated_high=_hundredfold(curve.calibrated_high),
     )
 
 
@@ -170,7 +184,7 @@ def _hundredfold(shares: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def span_of(values: Sequence[float]) -> tuple[float, float]:
-    """Return limits around `values` with some air."""
+    """Return axis limits 6 % beyond `values`."""
     low, high = min(values), max(values)
     air = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
     return low - air, high + air
@@ -217,7 +231,7 @@ FIGURES: Mapping[str, Caption] = MappingProxyType(
             "Rows grouped by their stated standard deviation. On the diagonal the error is as "
             "large as stated; above it larger. A rising series means the uncertainty tells easy "
             "rows from hard ones; a single point means it is the same for every row.",
-            "Bars: {level} bootstrap intervals.",
+            "Bars: {level} intervals.",
         ),
         "pit": Caption(
             "Where in its predicted distribution did each target fall?",
@@ -234,7 +248,8 @@ FIGURES: Mapping[str, Caption] = MappingProxyType(
             "Rows grouped by confidence. On the diagonal, predictions made with 80 % confidence "
             "are right 80 % of the time; below it the model is overconfident. Larger markers rest "
             "on more rows; the lower panel counts those of the first method.",
-            "Bars: {level} Wilson intervals, for the first method.",
+            "Bars: {level} Wilson intervals. Grey: where {level} of points fall if calibrated "
+            "(consistency band). Both for the first method.",
         ),
         "error_by_entropy": Caption(
             "Are uncertain rows the wrong ones?",

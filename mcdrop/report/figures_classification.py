@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mcdrop.report.figures import FIGURES, blank, diagonal, key_above, looks, percent, points
+from mcdrop.report.figures import (
+    FIGURES,
+    blank,
+    calibrated_bars,
+    diagonal,
+    key_above,
+    looks,
+    percent,
+    points,
+)
 from mcdrop.report.values import FigureCurve
 
 if TYPE_CHECKING:
@@ -21,8 +30,11 @@ def draw_reliability(curves: Sequence[FigureCurve], methods: Sequence[str]) -> F
     start = max(0.0, 10 * (low // 10) - 2)
     handles = []
     for curve, look in looks(curves, methods):
-        handles.append(points(axes, percent(curve), look, weighed=True))
-    handles.append(diagonal(axes, 0.0, 100.0))
+        shown = percent(curve)
+        if look.main:
+            band = calibrated_bars(axes, shown)
+        handles.append(points(axes, shown, look, weighed=True))
+    handles += [diagonal(axes, 0.0, 100.0), band]
     axes.set(xlim=(start, 102), ylim=(-2, 102), xlabel="")
     axes.tick_params(labelbottom=False)
     grid = figure.add_gridspec(2, 1, height_ratios=[4, 1], hspace=0.04)
@@ -35,7 +47,8 @@ def draw_reliability(curves: Sequence[FigureCurve], methods: Sequence[str]) -> F
     counts.locator_params(axis="y", nbins=3, integer=True)
     counts.tick_params(labelbottom=True)
     figure.align_ylabels([axes, counts])
-    key_above(figure, handles, [*(curve.method for curve in curves), "as stated"])
+    labels = [*(curve.method for curve in curves), "as stated", "range if calibrated"]
+    key_above(figure, handles, labels)
     return figure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -10,75 +10,114 @@ import torch
 from torch import Tensor
 
 from mcdrop.metrics import Estimate
-from mcdrop.report.measures import MEASURES, Resampling, Score, magnitude, signed, verdict
+from mcdrop.report.curves import Float64
+from mcdrop.report.hypotheses import rows_for_correlation
+from mcdrop.report.measures import MEASURES, Outcome, Resampling, Score, magnitude, signed
+from mcdrop.report.values import Verdict
 
 __all__ = [
+    "VISIBLE_GAP",
     "Evidence",
+    "Finding",
     "against_baselines",
-    "comparison",
     "epistemic_share",
     "plain",
     "rank_correlation",
+    "told",
+    "too_few_rows_to_rank",
 ]
 
 Differences: TypeAlias = Mapping[str, Estimate]
+
+# Gap of a share that a test set should be able to show: 5 percentage points.
+VISIBLE_GAP = 0.05
+# Rank correlation that a test set should be able to show.
+_VISIBLE_CORRELATION = 0.2
 
 _PHRASES = {
     "better": "better than",
     "worse": "worse than",
     "undecided": "not clearly different from",
+    "identical": "identical to",
 }
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The estimates that findings are drawn from.
+    """What findings are drawn from.
 
     Attributes:
         name: Name of the main method.
-        metrics: Its estimates.
+        n_rows: Rows that were compared.
+        metrics: Estimates of the main method.
         differences: Main minus baseline, by baseline and metric.
+        outcomes: What each difference says about the main method.
+        verdicts: Every tested hypothesis of the page.
         resampling: How intervals are made.
     """
 
     name: str
+    n_rows: int
     metrics: Mapping[str, Estimate]
     differences: Mapping[str, Differences]
+    outcomes: Mapping[str, Mapping[str, Outcome]]
+    verdicts: Mapping[str, Verdict]
     resampling: Resampling
 
+    @property
+    def level(self) -> float:
+        """Level of one verdict where all of the page share 1 - `resampling.level` equally."""
+        return (1 - self.resampling.level) / max(1, len(self.verdicts))
 
-def against_baselines(evidence: Evidence) -> list[str]:
-    """One sentence or two per baseline: the proper score first, then the plain error."""
-    sentences = []
+    def rejects(self, key: str) -> bool:
+        """Whether the page rejects a hypothesis; one that was not tested is not rejected."""
+        return key in self.verdicts and self.verdicts[key].rejected
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sentence on the page.
+
+    Attributes:
+        text: The sentence, or two.
+        headline: Its short form, for the top of the page.
+        severity: Probability in the wrong place, in [0, 1]: 0.1 if what is stated with 90 % comes
+            true with 80 %. 0 if nothing is wrong.
+    """
+
+    text: str
+    headline: str = ""
+    severity: float = 0.0
+
+
+def told(findings: Sequence[Finding], evidence: Evidence) -> tuple[str, tuple[str, ...]]:
+    """Return the headline and all findings, what is wrong first, the worst of it at the top."""
+    ordered = sorted(findings, key=lambda finding: -finding.severity)
+    state = next(finding.headline for finding in ordered if finding.headline)
+    return f"{state}{_comparison(evidence)}.", tuple(finding.text for finding in ordered)
+
+
+def against_baselines(evidence: Evidence) -> list[Finding]:
+    """One sentence per baseline: the proper score first, then the plain error."""
+    findings = []
     for baseline, differences in evidence.differences.items():
         wanted = (_leading(differences), "rmse", "accuracy")
         keys = dict.fromkeys(key for key in wanted if key and key in differences)
-        clear = [key for key in keys if verdict(key, differences[key]) != "undecided"]
-        rest = [key for key in keys if key not in clear]
-        parts = [_clear(differences, clear)] if clear else []
-        parts += [_undecided(differences, rest)] if rest else []
-        sentences.append(f"{evidence.name} against {baseline}: {'; '.join(parts)}.")
-    return sentences
+        outcomes = evidence.outcomes[baseline]
+        parts = [_compared(key, differences[key], outcomes[key]) for key in keys]
+        findings.append(Finding(f"{evidence.name} against {baseline}: {'; '.join(parts)}."))
+    return findings
 
 
-def _clear(differences: Differences, keys: list[str]) -> str:
-    """Say by how much the main method is better or worse."""
-    parts = []
-    for key in keys:
-        difference = differences[key]
-        direction = "lower" if difference.value < 0 else "higher"
-        label = _inside(MEASURES[key].label)
-        outcome = verdict(key, difference)
-        parts.append(f"{label} {direction} ({outcome}) by {magnitude(key, difference)}")
-    ends = "the interval excludes 0" if len(parts) == 1 else "the intervals exclude 0"
-    return f"{' and '.join(parts)}, {ends}"
-
-
-def _undecided(differences: Differences, keys: list[str]) -> str:
-    """Say which scores the rows cannot tell apart."""
-    parts = [f"{_inside(MEASURES[key].label)} {signed(key, differences[key])}" for key in keys]
-    ends = "the interval includes 0" if len(parts) == 1 else "the intervals include 0"
-    return f"undecided by {' and '.join(parts)}, {ends}"
+def _compared(key: str, difference: Estimate, outcome: Outcome) -> str:
+    """Say by how much the main method is better or worse, or that the rows cannot tell."""
+    label = _inside(MEASURES[key].label)
+    if outcome == "identical":
+        return f"identical by {label}"
+    if outcome == "undecided":
+        return f"undecided by {label} {signed(key, difference)}"
+    direction = "lower" if difference.value < 0 else "higher"
+    return f"{label} {direction} ({outcome}) by {magnitude(key, difference)}"
 
 
 def _inside(label: str) -> str:
@@ -91,14 +130,14 @@ def _leading(differences: Differences) -> str | None:
     return next((key for key in ("nll", "crps", "brier") if key in differences), None)
 
 
-def comparison(evidence: Evidence) -> str:
+def _comparison(evidence: Evidence) -> str:
     """Return the second half of the headline: the verdict against each baseline."""
     outcomes: dict[str, dict[str, list[str]]] = {}
     for baseline, differences in evidence.differences.items():
         key = _leading(differences)
         if key is not None:
             by_outcome = outcomes.setdefault(MEASURES[key].label, {})
-            by_outcome.setdefault(verdict(key, differences[key]), []).append(baseline)
+            by_outcome.setdefault(evidence.outcomes[baseline][key], []).append(baseline)
     sentences = []
     for label, by_outcome in outcomes.items():
         phrases = [
@@ -110,11 +149,11 @@ def comparison(evidence: Evidence) -> str:
     return "".join(sentences)
 
 
-def rank_correlation(a: Tensor, b: Tensor, resampling: Resampling) -> Estimate:
+def rank_correlation(a: Float64, b: Float64, resampling: Resampling) -> Estimate:
     """Spearman correlation; ranks are taken once, so that resamples are cheap."""
     from scipy.stats import rankdata
 
-    ranks = (torch.from_numpy(rankdata(values.numpy())) for values in (a, b))
+    ranks = (torch.from_numpy(rankdata(values)) for values in (a, b))
     return resampling.estimate(Score(_correlation, tuple(ranks)))
 
 
@@ -127,13 +166,34 @@ def _correlation(a: Tensor, b: Tensor) -> float:
 
 def plain(correlation: Estimate) -> str:
     """Write a correlation with its interval."""
-    return f"{correlation.value:.2f} [{correlation.low:.2f}, {correlation.high:.2f}]"
+    return f"Spearman {correlation.value:.2f} [{correlation.low:.2f}, {correlation.high:.2f}]"
 
 
-def epistemic_share(part: Tensor, whole: Tensor, what: str) -> str:
-    """Say how much of the uncertainty more training data could remove."""
-    share = 100 * (part.sum() / whole.sum()).item()
-    return (
-        f"{share:.0f} % of the {what} is epistemic, which more training data could reduce; "
-        "the rest is stated as noise in the data."
+def too_few_rows_to_rank(what: str, correlation: Estimate, evidence: Evidence) -> Finding:
+    """Say that a rank correlation is not seen, and whether the rows could have shown one."""
+    needed = rows_for_correlation(_VISIBLE_CORRELATION, evidence.level)
+    if evidence.n_rows >= needed:
+        return Finding(
+            f"No clear link between {what}: {plain(correlation)}, where {needed} rows would show "
+            f"{_VISIBLE_CORRELATION}. Do not use it to choose rows for review."
+        )
+    return Finding(
+        f"A link between {what} cannot be told from none with {evidence.n_rows} rows: "
+        f"{plain(correlation)}. About {needed} rows would show a correlation of "
+        f"{_VISIBLE_CORRELATION}."
+    )
+
+
+def epistemic_share(part: Tensor, whole: Tensor, what: str) -> Finding:
+    """Say how much of the uncertainty comes from the spread of the dropout posterior.
+
+    At a fixed rate this spread need not shrink with the training set: Osband (2016); Verdoja &
+    Kyrki (2020); Le Folgoc et al. (2021).
+    """
+    total = whole.sum().item()
+    share = 100 * part.sum().item() / total if total > 0 else 0.0
+    return Finding(
+        f"{share:.0f} % of the {what} is epistemic, the spread of the dropout posterior; the rest "
+        "is stated as noise in the data. At a fixed dropout rate this spread need not shrink as "
+        "the training set grows, so it does not say what more data would bring."
     )

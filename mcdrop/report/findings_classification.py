@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import math
 
-from mcdrop.metrics import selective_risk
+from mcdrop.metrics import Estimate, selective_risk, wilson_interval
 from mcdrop.report.classification import Classification
 from mcdrop.report.findings import (
+    VISIBLE_GAP,
     Evidence,
+    Finding,
     against_baselines,
-    comparison,
     epistemic_share,
     plain,
     rank_correlation,
+    told,
+    too_few_rows_to_rank,
 )
-from mcdrop.report.measures import Score, as_scored, signed, written
+from mcdrop.report.hypotheses import rows_for_share
+from mcdrop.report.measures import written
 
 __all__ = ["classification_findings"]
 
@@ -25,59 +29,132 @@ _SMALL_ERROR = 0.01
 
 def classification_findings(c: Classification, evidence: Evidence) -> tuple[str, tuple[str, ...]]:
     """Return the headline and the findings about a classification."""
-    state, sentence = _confidence_finding(c, evidence)
-    findings = [sentence, _referral_finding(c, evidence), *against_baselines(evidence)]
+    confidence = _confidence_finding(c, evidence)
+    findings = [
+        confidence,
+        _reliability_finding(c, evidence, confidence.severity),
+        _ranking_finding(c, evidence),
+        *against_baselines(evidence),
+    ]
     p = c.prediction
     if p.n_samples > 1:
         findings.append(
             epistemic_share(p.mutual_information, p.predictive_entropy, "predictive entropy")
         )
         findings.append(_monte_carlo_finding(c))
-    return f"{state}{comparison(evidence)}.", tuple(findings)
+    return told(findings, evidence)
 
 
-def _confidence_finding(c: Classification, evidence: Evidence) -> tuple[str, str]:
+def _confidence_finding(c: Classification, evidence: Evidence) -> Finding:
     """Compare mean confidence with accuracy on the same rows."""
-    right = 1 - c.wrong
-    gap = evidence.resampling.estimate(Score(as_scored, (c.prediction.confidence - right,)))
+    accuracy, stated = evidence.metrics["accuracy"], float(c.confidence.mean())
+    gap = stated - accuracy.value
     facts = (
-        f"Mean confidence is {100 * c.prediction.confidence.mean().item():.1f} % and accuracy "
-        f"{100 * right.mean().item():.1f} %, a gap of {signed('confidence', gap)}"
+        f"Mean confidence is {100 * stated:.1f} % and accuracy {written('accuracy', accuracy)}, "
+        f"a gap of {100 * gap:+.1f} points"
     )
-    if gap.low <= 0 <= gap.high:
-        return "Stated confidence agrees with accuracy", f"{facts}: on average they agree."
-    if gap.value > 0:
-        advice = "errors are more frequent than the stated probabilities say"
-        return "Predictions are overconfident", f"{facts}: {advice}."
-    advice = "errors are rarer than the stated probabilities say"
-    return "Predictions are underconfident", f"{facts}: {advice}."
-
-
-def _referral_finding(c: Classification, evidence: Evidence) -> str:
-    """Say whether uncertain rows are the wrong ones, and what referring them would save."""
-    if not bool(c.wrong.any()):
-        return f"None of the {len(c.y)} rows was misclassified: nothing can be said about errors."
-    entropy = c.prediction.predictive_entropy
-    correlation = rank_correlation(entropy, c.wrong, evidence.resampling)
-    if correlation.low <= 0:
-        return (
-            f"No clear link between errors and predictive entropy: Spearman {plain(correlation)}. "
-            "Do not use it to choose rows for review."
+    if evidence.rejects("confidence"):
+        state, errors = ("over", "more frequent") if gap > 0 else ("under", "rarer")
+        return Finding(
+            f"{facts}: errors are {errors} than the stated probabilities say.",
+            f"Predictions are {state}confident",
+            abs(gap),
         )
-
-    def rest(uncertainty: Tensor, loss: Tensor) -> float:
-        return selective_risk(uncertainty, loss=loss, coverage=1 - _REFERRED)
-
-    left = evidence.resampling.estimate(Score(rest, (entropy, c.wrong)))
-    return (
-        f"Errors gather where the predictive entropy is high: Spearman {plain(correlation)}. "
-        f"Referring the most uncertain 10 % of rows to a person leaves an error rate of "
-        f"{written('accuracy', left)} on the rest, against {100 * c.wrong.mean().item():.1f} % "
-        "on all rows."
+    needed = rows_for_share(stated, VISIBLE_GAP, evidence.level)
+    if evidence.n_rows >= needed:
+        return Finding(
+            f"{facts}: on average they agree, where {needed} rows would show a gap of 5 points.",
+            "Stated confidence agrees with accuracy",
+        )
+    apart = f"cannot be told apart with {evidence.n_rows} rows"
+    return Finding(
+        f"{facts}, which cannot be told from none with {evidence.n_rows} rows; about {needed} rows "
+        "would show a gap of 5 points.",
+        f"Confidence and accuracy {apart}",
     )
 
 
-def _monte_carlo_finding(c: Classification) -> str:
+def _reliability_finding(c: Classification, evidence: Evidence, gap: float) -> Finding:
+    """Compare confidence and accuracy bin by bin, and say what the ECE can show.
+
+    Args:
+        c: The classification.
+        evidence: Its verdicts.
+        gap: Size of the gap on average where that is a finding of its own, else 0.
+    """
+    null = c.error_test
+    low, high = 100 * null.null_low, 100 * null.null_high
+    shown = (
+        f"the ECE is {100 * c.error.value:.2g} %, where a calibrated model would have "
+        f"{low:.2g} to {high:.2g} % on {evidence.n_rows} rows"
+    )
+    if not evidence.rejects("reliability"):
+        return Finding(
+            f"{shown[0].upper()}{shown[1:]}: it cannot be told apart from a calibrated one."
+        )
+    beyond = max(0.0, c.debiased_error - gap)
+    # Where the gap on average explains most of the ECE there is no second thing to say.
+    if gap > 0 and beyond < gap / 2:
+        return Finding(f"{shown[0].upper()}{shown[1:]}.")
+    return Finding(
+        f"Confidence is wrong in parts of its range: {_worst_bins(c)}; {shown}.",
+        "Confidence is wrong in parts of its range, whatever the average",
+        beyond,
+    )
+
+
+def _worst_bins(c: Classification) -> str:
+    """Name the bin that claims most too much and the one that claims most too little."""
+    curve = c.reliability
+    used = curve.count > 0
+    stated, right, count = curve.confidence[used], curve.accuracy[used], curve.count[used]
+    over = count * (stated - right)
+    places = dict.fromkeys((int(over.argmax()), int(over.argmin())))
+    parts = [
+        f"{count[i]} rows stated at {100 * stated[i]:.0f} % are right in {100 * right[i]:.0f} %"
+        for i in places
+    ]
+    return " and ".join(parts)
+
+
+def _ranking_finding(c: Classification, evidence: Evidence) -> Finding:
+    """Say whether uncertain rows are the wrong ones, and what referring them would save."""
+    wrong = c.wrong.numpy()
+    if not wrong.any():
+        text = f"None of the {len(wrong)} rows was misclassified"
+        return Finding(f"{text}: nothing can be said about which rows are wrong.")
+    if wrong.all():
+        return Finding(f"All {len(wrong)} rows were misclassified.")
+    entropy = c.prediction.predictive_entropy.numpy()
+    correlation = rank_correlation(entropy, wrong, evidence.resampling)
+    if not evidence.rejects("ranking"):
+        return too_few_rows_to_rank("errors and predictive entropy", correlation, evidence)
+    if correlation.value < 0:
+        return Finding(
+            f"Errors gather where the predictive entropy is low: {plain(correlation)}. "
+            "Row by row it misleads.",
+            "Errors gather where the model is most certain",
+            abs(correlation.value) / 2,
+        )
+    left = _error_of_the_rest(c)
+    return Finding(
+        f"Errors gather where the predictive entropy is high: {plain(correlation)}. "
+        f"Referring the most uncertain 10 % of rows to a person leaves an error rate of "
+        f"{written('accuracy', left)} on the rest, against {100 * wrong.mean():.1f} % on all rows."
+    )
+
+
+def _error_of_the_rest(c: Classification) -> Estimate:
+    """Return the error rate of the 90 % most certain rows, with its Wilson interval."""
+    share, level = 1 - _REFERRED, c.resampling.level
+    kept = share * len(c.y)
+    error = selective_risk(c.prediction.predictive_entropy, loss=c.wrong, coverage=share)
+    low, high = wilson_interval(error * kept, kept, level=level)
+    spread = math.sqrt(error * (1 - error) / kept)
+    return Estimate(error, float(low), float(high), spread, level, len(c.y), "wilson")
+
+
+def _monte_carlo_finding(c: Classification) -> Finding:
     """Say whether more passes would change the probability of the predicted class."""
     p = c.prediction
     mcse = p.mcse.gather(1, p.labels.unsqueeze(1))
@@ -87,7 +164,7 @@ def _monte_carlo_finding(c: Classification) -> str:
         if error < _SMALL_ERROR
         else "predict with more passes for steadier numbers"
     )
-    return (
+    return Finding(
         f"With {p.n_samples} passes the Monte Carlo error of the confidence is {100 * error:.2g} "
         f"points: {advice}."
     )

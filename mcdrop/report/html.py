@@ -11,7 +11,7 @@ from mcdrop.report.drawing import draw, svg
 from mcdrop.report.extras import require_extra
 from mcdrop.report.figures import FIGURES
 from mcdrop.report.measures import MEASURES
-from mcdrop.report.tables import difference_table, score_table
+from mcdrop.report.tables import difference_table, score_table, shared_level, verdict_lines
 from mcdrop.report.values import ReportContents
 
 __all__ = ["fragment", "page"]
@@ -43,7 +43,7 @@ def _rendered(report: ReportContents, *, whole: bool, date: str | None) -> str:
         report=report,
         whole=whole,
         date=date,
-        # Ours, not the caller's: the style sheet of the package and drawings matplotlib escaped.
+        # Safe: the style sheet of the package, and drawings whose text matplotlib has escaped.
         style=Markup(files.joinpath("style.css").read_text("utf-8")),  # noqa: S704
         figures=[
             (name, FIGURES[name], Markup(drawing))  # noqa: S704
@@ -52,6 +52,8 @@ def _rendered(report: ReportContents, *, whole: bool, date: str | None) -> str:
         level=f"{report.resampling.level * 100:g} %",
         scores=score_table(report),
         differences=difference_table(report),
+        verdicts=verdict_lines(report),
+        shared_level=shared_level(report),
         glossary={
             MEASURES[key].family or MEASURES[key].label: MEASURES[key].meaning
             for key in report.notes[report.name]
@@ -79,7 +81,7 @@ def _drawings(report: ReportContents) -> dict[str, str]:
 
 
 def _facts(report: ReportContents) -> dict[str, str]:
-    """Return what made the numbers, as label and text."""
+    """Return passes, strategy, cost and intervals, as label and text."""
     run, resampling = report.run, report.resampling
     facts: dict[str, Any] = {}
     if run is not None:
@@ -97,9 +99,10 @@ def _facts(report: ReportContents) -> dict[str, str]:
             f"{run.sample_chunk} passes together"
         )
     else:
-        facts["Prediction"] = "made without stochastic passes"
+        facts["Prediction"] = "computed without stochastic passes"
     facts["Intervals"] = (
-        f"{resampling.level * 100:g} %, bootstrap over rows, {resampling.n_resamples} resamples, "
-        f"seed {resampling.seed}; not adjusted for the number of comparisons"
+        f"{resampling.level * 100:g} %. Shares: exact binomial. ECE: by the largest effect of "
+        "sampling noise. Means: t, adjusted for skewness. Others: bootstrap over rows, "
+        f"{resampling.n_resamples} resamples, seed {resampling.seed}"
     )
     return facts

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import re
 
-from mcdrop.report.tables import Cell, Row, Table, difference_table, score_table
+from mcdrop.report.tables import (
+    Cell,
+    Row,
+    Table,
+    difference_table,
+    score_table,
+    shared_level,
+    verdict_lines,
+)
 from mcdrop.report.values import ReportContents
 
 __all__ = ["markdown"]
@@ -15,11 +23,13 @@ def markdown(report: ReportContents) -> str:
     level = f"{report.resampling.level * 100:g} %"
     lines = [f"# {_plain(report.title)}", "", f"**{_plain(report.headline)}**", ""]
     lines += [f"- {_plain(finding)}" for finding in report.findings]
-    lines += ["", f"## Scores on {report.n_rows} rows, with {level} bootstrap intervals", ""]
+    lines += ["", f"## Scores on {report.n_rows} rows, with {level} intervals", ""]
     lines += _table(score_table(report))
     if report.baseline_metrics:
         lines += ["", f"## {_plain(report.name)} minus baseline, same rows", ""]
         lines += _table(difference_table(report))
+    if report.verdicts:
+        lines += ["", "## What was tested", "", *_verdict_table(report)]
     if report.remarks:
         lines += ["", *(f"- {_plain(remark)}" for remark in report.remarks)]
     return "\n".join(lines) + "\n"
@@ -33,6 +43,15 @@ def _table(table: Table) -> list[str]:
     notes = [f"({letter}) {_plain(note)}" for letter, note in table.notes.items()]
     below = ["", "; ".join(notes) + "."] if notes else []
     return [*(f"| {' | '.join(line)} |" for line in lines), *below]
+
+
+def _verdict_table(report: ReportContents) -> list[str]:
+    """Return every tested hypothesis with its p-values, and how they were judged."""
+    lines = ["| Null hypothesis | p | adjusted p | |", "| --- | --- | --- | --- |"]
+    for verdict in verdict_lines(report):
+        null = _plain(verdict.null)
+        lines.append(f"| {null} | {verdict.p_value} | {verdict.adjusted} | {verdict.said} |")
+    return [*lines, "", _plain(shared_level(report))]
 
 
 def _labeled(row: Row) -> str:

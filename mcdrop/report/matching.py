@@ -17,6 +17,7 @@ from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.prediction.base import Prediction
 from mcdrop.prediction.targets import aligned_targets, class_labels
 from mcdrop.report.classification import Classification
+from mcdrop.report.measures import Resampling
 from mcdrop.report.regression import Regression
 
 __all__ = ["matched_classification", "matched_regression", "require_comparable"]
@@ -25,7 +26,7 @@ _FUNCTION = "calibration_report"
 
 
 def require_comparable(prediction: object, baselines: Mapping[str, object], name: str) -> None:
-    """Refuse what is no prediction, baselines of another type or length, and equal names."""
+    """Refuse other types than predictions, baselines that do not match, and equal names."""
     if not isinstance(prediction, RegressionPrediction | ClassificationPrediction):
         raise UnsupportedError.of(
             _FUNCTION,
@@ -85,7 +86,7 @@ def _values(prediction: Prediction) -> Tensor:
 
 
 def matched_regression(
-    predictions: Mapping[str, RegressionPrediction], y: Any
+    predictions: Mapping[str, RegressionPrediction], y: Any, resampling: Resampling
 ) -> dict[str, Regression]:
     """Pair each prediction with the targets, as (N, D)."""
     like = next(iter(predictions.values())).mean
@@ -93,7 +94,7 @@ def matched_regression(
     _require_finite(target, "y")
     target = target.reshape(len(target), -1)
     return {
-        name: Regression(_as_matrix(prediction, name), target)
+        name: Regression(_as_matrix(prediction, name), target, resampling)
         for name, prediction in predictions.items()
     }
 
@@ -123,7 +124,7 @@ def _as_matrix(prediction: RegressionPrediction, name: str) -> RegressionPredict
 
 
 def matched_classification(
-    predictions: Mapping[str, ClassificationPrediction], y: Any
+    predictions: Mapping[str, ClassificationPrediction], y: Any, resampling: Resampling
 ) -> dict[str, Classification]:
     """Pair each prediction with the labels, (N,)."""
     first = next(iter(predictions.values()))
@@ -139,13 +140,13 @@ def matched_classification(
     for name, prediction in predictions.items():
         _require_finite(prediction.probs, f"probs of {name}")
     return {
-        name: Classification(_widened(prediction), labels)
+        name: Classification(_widened(prediction), labels, resampling)
         for name, prediction in predictions.items()
     }
 
 
 def _widened(prediction: ClassificationPrediction) -> ClassificationPrediction:
-    """Return the prediction as float64 on the CPU, without its samples, which nothing needs."""
+    """Return the prediction as float64 on the CPU, without its samples, which no score uses."""
     return replace(prediction, samples=None)._map(lambda _, values: values.cpu().double())
 
 

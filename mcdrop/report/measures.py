@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from mcdrop.metrics import Estimate, bootstrap, paired_bootstrap
@@ -19,18 +20,21 @@ __all__ = [
     "Measure",
     "Missing",
     "NamedScores",
+    "Outcome",
     "Resampling",
     "Score",
+    "Uncompared",
     "as_scored",
     "decimals",
+    "identical",
     "magnitude",
+    "outcome",
     "signed",
-    "verdict",
     "written",
 ]
 
 Array: TypeAlias = Tensor | npt.NDArray[np.float64]
-Verdict = Literal["better", "worse", "undecided", "descriptive"]
+Outcome = Literal["better", "worse", "undecided", "identical", "descriptive"]
 
 
 @dataclass(frozen=True)
@@ -54,29 +58,44 @@ class Measure:
 
 @dataclass(frozen=True)
 class Score:
-    """A metric with the arrays it takes, and how the number came about where that varies.
+    """A metric with its arguments, and a note on the computation where it varies.
 
     Attributes:
         metric: Returns one score per row, or a number; the same for every method compared.
         arrays: Its arguments, rows first.
         note: Such as "mixture over 100 passes".
-        least: Smallest value the metric can have, where intervals would otherwise pass it.
+        losses: One number per row, (N,), by which two methods are compared; None if the measure
+            only describes.
     """
 
     metric: Callable[..., Any]
     arrays: tuple[Array, ...]
     note: str = ""
-    least: float = -math.inf
+    losses: Tensor | None = None
+
+    @classmethod
+    def by_row(cls, scores: Array, note: str = "") -> Score:
+        """Return the mean of scores already computed, (N,) or (N, D): lower is better."""
+        losses = torch.as_tensor(scores)
+        return cls(as_scored, (scores,), note, losses=losses.reshape(len(losses), -1).mean(dim=1))
+
+
+@dataclass(frozen=True)
+class Uncompared:
+    """A number with its interval, of which no difference between methods is formed."""
+
+    estimate: Estimate
+    note: str
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A number that cannot be had from a prediction, and what it would take."""
+    """A number that a prediction does not allow, with the reason."""
 
     note: str
 
 
-NamedScores = Mapping[str, Score | Missing]
+NamedScores = Mapping[str, Score | Uncompared | Missing]
 
 
 @dataclass(frozen=True)
@@ -89,18 +108,19 @@ class Resampling:
 
     def estimates(self, scores: NamedScores) -> dict[str, Estimate]:
         """Estimate every score that is there, with its interval over rows."""
-        return {key: self.estimate(s) for key, s in scores.items() if isinstance(s, Score)}
+        return {key: self.estimate(s) for key, s in scores.items() if not isinstance(s, Missing)}
 
-    def estimate(self, score: Score) -> Estimate:
+    def estimate(self, score: Score | Uncompared) -> Estimate:
         """Estimate one score with its interval over rows."""
-        estimate = bootstrap(
+        if isinstance(score, Uncompared):
+            return score.estimate
+        return bootstrap(
             score.metric,
             *score.arrays,
             level=self.level,
             n_resamples=self.n_resamples,
             seed=self.seed,
         )
-        return replace(estimate, low=max(estimate.low, score.least))
 
     def differences(self, main: NamedScores, other: NamedScores) -> dict[str, Estimate]:
         """Estimate main minus other on the same rows, where both have the score."""
@@ -120,16 +140,31 @@ class Resampling:
 
 
 def as_scored(scores: Array) -> Array:
-    """Return scores already computed by row: the metric of a score whose formula varies."""
+    """Return row scores that are already computed: the identity as a metric."""
     return scores
 
 
-def verdict(key: str, difference: Estimate) -> Verdict:
-    """Say whether the first method is better: only if the interval of the difference excludes 0."""
+def identical(a: Score, b: Score) -> bool:
+    """Whether two methods have the same score in every row, not only on average."""
+    first, second = ((s.arrays if s.losses is None else (s.losses,)) for s in (a, b))
+    return all(
+        torch.equal(torch.as_tensor(x), torch.as_tensor(y))
+        for x, y in zip(first, second, strict=True)
+    )
+
+
+def outcome(key: str, difference: Estimate, rejected: bool) -> Outcome:
+    """Say whether the first method is better: only if equality was rejected.
+
+    Args:
+        key: Of the measure.
+        difference: First minus second.
+        rejected: Whether the test of equality was rejected.
+    """
     better = MEASURES[key].better
     if better == "neither":
         return "descriptive"
-    if difference.low <= 0 <= difference.high:
+    if not rejected:
         return "undecided"
     return "better" if (difference.value < 0) == (better == "lower") else "worse"
 
@@ -137,7 +172,7 @@ def verdict(key: str, difference: Estimate) -> Verdict:
 def decimals(key: str, estimates: Iterable[Estimate]) -> int:
     """Decimals that show two digits of the narrowest interval: more would print noise."""
     scale = 100.0 if MEASURES[key].unit == "share" else 1.0
-    # An interval without width, or one that rounding made, says nothing about digits.
+    # Intervals of zero width, up to rounding, say nothing about digits.
     told = [scale * (e.high - e.low) for e in estimates if e.high - e.low > 1e-6 * abs(e.value)]
     digits = max((1 - math.floor(math.log10(width)) for width in told), default=2)
     return min(max(0, digits), 8)
@@ -174,7 +209,7 @@ def _rounded(key: str, estimate: Estimate, digits: int | None, sign: str) -> lis
     scale = 100.0 if MEASURES[key].unit == "share" else 1.0
     style = f"{sign}.{decimals(key, [estimate]) if digits is None else digits}f"
     shown = [format(scale * v, style) for v in (estimate.value, estimate.low, estimate.high)]
-    # A rounded -0.0 has no sign to speak of.
+    # -0.0 would be shown with a minus sign.
     return [format(0.0, style) if float(text) == 0 else text for text in shown]
 
 
@@ -202,7 +237,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             "NLL",
             "nats",
             "lower",
-            "Negative log-likelihood of what happened, averaged over rows. It rewards being right "
+            "Negative log-likelihood of the targets, averaged over rows. It rewards being right "
             "and stating the right uncertainty, and punishes confident errors hardest.",
         ),
         "crps": Measure(
@@ -245,10 +280,12 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "ece": Measure(
             "ECE",
             "share",
-            "lower",
+            "neither",
             "Expected calibration error: the average gap between confidence and accuracy over 15 "
             "equal-width bins of confidence in the predicted class. It is above 0 even for a "
-            "calibrated model, the more so the fewer the rows.",
+            "calibrated model, the more so the fewer the rows, so it is shown with the range that "
+            "a calibrated model would have. It rewards no sharpness and judges no method: a "
+            "constant forecast can have an ECE of 0.",
         ),
         "confidence": Measure(
             "Mean confidence",
@@ -268,9 +305,9 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             "Mean mutual information",
             "nats",
             "neither",
-            "The part of the entropy that comes from disagreement between passes: epistemic "
-            "uncertainty, which more data could remove. Plug-in estimate, a little low at few "
-            "passes.",
+            "The part of the predictive entropy that comes from disagreement between passes "
+            "(epistemic): the spread of the dropout posterior. At a fixed dropout rate it need "
+            "not shrink as the training set grows. Plug-in estimate, a little low at few passes.",
         ),
     }
 )

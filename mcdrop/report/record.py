@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from mcdrop.report.figures import FIGURES
-from mcdrop.report.measures import MEASURES, verdict
+from mcdrop.report.measures import MEASURES
 from mcdrop.report.values import ReportContents
 
 __all__ = ["SCHEMA", "record"]
@@ -26,6 +25,7 @@ def record(report: ReportContents) -> dict[str, Any]:
         "findings": list(report.findings),
         "remarks": list(report.remarks),
         "bootstrap": asdict(report.resampling),
+        "verdicts": {key: asdict(verdict) for key, verdict in report.verdicts.items()},
         "measures": {
             key: {"label": m.label, "unit": m.unit, "better": m.better}
             for key, m in MEASURES.items()
@@ -50,13 +50,11 @@ def _method(report: ReportContents, method: str) -> dict[str, Any]:
     main = method == report.name
     entry = {"name": method, "role": "main" if main else "baseline", "metrics": metrics}
     if not main:
-        entry["main_minus_this"] = _differences(report.differences[method])
+        entry["main_minus_this"] = {
+            key: asdict(d) | {"main_is": report.outcomes[method][key]}
+            for key, d in report.differences[method].items()
+        }
     return entry
-
-
-def _differences(differences: Mapping[str, Any]) -> dict[str, Any]:
-    """Return paired differences with what they say about the main method."""
-    return {key: asdict(d) | {"main_is": verdict(key, d)} for key, d in differences.items()}
 
 
 def _figure(report: ReportContents, name: str) -> dict[str, Any]:

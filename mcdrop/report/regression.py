@@ -16,7 +16,6 @@ from torch import Tensor
 
 from mcdrop.errors import RangeError
 from mcdrop.metrics import (
-    coverage,
     crps_ensemble,
     crps_normal,
     interval_width,
@@ -27,10 +26,18 @@ from mcdrop.metrics import (
     pit_normal,
     rmse,
     sharpness,
+    wilson_interval,
 )
 from mcdrop.prediction import RegressionPrediction
-from mcdrop.report.curves import equal_groups, wilson_interval
-from mcdrop.report.measures import Array, Missing, NamedScores, Resampling, Score, as_scored
+from mcdrop.report.curves import Float64, equal_groups
+from mcdrop.report.measures import (
+    Array,
+    Missing,
+    NamedScores,
+    Resampling,
+    Score,
+    as_scored,
+)
 from mcdrop.report.values import FigureCurve
 
 __all__ = ["Regression", "regression_curves", "regression_scores"]
@@ -39,20 +46,23 @@ _TABLE_LEVELS = (0.5, 0.9, 0.95)
 _CURVE_LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 _PIT_BINS, _PIT_ROWS = 10, 100
 _NO_SPREAD = "a point forecast states no uncertainty"
+_NO_INTERVAL = "too few calibration rows for this level"
 _NO_NOISE = "needs observation noise; predict with noise_std="
 
 
 @dataclass(frozen=True)
 class Regression:
-    """A prediction and its targets, float64, (N, D), with the distribution it stands for.
+    """A prediction and its targets, float64, (N, D), with the predictive distribution.
 
     Attributes:
         prediction: As float64 on the CPU with `mean` of shape (N, D).
         y: Targets of the same shape.
+        resampling: Level and seed of intervals and draws.
     """
 
     prediction: RegressionPrediction
     y: Tensor
+    resampling: Resampling
 
     @property
     def has_spread(self) -> bool:
@@ -81,7 +91,7 @@ class Regression:
 
     @property
     def has_own_intervals(self) -> bool:
-        """Whether intervals are not those of the moments: conformal or recalibrated ones."""
+        """Whether the class overrides intervals or quantiles: conformal or recalibrated ones."""
         kind, base = type(self.prediction), RegressionPrediction
         return kind.interval is not base.interval or kind.quantile is not base.quantile
 
@@ -100,13 +110,44 @@ class Regression:
 
     @cached_property
     def pit(self) -> Array | None:
-        """PIT of every target under the distribution it was given; None if that is no density."""
+        """PIT of every target; None if the prediction has no density."""
         p = self.prediction
         if self.has_own_intervals:
             return None
         if self.passes is not None:
             return pit_mixture(self.passes, self.pass_stds, self.y) if self.has_noise else None
         return pit_normal(p.mean, p.std, self.y) if bool((p.std > 0).all()) else None
+
+    @cached_property
+    def scores(self) -> Float64 | None:
+        """Normal scores of the targets, (N, D): standard normal if calibrated.
+
+        Phi^-1 of the PIT, which for a normal prediction is (y - mean) / std; None if the PIT is
+        not defined.
+        """
+        p = self.prediction
+        if self.pit_or_rank is None:
+            return None
+        if self.passes is None:
+            standardized: Float64 = ((self.y - p.mean) / p.std).numpy()
+            return standardized
+        # Beyond 8 standard deviations float64 cannot tell the PIT from 0 or 1.
+        inner = torch.as_tensor(self.pit_or_rank).clamp(1e-15, 1 - 1e-15)
+        normal: Float64 = torch.special.ndtri(inner).numpy()
+        return normal
+
+    @property
+    def row_errors(self) -> Float64:
+        """Root mean squared error of each row over its outputs, (N,)."""
+        errors: Float64 = (self.y - self.prediction.mean).square().mean(dim=1).sqrt().numpy()
+        return errors
+
+    @cached_property
+    def pit_or_rank(self) -> Array | None:
+        """PIT of every target; among passes without noise, its randomized rank."""
+        if self.has_own_intervals or self.pit is not None or self.passes is None:
+            return self.pit
+        return pit(self.passes, self.y, seed=self.resampling.seed)
 
     def interval(self, level: float) -> tuple[Tensor, Tensor]:
         """Central interval, from the mixture if there is one, else from the normal."""
@@ -115,26 +156,41 @@ class Regression:
             return p.interval(level)
         return p.as_normal().interval(level)
 
-    def coverage(self, level: float) -> Score | Missing:
-        """Score the share of targets inside the central interval.
+    def bounds(self, level: float) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Lower end, upper end and target of each central interval, (N, D); None if there is none.
 
-        A target is inside exactly if its PIT lies between the interval's two levels, which saves
-        solving for the quantiles of a mixture, row by row.
+        On the scale of the PIT, where the ends are the interval's two levels, if that is defined:
+        this saves solving for the quantiles of a mixture, row by row.
         """
-        if self.pit is None:
-            try:
-                return Score(coverage, (*self.interval(level), self.y), self.shape_note)
-            except RangeError:
-                return Missing("too few calibration rows for this level")
-        tail = torch.full_like(self.y, (1 - level) / 2)
-        return Score(coverage, (tail, 1 - tail, self.pit), self.shape_note)
+        if self.pit is not None:
+            tail = torch.full_like(self.y, (1 - level) / 2)
+            return tail, 1 - tail, torch.as_tensor(self.pit)
+        try:
+            return (*self.interval(level), self.y)
+        except RangeError:
+            return None
+
+    def inside(self, level: float) -> Tensor | None:
+        """Whether each target lies in its central interval, bool, (N, D); None if there is none."""
+        bounds = self.bounds(level)
+        if bounds is None:
+            return None
+        low, high, target = bounds
+        return (low <= target) & (target <= high)
+
+    def coverage(self, level: float) -> Score | Missing:
+        """Score the share of targets inside the central interval."""
+        inside = self.inside(level)
+        if inside is None:
+            return Missing(_NO_INTERVAL)
+        return Score(as_scored, (inside.double(),), self.shape_note)
 
 
 def regression_scores(r: Regression) -> NamedScores:
     """Score one prediction: every number of the table, or why it is missing."""
     p = r.prediction
     scores: dict[str, Score | Missing] = {
-        "rmse": Score(rmse, (p.mean, r.y)),
+        "rmse": Score(rmse, (p.mean, r.y), losses=(p.mean - r.y).square().mean(dim=1)),
         "nll": _nll(r),
         "crps": _crps(r),
     }
@@ -142,11 +198,18 @@ def regression_scores(r: Regression) -> NamedScores:
         key = f"coverage_{level * 100:.0f}"
         scores[key] = r.coverage(level) if r.has_spread else Missing(_NO_SPREAD)
     if r.has_spread:
-        scores["interval_width_90"] = Score(interval_width, r.interval(0.9), r.shape_note)
+        scores["interval_width_90"] = _width(r)
         scores["sharpness"] = Score(sharpness, (p.std,))
     else:
         scores["interval_width_90"] = scores["sharpness"] = Missing(_NO_SPREAD)
     return scores
+
+
+def _width(r: Regression) -> Score | Missing:
+    """Score the width of 90 % intervals."""
+    if r.bounds(0.9) is None:
+        return Missing(_NO_INTERVAL)
+    return Score(interval_width, r.interval(0.9), r.shape_note)
 
 
 def _nll(r: Regression) -> Score | Missing:
@@ -157,10 +220,10 @@ def _nll(r: Regression) -> Score | Missing:
     if not bool((p.variance > 0).all()):
         return Missing(_NO_SPREAD if not r.has_spread else "some rows state no uncertainty")
     if type(p).log_prob is not RegressionPrediction.log_prob:
-        return Score(as_scored, (-p.log_prob(r.y),), r.shape_note)
+        return Score.by_row(-p.log_prob(r.y), r.shape_note)
     if r.passes is None:
-        return Score(as_scored, (nll_normal(p.mean, p.std, r.y),), r.shape_note)
-    return Score(as_scored, (nll_mixture(r.passes, r.pass_stds, r.y),), r.shape_note)
+        return Score.by_row(nll_normal(p.mean, p.std, r.y), r.shape_note)
+    return Score.by_row(nll_mixture(r.passes, r.pass_stds, r.y), r.shape_note)
 
 
 def _crps(r: Regression) -> Score:
@@ -168,11 +231,11 @@ def _crps(r: Regression) -> Score:
     p = r.prediction
     if not r.has_spread:
         note = "mean absolute error, as the forecast is a point"
-        return Score(as_scored, (crps_normal(p.mean, p.std, r.y),), note)
+        return Score.by_row(crps_normal(p.mean, p.std, r.y), note)
     if r.passes is not None and not r.has_noise and len(r.passes) > 1:
-        return Score(as_scored, (crps_ensemble(r.passes, r.y),), r.shape_note)
+        return Score.by_row(crps_ensemble(r.passes, r.y), r.shape_note)
     note = "moment-matched normal" if p.family == "mixture" else "normal"
-    return Score(as_scored, (crps_normal(p.mean, p.std, r.y),), note)
+    return Score.by_row(crps_normal(p.mean, p.std, r.y), note)
 
 
 def regression_curves(
@@ -183,7 +246,7 @@ def regression_curves(
     level = resampling.level
     if not stated:
         return {}
-    pits = {name: _pit(r) for name, r in stated.items()}
+    pits = {name: r.pit_or_rank for name, r in stated.items()}
     return {
         "coverage": tuple(_coverage_curve(name, r, level) for name, r in stated.items()),
         "error_by_std": tuple(_error_by_std(name, r, resampling) for name, r in stated.items()),
@@ -197,12 +260,13 @@ def regression_curves(
 
 def _coverage_curve(name: str, r: Regression, level: float) -> FigureCurve:
     """Observed share inside the central interval against its stated level."""
-    scores = {nominal: r.coverage(nominal) for nominal in _CURVE_LEVELS}
-    shares = {q: s.metric(*s.arrays) for q, s in scores.items() if isinstance(s, Score)}
-    observed = tuple(shares.values())
-    # Outputs of one row are not independent: the interval counts rows only.
-    low, high = zip(*(wilson_interval(share, len(r.y), level) for share in observed), strict=True)
-    return FigureCurve(name, tuple(shares), observed, low, high)
+    held = {nominal: r.inside(nominal) for nominal in _CURVE_LEVELS}
+    shares = {q: inside.double().mean().item() for q, inside in held.items() if inside is not None}
+    observed, n = np.array(list(shares.values())), len(r.y)
+    # Outputs of one row may depend on each other: the interval counts rows only.
+    ends = wilson_interval(observed * n, n, level=level)
+    low, high = (tuple(end.tolist()) for end in ends)
+    return FigureCurve(name, tuple(shares), tuple(observed.tolist()), low, high)
 
 
 def _error_by_std(name: str, r: Regression, resampling: Resampling) -> FigureCurve:
@@ -237,10 +301,3 @@ def _pit_histogram(name: str, pit_values: Array, level: float) -> FigureCurve:
         high=(high,) * n_bins,
         count=tuple(count.tolist()),
     )
-
-
-def _pit(r: Regression) -> Array | None:
-    """Return the PIT of every target; among passes without noise, its randomized rank."""
-    if r.has_own_intervals:
-        return None
-    return pit(r.passes, r.y) if r.pit is None and r.passes is not None else r.pit

@@ -1,4 +1,4 @@
-"""The calibration report that users hold: its contents, and what writes them."""
+"""The calibration report: its contents and the methods that write them."""
 
 from __future__ import annotations
 

@@ -6,12 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from string import ascii_lowercase
 
-from mcdrop.report.measures import MEASURES, Measure, decimals, signed, verdict, written
+from mcdrop.report.measures import MEASURES, Measure, decimals, signed, written
 from mcdrop.report.values import ReportContents
 
-__all__ = ["Cell", "Row", "Table", "difference_table", "score_table"]
+__all__ = [
+    "Cell",
+    "Row",
+    "Table",
+    "VerdictLine",
+    "difference_table",
+    "score_table",
+    "shared_level",
+    "verdict_lines",
+]
 
-# Shape and word, never color alone.
+# A shape and a word, so that color is not needed to read them.
 _MARKS = {
     "better": "▲ better",
     "worse": "▼ worse",
@@ -26,8 +35,8 @@ class Cell:
 
     Attributes:
         method: Name of its column.
-        value: "0.12", or "missing".
-        interval: "[0.10, 0.15]", with the unit of a difference; empty if missing.
+        value: "0.12", "identical" or "missing".
+        interval: "[0.10, 0.15]", with the unit of a difference; else empty.
         remark: The verdict of a difference, or why a number is missing.
         footnote: Letter of the note on how it came about, or empty.
         kind: "number", "missing", or the verdict of a difference.
@@ -112,7 +121,48 @@ def _difference_row(report: ReportContents, key: str) -> Row:
         if difference is None:
             cells.append(Cell(baseline, "missing", "", "needs the score of both", "", "missing"))
             continue
+        outcome = report.outcomes[baseline][key]
+        if outcome == "identical":
+            cells.append(Cell(baseline, outcome, "", "", "", outcome))
+            continue
         value, interval = signed(key, difference, digits).split(" [")
-        outcome = verdict(key, difference)
         cells.append(Cell(baseline, value, f"[{interval}", _MARKS[outcome], "", outcome))
     return Row(MEASURES[key], tuple(cells))
+
+
+@dataclass(frozen=True)
+class VerdictLine:
+    """One tested hypothesis, as text."""
+
+    null: str
+    p_value: str
+    adjusted: str
+    said: str
+
+
+def verdict_lines(report: ReportContents) -> list[VerdictLine]:
+    """Return every tested hypothesis in the order of its finding."""
+    return [
+        VerdictLine(
+            null=f"{verdict.null[0].upper()}{verdict.null[1:]}",
+            p_value=_probability(verdict.p_value),
+            adjusted=_probability(verdict.adjusted),
+            said="rejected" if verdict.rejected else "not rejected",
+        )
+        for verdict in report.verdicts.values()
+    ]
+
+
+def shared_level(report: ReportContents) -> str:
+    """Say what the verdicts guarantee together."""
+    level = 100 * (1 - report.resampling.level)
+    return (
+        "p: chance of a deviation at least this large if the null hypothesis holds. All "
+        f"{len(report.verdicts)} verdicts share the {level:.3g} % level (p adjusted by Holm): if "
+        f"every hypothesis holds, at most {level:.3g} % of such pages reject one, however few the "
+        "rows. So an interval can exclude 0 where the verdict is undecided."
+    )
+
+
+def _probability(p_value: float) -> str:
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.2g}"

@@ -8,9 +8,9 @@ from typing import Literal
 
 from mcdrop._engine.record import Run
 from mcdrop.metrics import Estimate
-from mcdrop.report.measures import Resampling
+from mcdrop.report.measures import Outcome, Resampling
 
-__all__ = ["FigureCurve", "ReportContents"]
+__all__ = ["FigureCurve", "ReportContents", "Verdict"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,9 @@ class FigureCurve:
         low: Lower end of the interval of each point; empty if the figure has none.
         high: Upper end of it.
         count: Rows (times outputs) behind each point; empty if all points share all rows.
+        calibrated_low: Lower end of the range of y if the method is calibrated; empty if the figure
+            shows none.
+        calibrated_high: Upper end of it.
     """
 
     method: str
@@ -32,6 +35,25 @@ class FigureCurve:
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     count: tuple[int, ...] = ()
+    calibrated_low: tuple[float, ...] = ()
+    calibrated_high: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A null hypothesis, judged together with all others of the page.
+
+    Attributes:
+        null: The hypothesis as a sentence without the final stop.
+        p_value: Chance of a deviation at least this large if it holds.
+        adjusted: The p-value adjusted for all hypotheses of the page (Holm).
+        rejected: Whether it is rejected at the level that the page's verdicts share.
+    """
+
+    null: str
+    p_value: float
+    adjusted: float
+    rejected: bool
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -48,6 +70,10 @@ class ReportContents:
         metrics: Estimate with interval by metric, such as "rmse" or "coverage_90".
         baseline_metrics: The same by baseline.
         differences: Main minus baseline on the same rows, by baseline and metric.
+        outcomes: What each difference says about the main method: "better", "worse", "undecided",
+            "identical" or "descriptive".
+        verdicts: Every hypothesis that was tested, by a short name such as "bias" or "nll against
+            Ridge", all judged together.
         notes: By method and metric: how a number came about, or why it is missing.
         remarks: What a reader has to know about all numbers.
         curves: Points of each figure, one curve per method.
@@ -66,6 +92,8 @@ class ReportContents:
     metrics: Mapping[str, Estimate]
     baseline_metrics: Mapping[str, Mapping[str, Estimate]]
     differences: Mapping[str, Mapping[str, Estimate]]
+    outcomes: Mapping[str, Mapping[str, Outcome]]
+    verdicts: Mapping[str, Verdict]
     notes: Mapping[str, Mapping[str, str]]
     remarks: tuple[str, ...]
     curves: Mapping[str, tuple[FigureCurve, ...]]

@@ -39,6 +39,15 @@ SUMMARIES: list[tuple[Callable[..., Any], tuple[np.ndarray, ...], dict[str, Any]
     (metrics.brier_decomposition, (PROBS, LABELS), {"binning": "isotonic"}),
     (metrics.spiegelhalter_test, (PROBS, LABELS), {}),
     (metrics.pit_uniformity_test, (PIT,), {}),
+    (metrics.confidence_test, (PROBS, LABELS), {}),
+    (metrics.calibration_test, (P, EVENT), {"kind": "binary"}),
+    (metrics.calibration_error_test, (PROBS, LABELS), {"binning": "quantile"}),
+    (metrics.consistency_band, (P, EVENT), {"kind": "binary", "n_bins": 5}),
+    (metrics.bias_test, (PIT,), {}),
+    (metrics.width_test, (PIT,), {}),
+    (metrics.shape_test, (PIT,), {}),
+    (metrics.coverage_test, (MEAN - STD, MEAN + STD, Y), {"level": 0.7}),
+    (metrics.ranking_test, (STD,), {"loss": EVENT}),
     (metrics.quantile_calibration_error, (PIT,), {"norm": "max"}),
     (metrics.quantile_calibration_curve, (PIT,), {"kind": "interval"}),
     (metrics.expected_normalized_calibration_error, (MEAN, STD, Y), {"n_bins": 4}),
@@ -64,7 +73,8 @@ SCORES: list[tuple[Callable[..., Any], tuple[np.ndarray, ...], dict[str, Any]]] 
 
 def _flat(result: object) -> np.ndarray:
     values = astuple(result) if is_dataclass(result) and not isinstance(result, type) else (result,)
-    return np.concatenate([np.ravel(np.asarray(value, float)) for value in values])
+    numbers = [value for value in values if not isinstance(value, str)]
+    return np.concatenate([np.ravel(np.asarray(value, float)) for value in numbers])
 
 
 def _names(case: object) -> str | None:
@@ -109,7 +119,19 @@ def test_every_summary_can_be_streamed() -> None:
     }  # fmt: skip
     functions = {name for name in metrics.__all__ if not isinstance(getattr(metrics, name), type)}
     streamed = {metric.__name__ for metric, _, _ in SUMMARIES}
-    assert functions - by_row - {"bootstrap", "paired_bootstrap", "wilson_interval"} == streamed
+    assert (
+        functions
+        - by_row
+        - {"bootstrap", "paired_bootstrap", "wilson_interval", "holm"}
+        - INTERVALS
+        == streamed
+    )
+
+
+INTERVALS = {
+    "bootstrap", "holm", "mean_difference", "mean_interval", "paired_bootstrap",
+    "share_difference", "share_interval", "wilson_interval",
+}  # fmt: skip
 
 
 def test_ensembles_stream_along_their_second_axis() -> None:

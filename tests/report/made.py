@@ -98,3 +98,16 @@ def normal_like(mean: Tensor, variance: Tensor) -> RegressionPrediction:
         mean=mean, epistemic_variance=zero, aleatoric_variance=variance + zero, mcse=zero,
         n_samples=0, family="normal",
     )  # fmt: skip
+
+
+def certain(probs: Tensor) -> ClassificationPrediction:
+    """A closed-form prediction from probabilities."""
+    zero = torch.zeros_like(probs)
+    return ClassificationPrediction(
+        probs=probs,
+        probs_std=zero,
+        expected_entropy=-torch.special.xlogy(probs, probs).sum(1),
+        variation_ratio=zero[:, 0],
+        mcse=zero,
+        n_samples=0,
+    )

@@ -11,6 +11,7 @@ def test_markdown_carries_headline_findings_and_a_row_per_metric(
         assert text == str(report)
         assert f"**{report.headline}**" in text
         assert text.count("\n- ") >= len(report.findings)
-        assert text.count("\n| ") == 4 + len(report.notes[report.name]) + len(
-            set().union(*report.differences.values())
-        )
+        # Three tables, each with a header and a rule.
+        differing = set().union(*report.differences.values())
+        rows = len(report.notes[report.name]) + len(differing) + len(report.verdicts)
+        assert text.count("\n| ") == 6 + rows

@@ -1,9 +1,19 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from mcdrop.metrics import Estimate
-from mcdrop.report.measures import MEASURES, decimals, magnitude, signed, verdict, written
+from mcdrop.report.measures import (
+    MEASURES,
+    Score,
+    decimals,
+    identical,
+    magnitude,
+    outcome,
+    signed,
+    written,
+)
 
 
 def estimate(value: float, low: float, high: float) -> Estimate:
@@ -11,21 +21,30 @@ def estimate(value: float, low: float, high: float) -> Estimate:
 
 
 @pytest.mark.parametrize(
-    ("key", "low", "high", "said"),
+    ("key", "low", "high", "rejected", "said"),
     [
-        ("nll", -0.3, -0.1, "better"),
-        ("nll", 0.1, 0.3, "worse"),
-        ("nll", -0.1, 0.3, "undecided"),
-        ("nll", 0.0, 0.3, "undecided"),
-        ("accuracy", 0.1, 0.3, "better"),
-        ("accuracy", -0.3, -0.1, "worse"),
-        ("sharpness", 0.1, 0.3, "descriptive"),
+        ("nll", -0.3, -0.1, True, "better"),
+        ("nll", 0.1, 0.3, True, "worse"),
+        ("nll", -0.3, -0.1, False, "undecided"),
+        ("nll", -0.1, 0.3, False, "undecided"),
+        ("nll", 0.0, 0.0, False, "undecided"),
+        ("accuracy", 0.1, 0.3, True, "better"),
+        ("accuracy", -0.3, -0.1, True, "worse"),
+        ("sharpness", 0.1, 0.3, False, "descriptive"),
     ],
 )
-def test_verdict_follows_direction_and_needs_an_interval_without_zero(
-    key: str, low: float, high: float, said: str
+def test_an_outcome_follows_direction_and_needs_a_rejection(
+    key: str, low: float, high: float, rejected: bool, said: str
 ) -> None:
-    assert verdict(key, estimate((low + high) / 2, low, high)) == said
+    assert outcome(key, estimate((low + high) / 2, low, high), rejected) == said
+
+
+def test_identical_means_in_every_row_not_on_average() -> None:
+    rows = torch.tensor([1.0, 2.0, 3.0])
+    assert identical(Score.by_row(rows), Score.by_row(rows.clone()))
+    assert not identical(Score.by_row(rows), Score.by_row(rows.flip(0)))
+    assert identical(Score(len, (rows,)), Score(len, (rows.clone(),)))
+    assert not identical(Score(len, (rows,)), Score(len, (rows.flip(0),)))
 
 
 def test_two_digits_of_the_interval_are_shown() -> None:

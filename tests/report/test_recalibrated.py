@@ -1,4 +1,4 @@
-"""Reports of recalibrated predictions speak of their own intervals, beside plain ones."""
+"""Reports of recalibrated predictions use the recalibrated intervals."""
 
 import torch
 from torch import Tensor
@@ -53,3 +53,13 @@ def test_levels_that_calibration_rows_cannot_serve_are_missing_with_the_reason()
     report = calibration_report(fitted, y, n_resamples=20)
     assert "coverage_95" not in report.metrics
     assert "too few calibration rows" in report.to_markdown()
+
+
+def test_without_90_percent_intervals_the_headline_says_so() -> None:
+    # Of 6 calibration rows the widest interval holds 6 / 7 = 86 %.
+    held_out, y_held_out = overconfident(6, 0)
+    plain, y = overconfident(50, 1)
+    fitted = ConformalRegressor("absolute", level=0.8).fit(held_out, y_held_out)(plain)
+    report = calibration_report(fitted, y, n_resamples=20)
+    assert report.headline == "There are no 90 % intervals to judge."
+    assert "coverage_90" not in report.verdicts

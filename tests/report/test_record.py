@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -30,7 +31,9 @@ def test_json_is_strict_and_holds_the_numbers_of_the_report(
                     assert entry["low"] == estimates[key].low
             for key, entry in method.get("main_minus_this", {}).items():
                 assert entry["value"] == report.differences[method["name"]][key].value
-                assert entry["main_is"] in {"better", "worse", "undecided", "descriptive"}
+                assert entry["main_is"] == report.outcomes[method["name"]][key]
+        for key, verdict in record["verdicts"].items():
+            assert verdict == dataclasses.asdict(report.verdicts[key])
         for name, curves in report.curves.items():
             shown = record["figures"][name]["curves"]
             assert [tuple(curve["y"]) for curve in shown] == [curve.y for curve in curves]

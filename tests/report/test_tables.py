@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcdrop.report.tables import difference_table, score_table
+from mcdrop.report.tables import difference_table, score_table, shared_level, verdict_lines
 from tests.report.made import Reports
 
 
@@ -33,5 +33,17 @@ def test_notes_are_lettered_in_the_order_of_their_cells(reports: Reports) -> Non
 def test_differences_have_a_mark_only_where_one_way_is_better(reports: Reports, task: str) -> None:
     for row in difference_table(reports[task]).rows:
         for cell in row.cells:
-            judged = row.measure.better != "neither" and cell.kind != "missing"
-            assert bool(cell.remark) == (judged or cell.kind == "missing")
+            if cell.kind in ("identical", "missing"):
+                assert cell.value == cell.kind
+                assert cell.interval == ""
+            else:
+                assert bool(cell.remark) == (row.measure.better != "neither")
+
+
+def test_every_verdict_has_a_line_and_the_level_they_share_is_named(reports: Reports) -> None:
+    for report in reports.values():
+        lines = verdict_lines(report)
+        assert len(lines) == len(report.verdicts)
+        rejected = [verdict.rejected for verdict in report.verdicts.values()]
+        assert [line.said == "rejected" for line in lines] == rejected
+        assert f"All {len(lines)} verdicts share the 5 % level" in shared_level(report)
