@@ -118,12 +118,18 @@ class MCDropout(nn.Module):
         stratified: bool = True,
     ) -> None:
         super().__init__()
+        inner = model if isinstance(model, MCDropout) else None
+        if inner is not None:
+            # What was said about the model holds on, unless it is said anew.
+            p = inner.rates if p is None else p
+            stochastic = (*inner.stochastic, *stochastic)
+            model = inner.model
         require_choice("wrap", "masks", masks, ("independent", "shared"))
-        self.rates = checked_rates(p)
+        self.rates: dict[str, float] = checked_rates(p)
         self.masks: Masks = masks
-        self.stochastic = tuple(stochastic)
+        self.stochastic: tuple[type[nn.Module] | str, ...] = tuple(stochastic)
         self.stratified = stratified
-        self.model = checked_model(model)
+        self.model: nn.Module = checked_model(model)
         self._memory = Memory()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

@@ -57,6 +57,19 @@ class Batch:
         memo: dict[int, Any] = {}
         return Batch(_own(self.args, memo), _own(self.kwargs, memo), self.n_rows)
 
+    def disturbed(self) -> Batch:
+        """Return the arguments with noise added to floating point tensors, to tell rows apart."""
+        generator = torch.Generator().manual_seed(0)
+
+        def disturb(x: Tensor) -> Tensor:
+            if not x.is_floating_point():
+                return x
+            noise = torch.randn(x.shape, generator=generator).to(x)
+            return x + noise * (1 + x.abs().amax())
+
+        args, kwargs = _map((self.args, self.kwargs), disturb)
+        return Batch(args, kwargs, self.n_rows)
+
     def rows(self, start: int, stop: int) -> Batch:
         """Return the arguments for some rows; only where `n_rows` is known."""
 

@@ -40,13 +40,20 @@ class Selection:
         return select_tensor(function, output, self.select)
 
     def identity(self) -> Hashable:
-        """Return a key: equal for lambdas of the same code that close over the same values."""
-        code = getattr(self.select, "__code__", None)
+        """Return a key: equal for functions of the same code that read the same values."""
+        function = getattr(self.select, "__func__", self.select)
+        code = getattr(function, "__code__", None)
         if code is None:
-            return self.select, self.is_pair
-        cells = getattr(self.select, "__closure__", None) or ()
-        defaults = getattr(self.select, "__defaults__", None) or ()
-        values = (*(cell.cell_contents for cell in cells), *defaults)
+            return _Same(self.select), self.is_pair
+        cells = getattr(function, "__closure__", None) or ()
+        defaults = getattr(function, "__defaults__", None) or ()
+        read = getattr(function, "__globals__", {})
+        values = (
+            getattr(self.select, "__self__", None),
+            *(cell.cell_contents for cell in cells),
+            *defaults,
+            *(read[name] for name in code.co_names if name in read),
+        )
         return code, tuple(map(_Same, values)), self.is_pair
 
 

@@ -49,9 +49,7 @@ def row_layout(function: str, observe: Observe, draft: Plan, batch: Batch) -> Ro
         rows = _growing(function, a.name, a.shape, b.shape)
         if any(row.per_row > 1 for row in rows):
             if swapped is None:
-                straight = observe(draft, batch.take([0, batch.n_rows - 1]), True)
-                crossed = observe(draft, batch.take([batch.n_rows - 1, 0]), True)
-                swapped = list(zip(straight.dropped or (), crossed.dropped or (), strict=True))
+                swapped = _swapped(observe, draft, batch)
             rows = [_order(function, a.name, row, *swapped[order]) for row in rows]
         sites.append(tuple(rows))
     random_calls = []
@@ -61,6 +59,16 @@ def row_layout(function: str, observe: Observe, draft: Plan, batch: Batch) -> Ro
             raise _untold(function, f"random numbers of shape {shape_a} for two rows")
         random_calls.append(tuple(rows))
     return RowLayout(tuple(sites), tuple(random_calls))
+
+
+def _swapped(observe: Observe, draft: Plan, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+    """Return what every site is given for two rows and for the same rows in the other order.
+
+    The rows are disturbed, so that their entries differ wherever they can.
+    """
+    two = batch.take([0, (batch.n_rows or 1) - 1]).disturbed()
+    straight, crossed = (observe(draft, two.take(rows), True) for rows in ([0, 1], [1, 0]))
+    return list(zip(straight.dropped or (), crossed.dropped or (), strict=True))
 
 
 def _growing(function: str, name: str, two: Sequence[int], three: Sequence[int]) -> list[RowDim]:
@@ -81,11 +89,15 @@ def _order(function: str, name: str, row: RowDim, straight: Tensor, crossed: Ten
     """Tell by swapping two rows whether rows are the outer or inner part of a merged dimension."""
     if row.per_row == 1:
         return row
+    fitting = []
     for rows_first in (True, False):
         sizes = (2, row.per_row) if rows_first else (row.per_row, 2)
         flipped = straight.unflatten(row.dim, sizes).flip(row.dim + (0 if rows_first else 1))
         if torch.allclose(flipped.flatten(row.dim, row.dim + 1), crossed, rtol=1e-4, atol=1e-5):
-            return RowDim(row.dim, row.per_row, rows_first)
+            fitting.append(RowDim(row.dim, row.per_row, rows_first))
+    # Entries that are equal however the rows lie tell nothing.
+    if len(fitting) == 1:
+        return fitting[0]
     raise _untold(function, f"{name}, where rows are merged with another dimension")
 
 

@@ -52,8 +52,7 @@ def passes_that_fit(plan: Plan, device: torch.device, *, rows_split: bool = Fals
 def rows_that_fit(passes: Passes, batch: Batch) -> int | None:
     """Return the rows per call that keep memory bounded; None to pass the batch on whole.
 
-    Rows are split only if the model treats them separately, which is tested on a few rows: the
-    output of the second half must not change when the first half is left out.
+    Rows are split only if the model treats them separately, see `treats_rows_alone`.
 
     Args:
         passes: Runs the model.
@@ -80,20 +79,40 @@ def rows_that_fit(passes: Passes, batch: Batch) -> int | None:
 def treats_rows_alone(passes: Passes, batch: Batch) -> bool:
     """Tell whether the output of some rows stays the same when the others are left out.
 
+    Rows are chosen to differ as much as those of the batch do: a model that divides by the largest
+    entry, or trims to the longest sequence, shows itself where the extreme rows are left out.
+
     Args:
         passes: Runs the model.
-        batch: The inputs, on the device; the first few rows are tried.
+        batch: The inputs, on the device.
     """
     if batch.n_rows is None or batch.n_rows < 2:
         return False
-    n_rows = min(batch.n_rows, _PROBE_ROWS)
-    half = n_rows // 2
+    first, second = _halves(batch)
+    both = [*first, *second]
     try:
-        together = passes.plain(batch.rows(0, n_rows))
-        apart = passes.plain(batch.rows(half, n_rows))
+        together = passes.plain(batch.take(both))
+        apart = [passes.plain(batch.take(rows)) for rows in (first, second)]
     except CANNOT_BATCH:
         return False
-    if together.shape[:1] != (n_rows,) or apart.shape[:1] != (n_rows - half,):
+    if together.shape[:1] != (len(both),) or len(apart[0]) + len(apart[1]) != len(both):
         return False
-    tolerance = 1e-3 * float(together.abs().amax())
-    return torch.allclose(together[half:], apart, rtol=0, atol=tolerance, equal_nan=True)
+    finite = together[together.isfinite()]
+    tolerance = 1e-3 * float(finite.abs().amax()) if finite.numel() else 0.0
+    return torch.allclose(together, torch.cat(apart), rtol=0, atol=tolerance, equal_nan=True)
+
+
+def _halves(batch: Batch) -> tuple[list[int], list[int]]:
+    """Choose two sets of rows: the extreme ones of every input, and others in between."""
+    n_rows = batch.n_rows or 0
+    half = min(n_rows, _PROBE_ROWS) // 2
+    extreme: list[int] = []
+    for x in batch.tensors():
+        flat = x.detach().reshape(n_rows, -1).to(torch.float64).nan_to_num()
+        for score in (flat.amax(dim=1), flat.sum(dim=1), flat.abs().amax(dim=1)):
+            extreme += [int(score.argmax()), int(score.argmin())]
+    first = list(dict.fromkeys(extreme))[:half]
+    chosen = set(first)
+    others = [row for row in range(0, n_rows, max(1, n_rows // _PROBE_ROWS)) if row not in chosen]
+    others += [row for row in range(n_rows) if row not in chosen and row not in others][:half]
+    return first, others[:half]

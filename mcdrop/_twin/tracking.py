@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -128,6 +129,10 @@ class Tracker:
                 return
             call.seen.open_gates -= 1
             n_before, fired = self._drawn.pop()
+            # After an exception of the model's own there is nothing to add.
+            failed = sys.exc_info()[0] is not None
+            if failed:
+                return
             if asked_for and fired and not call.opened and _draws(call) == n_before:
                 raise UnsupportedError.of(
                     self._function,

@@ -56,6 +56,8 @@ def drop(
     site = call.site(kind, p, tuple(x.shape))
     if call.seen.dropped is not None:
         call.seen.dropped.append(x)
+    if x.numel() == 0:
+        return x
     if not site.fired:
         return x if site.p == 0 else torch.zeros_like(x)
     rate = effective_rate(site.p)
