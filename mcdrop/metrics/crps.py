@@ -104,15 +104,17 @@ def crps_ensemble(samples: ArrayLike, y: ArrayLike, *, estimator: Estimator = "f
     require_passes("crps_ensemble", "samples", draws, target, least=least)
     require_finite("crps_ensemble", axis=1, samples=draws)
     require_finite("crps_ensemble", y=target)
-    return origin.restore(_crps_ensemble(draws, target, _pairs(draws.shape[0], estimator)))
+    return origin.restore(ensemble_scores(draws, target, estimator))
 
 
 def _pairs(passes: int, estimator: str) -> int:
     return passes * (passes - 1) if estimator == "fair" else passes * passes
 
 
-def _crps_ensemble(samples: torch.Tensor, y: torch.Tensor, pairs: int) -> torch.Tensor:
+def ensemble_scores(samples: torch.Tensor, y: torch.Tensor, estimator: str) -> torch.Tensor:
+    """CRPS of passes (S, ...) against targets (...)."""
     passes = samples.shape[0]
+    pairs = _pairs(passes, estimator)
     ordered = samples.sort(dim=0).values
     # The rank weights sum to zero, so centring changes nothing but the rounding error.
     ordered = ordered - ordered[passes // 2].clone()
