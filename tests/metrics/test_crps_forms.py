@@ -70,7 +70,7 @@ def test_threshold_weights_are_those_of_scoringrules_and_of_the_integral(
     grid = np.linspace(max(lower, -8), min(upper, 8), 400_001)
     for row in range(3):
         cdf = (MEANS[:, row, None] <= grid).mean(axis=0)
-        want = np.trapezoid((cdf - (grid >= Y[row])) ** 2, grid)
+        want = integrate.trapezoid((cdf - (grid >= Y[row])) ** 2, grid)
         assert np.asarray(found)[row] == pytest.approx(want, abs=1e-4)
 
 
