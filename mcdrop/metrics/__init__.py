@@ -2,7 +2,11 @@
 
 from mcdrop.metrics.bootstrap import bootstrap, paired_bootstrap
 from mcdrop.metrics.brier import BrierDecomposition, brier_decomposition
-from mcdrop.metrics.calibration import expected_calibration_error, maximum_calibration_error
+from mcdrop.metrics.calibration import (
+    expected_calibration_error,
+    kolmogorov_smirnov_calibration_error,
+    maximum_calibration_error,
+)
 from mcdrop.metrics.calibration_tests import (
     CalibrationTest,
     calibration_test,
@@ -17,6 +21,7 @@ from mcdrop.metrics.consistency import (
     consistency_band,
 )
 from mcdrop.metrics.crps import crps_ensemble, crps_normal, energy_score
+from mcdrop.metrics.crps_forms import crps_mixture, threshold_weighted_crps
 from mcdrop.metrics.error_rate import ErrorRateCurve, entropy_calibration_error, error_rate_curve
 from mcdrop.metrics.estimate import Estimate
 from mcdrop.metrics.intervals import coverage, interval_score, interval_width, pinball_loss
@@ -27,6 +32,7 @@ from mcdrop.metrics.quantile_calibration import (
     QuantileCalibrationCurve,
     quantile_calibration_curve,
     quantile_calibration_error,
+    tail_calibration_error,
 )
 from mcdrop.metrics.ranking import ranking_test
 from mcdrop.metrics.regression import mae, nll_mixture, nll_normal, rmse, sharpness
@@ -47,11 +53,13 @@ from mcdrop.metrics.selective import (
 from mcdrop.metrics.shares import share_difference, share_interval, wilson_interval
 from mcdrop.metrics.significance import HypothesisTest, pit_uniformity_test, spiegelhalter_test
 from mcdrop.metrics.smooth import smooth_calibration_error
+from mcdrop.metrics.sparsification import SparsificationCurve, ause, sparsification_curve
 from mcdrop.metrics.spread import (
     expected_normalized_calibration_error,
     uncertainty_calibration_error,
 )
 from mcdrop.metrics.streaming import Streaming
+from mcdrop.metrics.tempered import calibrated_nll
 
 __all__ = [
     "BrierDecomposition",
@@ -64,14 +72,17 @@ __all__ = [
     "QuantileCalibrationCurve",
     "ReliabilityCurve",
     "RiskCoverageCurve",
+    "SparsificationCurve",
     "Streaming",
     "accuracy",
     "augrc",
     "aurc",
+    "ause",
     "bias_test",
     "bootstrap",
     "brier_decomposition",
     "brier_score",
+    "calibrated_nll",
     "calibration_error_test",
     "calibration_test",
     "confidence_test",
@@ -79,6 +90,7 @@ __all__ = [
     "coverage",
     "coverage_test",
     "crps_ensemble",
+    "crps_mixture",
     "crps_normal",
     "energy_score",
     "entropy_calibration_error",
@@ -89,6 +101,7 @@ __all__ = [
     "holm",
     "interval_score",
     "interval_width",
+    "kolmogorov_smirnov_calibration_error",
     "mae",
     "maximum_calibration_error",
     "mean_difference",
@@ -116,7 +129,10 @@ __all__ = [
     "share_interval",
     "sharpness",
     "smooth_calibration_error",
+    "sparsification_curve",
     "spiegelhalter_test",
+    "tail_calibration_error",
+    "threshold_weighted_crps",
     "uncertainty_calibration_error",
     "width_test",
     "wilson_interval",

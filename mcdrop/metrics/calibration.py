@@ -134,6 +134,50 @@ def maximum_calibration_error(
     return binned(function, forecasts, end, n_bins=n_bins, binning=binning)
 
 
+@finished
+def kolmogorov_smirnov_calibration_error(
+    probs: ArrayLike, y: ArrayLike, *, kind: Literal["top_label", "binary"] = "top_label"
+) -> Reduction[float]:
+    """Largest cumulative gap between confidence and accuracy, without bins; lower is better.
+
+    KS = max over t of |sum over rows with confidence <= t of (confidence - right)| / N: the
+    distance between the cumulative distributions of stated and observed successes.
+
+    Args:
+        probs: Class probabilities, shape (N, C); for "binary" P(y = 1), shape (N,).
+        y: Class indices, shape (N,); for "binary" zeros and ones.
+        kind: "top_label" for the confidence in the predicted class, "binary" for P(y = 1).
+
+    Returns:
+        One number, between 0 and 1; above 0 also for a calibrated model, by order 1 / sqrt(N).
+        `calibration_test` is the test that goes with it.
+
+    Raises:
+        ShapeError: If `probs` does not match `y`.
+        RangeError: If `probs` are not probabilities, `y` not class indices, or `kind` is
+            neither of the two names.
+        NonFiniteError: If an array holds NaN or infinity.
+
+    Source:
+        Gupta et al. (2021), Calibration of neural networks using splines.
+
+    Example:
+        >>> # .6 from the row at .6, then .6 - .1 with the row at .9, over 2 rows.
+        >>> kolmogorov_smirnov_calibration_error([0.6, 0.9], [0, 1], kind="binary")
+        0.3
+    """
+    function = "kolmogorov_smirnov_calibration_error"
+    require_choice(function, "kind", kind, ("top_label", "binary"))
+    pairs = take_forecasts(function, probs, y, kind)
+    return Reduction(np.concatenate([pairs.forecast, pairs.event]), _largest_sum, additive=False)
+
+
+def _largest_sum(columns: Float64) -> float:
+    forecast, event = columns[:, np.argsort(columns[0], kind="stable")]
+    last = np.append(np.diff(forecast) > 0, True)
+    return float(np.abs(np.cumsum(forecast - event)[last]).max() / forecast.size)
+
+
 def _calibration_error(sums: Float64, edges: Float64, norm: str, debiased: bool) -> float:
     count, forecast, event, _ = sums.swapaxes(0, 1)
     share = count / count.sum(axis=1, keepdims=True)

@@ -99,8 +99,8 @@ def calibration_error_test(
         seed: Seed of the drawings.
 
     Returns:
-        The error, its null range and mean, and the p-value. The false alarm rate is at most
-        the level for every N.
+        The error, its null range and mean, and the p-value. The false alarm rate is that
+        of `calibration_test`: at most the level for every N, on average over seeds.
 
     Raises:
         ShapeError: If `probs` does not match `y`.

@@ -126,13 +126,18 @@ def crps_ensemble(
     require_finite("crps_ensemble", y=target)
     if estimator == "fair" and stratum is not None:
         half_spread = _half_spread_of_strata(draws, stratum)
-    else:
-        half_spread = _pair_sum(draws) / _pairs(draws.shape[0], estimator)
-    return origin.restore((draws - target).abs().mean(dim=0) - half_spread)
+        return origin.restore((draws - target).abs().mean(dim=0) - half_spread)
+    return origin.restore(ensemble_scores(draws, target, estimator))
 
 
 def _pairs(passes: int, estimator: str) -> int:
     return passes * (passes - 1) if estimator == "fair" else passes * passes
+
+
+def ensemble_scores(samples: torch.Tensor, y: torch.Tensor, estimator: str) -> torch.Tensor:
+    """CRPS of passes (S, ...) against targets (...)."""
+    half_spread = _pair_sum(samples) / _pairs(samples.shape[0], estimator)
+    return (samples - y).abs().mean(dim=0) - half_spread
 
 
 def _half_spread_of_strata(samples: torch.Tensor, stratum: int) -> torch.Tensor:

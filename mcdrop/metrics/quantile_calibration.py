@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from mcdrop.checks import require_choice, require_count, require_unit
+from mcdrop.errors import RangeError
 from mcdrop.metrics._arrays import ArrayLike, Float64
 from mcdrop.metrics._reduction import Reduction, finished
 from mcdrop.metrics.pit import take_pit
@@ -136,6 +137,63 @@ def quantile_calibration_error(
     require_choice(function, "norm", norm, ("l1", "l2", "max"))
     levels, counts = _shares(function, pit_values, n_levels, kind)
     return Reduction(counts, partial(_error, levels=levels, norm=norm))
+
+
+@finished
+def tail_calibration_error(
+    pit_values: ArrayLike,
+    *,
+    tail: float = 0.1,
+    side: Literal["lower", "upper", "both"] = "both",
+    n_levels: int = 20,
+) -> Reduction[float]:
+    """Mean gap between the level and the observed share of quantiles in a tail; lower is better.
+
+    Mean over u = 1/Q, 2/Q, ..., 1 of |share of targets beyond the quantile of tail probability
+    u tail - u tail| / tail, so that 1 means twice as many targets in the tail as stated, or none
+    at all. "both" averages the two sides.
+
+    Args:
+        pit_values: From `pit`, `pit_normal` or `pit_mixture`, shape (N,) or (N, D).
+        tail: Probability of the tail, in (0, 1/2].
+        side: "lower", "upper" or "both".
+        n_levels: Number of levels Q in the tail.
+
+    Returns:
+        One number without unit, at least 0; above 0 also for a calibrated model, by order
+        1 / sqrt(N tail).
+
+    Raises:
+        ShapeError: If there are no values.
+        RangeError: If a value lies outside [0, 1] or an option outside its choices.
+        NonFiniteError: If a value is NaN or infinite.
+
+    Source:
+        Allen, Koh, Segers & Ziegel (2024), Tail calibration of probabilistic forecasts, with
+        tails by their stated probability.
+
+    Example:
+        >>> # Of ten targets two lie in the stated upper tenth, above all its quantiles.
+        >>> u = [0.5] * 8 + [1.0] * 2
+        >>> round(tail_calibration_error(u, side="upper", n_levels=1), 6)
+        1.0
+    """
+    function = "tail_calibration_error"
+    require_count(function, "n_levels", n_levels)
+    require_choice(function, "side", side, ("lower", "upper", "both"))
+    if not 0 < tail <= 0.5:
+        raise RangeError.of(function, "tail", "lie in (0, 1/2]", tail, "Pass 0.1 for a tenth")
+    values = take_pit(function, pit_values)
+    levels = tail * np.arange(1, n_levels + 1) / n_levels
+    sides = {"lower": values, "upper": 1 - values}
+    depths = list(sides.values()) if side == "both" else [sides[side]]
+    counts = [np.searchsorted(np.sort(depth), levels, side="right") for depth in depths]
+    kept = np.append(np.concatenate(counts), values.size).astype(np.float64)
+    return Reduction(kept, partial(_tail_error, levels=np.tile(levels, len(depths)), tail=tail))
+
+
+def _tail_error(counts: Float64, levels: Float64, tail: float) -> float:
+    return float(np.abs(counts[:-1] / counts[-1] - levels).mean() / tail)
 
 
 def _error(counts: Float64, levels: Float64, norm: str) -> float:

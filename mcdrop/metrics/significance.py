@@ -42,8 +42,9 @@ def spiegelhalter_test(
 
     Z = sum (B - E B) / sqrt(sum Var B), with B the Brier score of a row and its moments taken
     under the predicted probabilities: B - E B = 2 (sum_c p_c^2 - p_y) and
-    Var B = 4 (sum_c p_c^3 - (sum_c p_c^2)^2). Z is standard normal for a calibrated
-    prediction, above 0 for an overconfident and below 0 for an underconfident one.
+    Var B = 4 (sum_c p_c^3 - (sum_c p_c^2)^2). For many rows Z is standard normal if
+    the prediction is calibrated; it is above 0 for an overconfident and below 0 for an
+    underconfident one. `confidence_test` and `calibration_test` are exact for few rows too.
 
     Args:
         probs: Class probabilities, shape (N, C); for "binary" P(y = 1), shape of `y`.

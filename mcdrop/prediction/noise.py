@@ -10,9 +10,9 @@ from torch import Tensor
 
 from mcdrop.checks import require_choice
 from mcdrop.errors import RangeError
+from mcdrop.metrics._search import positive_minimum
 from mcdrop.prediction.mixture import mixture_log_prob
 from mcdrop.prediction.regression import RegressionPrediction
-from mcdrop.prediction.search import positive_minimum
 from mcdrop.prediction.targets import aligned_targets
 
 __all__ = ["fit_noise_std", "noise_std_from_weight_decay"]

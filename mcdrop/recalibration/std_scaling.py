@@ -9,9 +9,9 @@ from torch import Tensor
 
 from mcdrop.checks import require_fitted
 from mcdrop.errors import RangeError
+from mcdrop.metrics._search import positive_minimum
 from mcdrop.prediction import RegressionPrediction
 from mcdrop.prediction.mixture import mixture_log_prob
-from mcdrop.prediction.search import positive_minimum
 from mcdrop.recalibration._matched import (
     require_density,
     require_regression,

@@ -14,8 +14,8 @@ from mcdrop._engine.moments import PassGroups
 from mcdrop._tasks.accumulate import ClassificationAccumulator
 from mcdrop.checks import require_choice, require_fitted, rows_text
 from mcdrop.errors import OutputError, RangeError
+from mcdrop.metrics._search import positive_minimum
 from mcdrop.prediction import ClassificationPrediction
-from mcdrop.prediction.search import positive_minimum
 from mcdrop.recalibration._matched import labels_of, require_classification
 from mcdrop.recalibration._mean_probs import with_mean_probs
 

@@ -15,6 +15,7 @@ from torchmetrics.functional.classification import (
 )
 
 from mcdrop.errors import RangeError, ShapeError
+from mcdrop.metrics import calibration_test, kolmogorov_smirnov_calibration_error
 from mcdrop.metrics import expected_calibration_error as ece
 from tests.metrics import oracles
 
@@ -201,3 +202,24 @@ def test_options_that_cannot_be_are_named() -> None:
         ece(PROBS, Y, debiased=True, weights=np.ones(300))
     with pytest.raises(ShapeError, match=r"`probs` to have shape \(N,\).*Flatten to pool"):
         ece(PROBS, PROBS > 0.5, kind="binary")
+
+
+def test_kolmogorov_smirnov_error_is_the_largest_cumulative_gap() -> None:
+    p = np.round(RNG.uniform(size=50), 1)
+    y = RNG.integers(0, 2, 50)
+    want = max(abs(float((p - y)[p <= t].sum())) / 50 for t in p)
+    ks = kolmogorov_smirnov_calibration_error(p, y, kind="binary")
+    assert ks == pytest.approx(want)
+    # The gap over the best interval is at least that up to the best threshold, at most twice it.
+    kuiper = calibration_test(p, y, kind="binary").statistic
+    assert ks <= kuiper + 1e-12
+    assert kuiper <= 2 * ks + 1e-12
+
+
+def test_kolmogorov_smirnov_error_is_the_distance_of_cumulative_distributions() -> None:
+    # One confidence: the gap itself; order and sign of the classes do not enter.
+    probs = np.tile([0.8, 0.2], (10, 1))
+    found = kolmogorov_smirnov_calibration_error(probs, np.repeat([0, 1], 5))
+    assert found == pytest.approx(0.3)
+    with pytest.raises(RangeError, match='`kind` to be one of "top_label", "binary"'):
+        kolmogorov_smirnov_calibration_error(probs, [0] * 10, kind="classwise")  # type: ignore[arg-type]

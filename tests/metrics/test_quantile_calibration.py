@@ -13,6 +13,7 @@ from mcdrop.metrics import (
     pit_normal,
     quantile_calibration_curve,
     quantile_calibration_error,
+    tail_calibration_error,
 )
 
 VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=20)
@@ -91,3 +92,30 @@ def test_options_that_cannot_be_are_named() -> None:
         quantile_calibration_error([0.5], norm="mean")  # type: ignore[arg-type]
     with pytest.raises(RangeError, match="quantile_calibration_curve: expected `level`"):
         quantile_calibration_curve([0.5], level=0)
+
+
+def test_tail_error_by_hand() -> None:
+    # Of 20 values three lie in the lower tenth, one of them in its lower half: shares .05 and
+    # .15 against .05 and .1. Of the upper tenth none: gaps .05 and .1.
+    values = [0.03, 0.07, 0.08] + [0.5] * 17
+    lower = tail_calibration_error(values, side="lower", n_levels=2)
+    upper = tail_calibration_error(values, side="upper", n_levels=2)
+    assert lower == pytest.approx((0.0 + 0.05) / 2 / 0.1)
+    assert upper == pytest.approx((0.05 + 0.1) / 2 / 0.1)
+    assert tail_calibration_error(values, n_levels=2) == pytest.approx((lower + upper) / 2)
+
+
+def test_tails_that_are_too_light_show_where_the_whole_hardly_does() -> None:
+    t = stats.t(3).rvs(4000, random_state=0) / math.sqrt(3)
+    u = np.asarray(pit_normal(np.zeros(4000), np.ones(4000), t))
+    rng = np.random.default_rng(0)
+    # A calibrated forecast scores about sqrt(tail) / sqrt(N) / tail = .05.
+    assert tail_calibration_error(rng.uniform(size=4000), tail=0.02) < 0.15
+    assert tail_calibration_error(u, tail=0.002, side="upper") > 1.0
+
+
+def test_tail_that_cannot_be_is_named() -> None:
+    with pytest.raises(RangeError, match=r"`tail` to lie in \(0, 1/2\], but got 0.9"):
+        tail_calibration_error([0.5], tail=0.9)
+    with pytest.raises(RangeError, match='`side` to be one of "lower", "upper", "both"'):
+        tail_calibration_error([0.5], side="left")  # type: ignore[arg-type]

@@ -43,6 +43,10 @@ SUMMARIES: list[tuple[Callable[..., Any], tuple[np.ndarray, ...], dict[str, Any]
     (metrics.calibration_test, (P, EVENT), {"kind": "binary"}),
     (metrics.calibration_error_test, (PROBS, LABELS), {"binning": "quantile"}),
     (metrics.consistency_band, (P, EVENT), {"kind": "binary", "n_bins": 5}),
+    (metrics.kolmogorov_smirnov_calibration_error, (PROBS, LABELS), {}),
+    (metrics.tail_calibration_error, (PIT,), {"tail": 0.2}),
+    (metrics.sparsification_curve, (np.round(STD, 1),), {"loss": np.abs(Y)}),
+    (metrics.ause, (STD,), {"loss": np.square(Y), "root": True}),
     (metrics.bias_test, (PIT,), {}),
     (metrics.width_test, (PIT,), {}),
     (metrics.shape_test, (PIT,), {}),
@@ -113,9 +117,10 @@ def test_stream_of_scores_is_their_mean(
 def test_every_summary_can_be_streamed() -> None:
     # What is neither a class nor streams itself returns one score per row, or is not a metric.
     by_row = {
-        "brier_score", "crps_ensemble", "crps_normal", "energy_score", "interval_score",
+        "brier_score", "calibrated_nll", "crps_ensemble", "crps_mixture", "crps_normal",
+        "energy_score", "interval_score",
         "interval_width", "nll_categorical", "nll_mixture", "nll_normal", "pinball_loss", "pit",
-        "pit_mixture", "pit_normal",
+        "pit_mixture", "pit_normal", "threshold_weighted_crps",
     }  # fmt: skip
     functions = {name for name in metrics.__all__ if not isinstance(getattr(metrics, name), type)}
     streamed = {metric.__name__ for metric, _, _ in SUMMARIES}

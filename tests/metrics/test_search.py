@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize
 
-from mcdrop.prediction.search import positive_minimum
+from mcdrop.metrics._search import positive_minimum
 
 
 def tensor(*values: float) -> torch.Tensor:
