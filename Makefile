@@ -5,7 +5,11 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MPLBACKEND := Agg
 
-.PHONY: report test lint types unit slow format clean
+# What runs without any extra; the rest compares with other packages, or makes pages.
+CORE := tests/_masks tests/_fusion tests/_live tests/_twin tests/_engine tests/_tasks tests/layers \
+	tests/test_errors.py tests/test_exact_answers.py tests/test_promises.py tests/test_wrapper.py
+
+.PHONY: report test lint types unit slow oldest newest format clean
 
 report: $(VENV)/runtime
 	$(BIN)/python examples/calibration_report.py
@@ -25,6 +29,17 @@ unit: $(VENV)/development
 slow: $(VENV)/development
 	$(BIN)/python -m pytest -n auto -m slow
 
+# The oldest and the newest versions admitted, in environments of their own, without any extra.
+oldest:
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install -q -c constraints-oldest.txt . pytest pytest-xdist hypothesis
+	.venv-oldest/bin/python -m pytest -n auto -m "not slow" $(CORE)
+
+newest:
+	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install -q --upgrade . pytest pytest-xdist hypothesis
+	.venv-newest/bin/python -m pytest -n auto -m "not slow" $(CORE)
+
 format: $(VENV)/development
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -40,4 +55,4 @@ $(VENV)/development: pyproject.toml constraints.txt
 	touch $@ $(VENV)/runtime
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .venv-newest build dist .mypy_cache .ruff_cache .hypothesis

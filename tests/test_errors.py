@@ -54,6 +54,7 @@ def test_only_modules_can_be_wrapped(model: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 def test_torchscript_is_refused_by_name() -> None:
     scripted = torch.jit.trace(nn.Sequential(nn.Linear(3, 1), nn.Dropout(0.5)).eval(), X)
     with pytest.raises(mcdrop.UnsupportedError, match=r"TorchScript in 0\b.*Wrap the original"):

@@ -49,11 +49,11 @@ def test_mistakes_are_named() -> None:
         Deterministic(net).predict(X)
     with pytest.raises(mcdrop.ShapeError, match=r"`y` to have shape \(30, 1\)"):
         Deterministic(net).fit(X, torch.zeros(29))
-    with pytest.raises(mcdrop.RangeError, match="`task` to be one of .'regression', 'heterosc"):
+    with pytest.raises(mcdrop.RangeError, match='`task` to be one of "regression", "heterosc'):
         Deterministic(net, task="ranking")  # type: ignore[arg-type]
-    with pytest.raises(mcdrop.RangeError, match="`output_type` to be one of .'log_variance'"):
+    with pytest.raises(mcdrop.RangeError, match='`output_type` to be one of "log_variance"'):
         Deterministic(net, task="heteroscedastic")
-    with pytest.raises(mcdrop.RangeError, match="`output_type` to be one of .'logits'"):
+    with pytest.raises(mcdrop.RangeError, match='`output_type` to be one of "logits"'):
         Deterministic(net, task="binary", output_type="variance")
     with pytest.raises(mcdrop.OutputError, match="return .mean, log_variance. of one shape"):
         Deterministic(net, task="heteroscedastic", output_type="variance").predict(X)

@@ -237,7 +237,7 @@ def test_errors_say_what_to_do() -> None:
         ConformalClassifier("raps", penalty=-1)
     with pytest.raises(mcdrop.RangeError, match="`n_free` to be an integer of at least 0"):
         ConformalClassifier("raps", n_free=-1)
-    with pytest.raises(mcdrop.RangeError, match="`seed` to be a whole number of at least 0"):
+    with pytest.raises(mcdrop.RangeError, match="`seed` to be an integer of at least 0"):
         ConformalClassifier("aps", seed=-1)
     with pytest.raises(mcdrop.UnsupportedError, match="ConformalClassifier: expected `self`"):
         ConformalClassifier()(p)
