@@ -9,7 +9,7 @@ export MPLBACKEND := Agg
 CORE := tests/_masks tests/_fusion tests/_live tests/_twin tests/_engine tests/_tasks tests/layers \
 	tests/test_errors.py tests/test_exact_answers.py tests/test_promises.py tests/test_wrapper.py
 
-.PHONY: report test lint types unit slow oldest newest format clean
+.PHONY: report test lint types unit slow statements oldest newest format clean
 
 report: $(VENV)/runtime
 	$(BIN)/python examples/calibration_report.py
@@ -28,6 +28,13 @@ unit: $(VENV)/development
 
 slow: $(VENV)/development
 	$(BIN)/python -m pytest -n auto -m slow
+
+# Simulates every guarantee and writes docs/statements.md; about half an hour.
+SIMULATED := metrics recalibration report passes
+statements: $(VENV)/development
+	for part in $(SIMULATED); do $(BIN)/python examples/benchmarks/statements_$$part.py \
+		--json docs/data/statements_$$part.json || exit 1; done
+	$(BIN)/python examples/benchmarks/statements.py
 
 # The oldest and the newest versions admitted, in environments of their own, without any extra.
 oldest:

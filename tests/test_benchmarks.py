@@ -67,9 +67,9 @@ def test_fewer_passes_are_weighed_on_every_network(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_statements_about_passes_are_simulated(tmp_path: Path) -> None:
     text, content = run("statements_passes.py", tmp_path)
-    for each in content["results"]:
+    for each in content["statements"]:
         assert set(each) == {"statement", "n", "nominal", "simulated", "se", "repetitions"}
-    covered = [each for each in content["results"] if "standard errors" in each["statement"]]
+    covered = [each for each in content["statements"] if "standard errors" in each["statement"]]
     widened = [each for each in covered if "jackknife alone" not in each["statement"]]
     assert len(covered) == 2 * len(widened) > 0
     assert all(each["simulated"] > 0.5 for each in widened)
@@ -122,3 +122,10 @@ def test_agreement_tells_a_right_answer_from_a_wrong_one(scripts: Callable[[str]
     assert agreement.compared(pooled(draws), reference, kurtosis).holds
     for wrong in (draws * 2, draws + 1, draws * 0):
         assert not agreement.compared(pooled(wrong), reference, kurtosis).holds
+
+
+def test_the_page_of_guarantees_is_made_from_the_records() -> None:
+    import statements
+
+    written = (FOLDER.parents[1] / "docs" / "statements.md").read_text()
+    assert written == statements.page()

@@ -337,7 +337,7 @@ def main() -> None:
         for each in results
     ]
     print(markdown(["statement", "S", "simulated", "standard error"], rows))
-    write(options.json, {**circumstances(options.date), "results": results})
+    write(options.json, {**circumstances(options.date), "statements": results})
 
 
 if __name__ == "__main__":
