@@ -124,8 +124,7 @@ def test_agreement_tells_a_right_answer_from_a_wrong_one(scripts: Callable[[str]
         assert not agreement.compared(pooled(wrong), reference, kurtosis).holds
 
 
-def test_the_page_of_guarantees_is_made_from_the_records() -> None:
-    import statements
-
+def test_the_page_of_guarantees_is_made_from_the_records(scripts: Callable[[str], Any]) -> None:
+    statements = scripts("statements")
     written = (FOLDER.parents[1] / "docs" / "statements.md").read_text()
     assert written == statements.page()

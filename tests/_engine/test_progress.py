@@ -9,6 +9,8 @@ from torch import nn
 import mcdrop
 from mcdrop._engine.progress import ProgressBar, progress_bar
 
+pytest.importorskip("rich")
+
 X = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
 
 

