@@ -85,6 +85,14 @@ def test_scaling_is_measured_and_drawn(tmp_path: Path) -> None:
     assert "rows, N" in text
 
 
+def test_optional_paths_are_switched_on_and_off(tmp_path: Path) -> None:
+    text, content = run("kernels.py", tmp_path, "--workload", "uci")
+    (uci,) = content["gains"]
+    assert uci["Numba"]["independent"]["gain"] > 0
+    assert uci["dropped weight columns"]["shared"]["gain"] > 0
+    assert "| uci " in text
+
+
 def test_memory_is_measured_over_its_baseline(tmp_path: Path) -> None:
     text, content = run("memory.py", tmp_path)
     assert [result["n_samples"] for result in content["results"]] == [10, 20]

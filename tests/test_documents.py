@@ -121,3 +121,13 @@ def test_the_race_and_the_memory_on_the_page_are_those_of_the_record() -> None:
         assert (
             f"| {each['n_samples']:,} | {each['over_mib']:.0f} | {each['peak_mib']:.0f} |" in page
         )
+
+
+def test_the_gains_of_optional_paths_on_the_page_are_those_of_the_record() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text()
+    record = json.loads((ROOT / "docs" / "data" / "kernels_cpu.json").read_text())
+    for each in record["gains"]:
+        numba, columns = each["Numba"], each["dropped weight columns"]
+        gains = (numba["independent"], numba["shared"], columns["shared"])
+        cells = " | ".join(f"{each['gain']:.2f}x" for each in gains)
+        assert f"| {each['workload']} | {cells} |" in page

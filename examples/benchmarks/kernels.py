@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from record import arguments, circumstances, markdown, write
 from torch import Tensor, nn
 from workloads import Workload, chosen
@@ -92,8 +93,10 @@ def main() -> None:
     """Measure, print a table, and write JSON if asked for."""
     parser = arguments(__doc__)
     parser.add_argument("--workload", action="append", metavar="NAME", help="may be repeated")
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=11)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     repeats = 2 if options.smoke else options.repeats
     numba_kernels.prepare(wait=True)
     entries, rows = [], []
