@@ -1,4 +1,4 @@
-"""Kernels that Numba compiles where it is installed: mask and product in one walk over memory.
+"""Kernels that Numba compiles where it is installed: mask and product in one loop.
 
 They are compiled in the background, so that no prediction waits for them; until then, and for what
 is not compiled here, NumPy does the same in several walks, to the last digit.
