@@ -18,6 +18,7 @@ ROOT = PACKAGE.parent
 FLOORS = [
     "errors",
     "checks",
+    "_trees",
     "_masks",
     "_fusion",
     "_live",

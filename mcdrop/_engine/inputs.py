@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from mcdrop._trees import mapped, tensors
 from mcdrop.errors import RangeError, ShapeError, UnsupportedError
 
 __all__ = ["Batch", "InputReader", "owned"]
@@ -37,15 +38,15 @@ class Batch:
 
     def tensors(self) -> list[Tensor]:
         """Return the tensors among the arguments, at any depth of tuples, lists and dicts."""
-        return list(_leaves((self.args, self.kwargs)))
+        return list(tensors((self.args, self.kwargs)))
 
     def signature(self) -> Hashable:
         """Return what a plan depends on: shapes and types, and arguments that are not tensors."""
-        return repr(_map((self.args, self.kwargs), lambda x: (tuple(x.shape), x.dtype, x.device)))
+        return repr(mapped((self.args, self.kwargs), lambda x: (tuple(x.shape), x.dtype, x.device)))
 
     def take(self, rows: list[int]) -> Batch:
         """Return the arguments for rows by number; only where `n_rows` is known."""
-        args, kwargs = _map((self.args, self.kwargs), lambda x: x[rows])
+        args, kwargs = mapped((self.args, self.kwargs), lambda x: x[rows])
         return Batch(args, kwargs, len(rows))
 
     def copied(self) -> Batch:
@@ -67,7 +68,7 @@ class Batch:
             noise = torch.randn(x.shape, generator=generator).to(x)
             return x + noise * (1 + x.abs().amax())
 
-        args, kwargs = _map((self.args, self.kwargs), disturb)
+        args, kwargs = mapped((self.args, self.kwargs), disturb)
         return Batch(args, kwargs, self.n_rows)
 
     def rows(self, start: int, stop: int) -> Batch:
@@ -76,7 +77,7 @@ class Batch:
         def cut(x: Tensor) -> Tensor:
             return x[start:stop]
 
-        args, kwargs = _map((self.args, self.kwargs), cut)
+        args, kwargs = mapped((self.args, self.kwargs), cut)
         return Batch(args, kwargs, min(stop, self.n_rows or 0) - start)
 
 
@@ -165,7 +166,7 @@ class InputReader:
             dtype = self.dtype if self.dtype is not None and x.is_floating_point() else None
             return x.to(device=self.device, dtype=dtype, non_blocking=True)
 
-        args, kwargs = _map((batch.args, batch.kwargs), move)
+        args, kwargs = mapped((batch.args, batch.kwargs), move)
         return Batch(args, kwargs, batch.n_rows)
 
     def _without_targets(self, item: Any) -> Any:
@@ -204,7 +205,7 @@ class InputReader:
                 f"{type(inputs).__name__}",
                 "Convert it to a tensor, or make it a tuple of positional arguments",
             )
-        sizes = {x.shape[0] if x.ndim else None for x in _leaves((args, kwargs))}
+        sizes = {x.shape[0] if x.ndim else None for x in tensors((args, kwargs))}
         n_rows = sizes.pop() if len(sizes) == 1 else None
         return Batch(args, kwargs, n_rows)
 
@@ -248,30 +249,6 @@ class InputReader:
 def _is_frame(value: Any) -> bool:
     """Whether `value` is a pandas object, without importing pandas."""
     return hasattr(value, "to_numpy") and hasattr(value, "iloc")
-
-
-def _leaves(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors inside tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _leaves(list(value.values()))
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _leaves(item)
-
-
-def _map(value: Any, change: Any) -> Any:
-    """Apply `change` to the tensors inside tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: _map(item, change) for key, item in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_map(item, change) for item in value))
-    if isinstance(value, tuple | list):
-        return type(value)(_map(item, change) for item in value)
-    return value
 
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)

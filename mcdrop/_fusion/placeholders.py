@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mcdrop._masks.mask import DropoutMask
+from mcdrop._trees import mapped
 
 __all__ = [
     "Deferred",
@@ -177,13 +178,7 @@ class Placeholders:
             value: A placeholder, or what may contain some.
             call: The forward call.
         """
-        if isinstance(value, Tensor):
-            return self._values(value, call)
-        if type(value) in (tuple, list):
-            return type(value)(self.read(each, call) for each in value)
-        if type(value) is dict:
-            return {name: self.read(each, call) for name, each in value.items()}
-        return value
+        return mapped(value, lambda x: self._values(x, call))
 
     def _values(self, x: Tensor, call: Any) -> Tensor:
         """Return the values of a placeholder, always the same tensor; any other tensor as it is."""

@@ -16,6 +16,7 @@ from mcdrop._live.last_layer import LastLayer
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.rows import RowLayout
 from mcdrop._masks.source import MaskSource, Span
+from mcdrop._trees import tensors
 
 __all__ = ["DROPOUT_MODULES", "ROOT_NAME", "Call", "InPlaceError", "Rule", "Seen", "TorchFunction"]
 
@@ -86,14 +87,9 @@ class Seen:
 
     def check_not_read(self, values: Any) -> None:
         """Refuse the use of a tensor that an in-place dropout should have overwritten."""
-        if isinstance(values, Tensor):
-            if any(values is stale or shares_memory(values, stale) for stale in self.overwritten):
+        for x in tensors(values):
+            if any(x is stale or shares_memory(x, stale) for stale in self.overwritten):
                 raise InPlaceError("the model reads a tensor after an in-place dropout of it")
-        elif isinstance(values, tuple | list):
-            for value in values:
-                self.check_not_read(value)
-        elif isinstance(values, dict):
-            self.check_not_read(list(values.values()))
 
 
 @dataclass(frozen=True)

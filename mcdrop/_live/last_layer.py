@@ -6,13 +6,14 @@ has mean ``W h + b`` and variance ``p / (1 - p) * W^2 h^2``, so that mask need n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from mcdrop._trees import leaves
 
 __all__ = ["ClosedFormError", "LastLayer"]
 
@@ -59,7 +60,7 @@ class LastLayer:
         """Note if a function other than a linear layer takes the dropped-out tensor."""
         if self._held is None or getattr(func, "__name__", "") == "__get__":
             return
-        uses = sum(leaf is self._held for leaf in _leaves((args, kwargs)))
+        uses = sum(leaf is self._held for leaf in leaves((args, kwargs)))
         if uses and not (uses == 1 and func is F.linear and args[:1] and args[0] is self._held):
             name = getattr(func, "__name__", str(func))
             self.problem = self.problem or f"its output goes to {name}, not to a linear layer"
@@ -109,14 +110,3 @@ class LastLayer:
             and output.numel() == self.mean.numel()
             and torch.equal(output.flatten(), self.mean.flatten())
         )
-
-
-def _leaves(values: Any) -> Iterator[Any]:
-    """Yield the leaves of nested tuples, lists and dicts."""
-    if isinstance(values, tuple | list):
-        for value in values:
-            yield from _leaves(value)
-    elif isinstance(values, dict):
-        yield from _leaves(list(values.values()))
-    else:
-        yield values
