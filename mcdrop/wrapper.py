@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypedDict, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from mcdrop._engine.inputs import Batch
+from mcdrop._engine.batch import Batch
+from mcdrop._engine.inputs import Prepare
 from mcdrop._engine.outputs import Select, Selection
 from mcdrop._engine.plan import Memory
 from mcdrop._engine.record import Masks
@@ -18,32 +19,19 @@ from mcdrop._engine.settings import AskedStrategy, Settings
 from mcdrop._live.sites import DropoutSite
 from mcdrop._tasks.likelihoods import OutputType
 from mcdrop._tasks.predict import predict, sample
-from mcdrop._tasks.settings import ClassificationTask, RegressionTask, Task, TaskSettings
+from mcdrop._tasks.settings import (
+    ClassificationTask,
+    Options,
+    RegressionTask,
+    Task,
+    TaskSettings,
+)
 from mcdrop._tasks.tolerance import Tolerated
 from mcdrop.checks import checked_model, checked_rates, require_choice, require_count
 from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.regression import RegressionPrediction
 
 __all__ = ["MCDropout", "predict_with_uncertainty", "wrap"]
-
-
-class Options(TypedDict, total=False):
-    """The options of `MCDropout.predict_with_uncertainty` besides `task`; see there."""
-
-    n_samples: int | Literal["auto"]
-    output_type: OutputType
-    select: Select
-    noise_std: float | Tensor | None
-    keep_samples: bool
-    seed: int | None
-    batch_size: int | None
-    sample_chunk: int | None
-    device: str | torch.device | None
-    dtype: torch.dtype | None
-    progress: bool
-    strategy: AskedStrategy
-    tolerance: Tolerated
-    exact_last: bool
 
 
 def wrap(
@@ -177,6 +165,7 @@ class MCDropout(nn.Module):
         dtype: torch.dtype | None = None,
         progress: bool = False,
         strategy: AskedStrategy = "auto",
+        prepare: Prepare | None = None,
     ) -> Tensor:
         """Draw stochastic passes and keep them all.
 
@@ -193,6 +182,8 @@ class MCDropout(nn.Module):
             progress: Show a progress bar on standard error.
             strategy: "vectorized" (the passes of a chunk in one call) or "sequential" (one at a
                 time); "auto" takes the first where, with every unit kept, it reproduces the model.
+            prepare: Turns an item of a DataLoader, list or generator, or all of `inputs`, into what
+                the model takes: ``prepare=lambda item: item["pixels"]``.
 
         Returns:
             The model's output of every pass, (S, N, ...), on the device of the passes.
@@ -213,6 +204,7 @@ class MCDropout(nn.Module):
             dtype=dtype,
             progress=progress,
             strategy=strategy,
+            prepare=prepare,
         )
         return sample(settings, inputs, n_samples)[0]
 
@@ -247,15 +239,18 @@ class MCDropout(nn.Module):
         dtype: torch.dtype | None = None,
         progress: bool = False,
         strategy: AskedStrategy = "auto",
+        prepare: Prepare | None = None,
         tolerance: Tolerated = None,
         exact_last: bool = False,
     ) -> RegressionPrediction | ClassificationPrediction:
         """Predict with Monte Carlo dropout: the mean over passes and how far passes differ.
 
         Args:
-            inputs: Tensor, ndarray or DataFrame (one argument of the model), tuple (positional
-                arguments), dict (keyword arguments), Dataset or DataLoader (of inputs, or of
-                (inputs, targets) pairs, whose targets are left out).
+            inputs: Tensor, ndarray, DataFrame or an object with ``to(device)`` such as a graph (one
+                argument of the model); tuple (positional arguments); dict (keyword arguments, keys
+                the model does not take are left out; or the one argument of a model that takes a
+                dict); Dataset, DataLoader, list or generator (of inputs, or of tuples that begin
+                with them, such as (inputs, targets); the rest is left out).
             n_samples: Number of stochastic passes, S >= 2; or "auto": as many as each row needs for
                 `tolerance`, at least 64 and at most 10,000, with a warning if that is too few.
             task: "regression" (real outputs), "heteroscedastic" (a pair: the mean and the variance
@@ -281,6 +276,8 @@ class MCDropout(nn.Module):
             progress: Show a progress bar on standard error.
             strategy: "vectorized" (the passes of a chunk in one call) or "sequential" (one at a
                 time); "auto" takes the first where, with every unit kept, it reproduces the model.
+            prepare: Turns an item of a DataLoader, list or generator, or all of `inputs`, into what
+                the model takes: ``prepare=lambda item: item["pixels"]``.
             tolerance: For n_samples="auto": the largest Monte Carlo standard error of every
                 quantity. A number is relative to the predictive standard deviation of each value
                 for regression ("mean" and "std"; 0.05 if left out), and absolute for
@@ -315,6 +312,7 @@ class MCDropout(nn.Module):
             dtype=dtype,
             progress=progress,
             strategy=strategy,
+            prepare=prepare,
             exact_last=exact_last,
         )
         options = TaskSettings(

@@ -2,83 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from mcdrop._engine.arrays import as_tensor, is_array
+from mcdrop._engine.batch import Batch
 from mcdrop._trees import mapped, tensors
 from mcdrop.errors import RangeError, ShapeError, UnsupportedError
 
-__all__ = ["Batch", "InputReader", "owned"]
+__all__ = ["InputReader", "Prepare"]
+
+Prepare = Callable[[Any], Any]
 
 _DATASET_BATCH = 256
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Arguments of one forward call.
-
-    Attributes:
-        args: Positional arguments.
-        kwargs: Keyword arguments.
-        n_rows: Size of dimension 0 if all tensors agree on it, else None.
-    """
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    n_rows: int | None
-
-    def tensors(self) -> list[Tensor]:
-        """Return the tensors among the arguments, at any depth of tuples, lists and dicts."""
-        return list(tensors((self.args, self.kwargs)))
-
-    def signature(self) -> Hashable:
-        """Return what a plan depends on: shapes and types, and arguments that are not tensors."""
-        return repr(mapped((self.args, self.kwargs), lambda x: (tuple(x.shape), x.dtype, x.device)))
-
-    def take(self, rows: list[int]) -> Batch:
-        """Return the arguments for rows by number; only where `n_rows` is known."""
-        args, kwargs = mapped((self.args, self.kwargs), lambda x: x[rows])
-        return Batch(args, kwargs, len(rows))
-
-    def copied(self) -> Batch:
-        """Return arguments of their own for one forward call, which may write to them.
-
-        Tensors are cloned and containers rebuilt; other objects are cloned or deep-copied where
-        they can be, such as graphs and key-value caches.
-        """
-        memo: dict[int, Any] = {}
-        return Batch(_own(self.args, memo), _own(self.kwargs, memo), self.n_rows)
-
-    def disturbed(self) -> Batch:
-        """Return the arguments with noise added to floating point tensors, to tell rows apart."""
-        generator = torch.Generator().manual_seed(0)
-
-        def disturb(x: Tensor) -> Tensor:
-            if not x.is_floating_point():
-                return x
-            noise = torch.randn(x.shape, generator=generator).to(x)
-            return x + noise * (1 + x.abs().amax())
-
-        args, kwargs = mapped((self.args, self.kwargs), disturb)
-        return Batch(args, kwargs, self.n_rows)
-
-    def rows(self, start: int, stop: int) -> Batch:
-        """Return the arguments for some rows; only where `n_rows` is known."""
-
-        def cut(x: Tensor) -> Tensor:
-            return x[start:stop]
-
-        args, kwargs = mapped((self.args, self.kwargs), cut)
-        return Batch(args, kwargs, min(stop, self.n_rows or 0) - start)
 
 
 @dataclass(frozen=True)
@@ -87,11 +30,12 @@ class InputReader:
 
     Attributes:
         function: Public function to name in errors.
-        model: The model; its forward signature says how many inputs it needs.
-        device: Device the tensors are moved to.
+        model: The model; its forward signature says which inputs it takes.
+        device: Device the inputs are moved to.
         dtype: Type that floating point tensors are cast to; None leaves tensors as they are, while
             NumPy and pandas data still take the type of the model's parameters.
         batch_size: Rows per batch, or None to pass inputs on whole.
+        prepare: Turns an item of `inputs`, or all of it, into the model's inputs; or None.
     """
 
     function: str
@@ -99,6 +43,7 @@ class InputReader:
     device: torch.device
     dtype: torch.dtype | None
     batch_size: int | None
+    prepare: Prepare | None = None
 
     def batches(self, inputs: Any) -> Iterator[Batch]:
         """Yield the batches of `inputs`, on the device.
@@ -106,40 +51,43 @@ class InputReader:
         Raises:
             UnsupportedError: If `inputs` is of a kind that is not handled.
             ShapeError: If there are no rows, or rows cannot be split as asked.
-            RangeError: If `batch_size` is given for a DataLoader, which has its own.
+            RangeError: If `batch_size` is given for inputs that come in batches.
         """
         if isinstance(inputs, Dataset):
             inputs = DataLoader(inputs, batch_size=self.batch_size or _DATASET_BATCH)
-        elif isinstance(inputs, DataLoader) and self.batch_size is not None:
+        elif _comes_in_batches(inputs) and self.batch_size is not None:
             raise RangeError.of(
                 self.function,
                 "batch_size",
-                "be None for a DataLoader, which brings its own",
+                "be None for inputs that come in batches, such as a DataLoader",
                 self.batch_size,
-                "Set the batch size on the DataLoader",
+                "Set the batch size where the batches are made",
             )
-        if isinstance(inputs, DataLoader):
-            n_batches = 0
-            for item in inputs:
-                n_batches += 1
-                yield self._placed(self._checked(self._arguments(self._without_targets(item))))
-            if n_batches == 0:
-                raise self._empty("a DataLoader without batches")
+        if not _comes_in_batches(inputs):
+            whole = inputs if self.prepare is None else self.prepare(inputs)
+            yield from self._split(self._checked(self._arguments(whole)))
             return
-        yield from self._split(self._checked(self._arguments(inputs)))
+        n_batches = 0
+        for item in _undisturbed(inputs):
+            n_batches += 1
+            chosen = self._without_targets(item) if self.prepare is None else self.prepare(item)
+            yield self._placed(self._checked(self._arguments(chosen)))
+        if n_batches == 0:
+            raise self._empty(f"a {type(inputs).__name__} without batches")
 
     def count(self, inputs: Any) -> int | None:
         """Return the number of batches that `batches` will yield; None if that is unknown."""
-        if isinstance(inputs, DataLoader | Dataset):
+        if isinstance(inputs, Dataset) or _comes_in_batches(inputs):
             try:
-                size = len(inputs)  # type: ignore[arg-type]
+                size = len(inputs)
             except TypeError:
                 return None
-            per_batch = 1 if isinstance(inputs, DataLoader) else self.batch_size or _DATASET_BATCH
-            return math.ceil(size / per_batch)
+            is_dataset = isinstance(inputs, Dataset)
+            return math.ceil(size / (self.batch_size or _DATASET_BATCH)) if is_dataset else size
         if self.batch_size is None:
             return 1
-        n_rows = self._arguments(inputs).n_rows
+        whole = inputs if self.prepare is None else self.prepare(inputs)
+        n_rows = self._arguments(whole).n_rows
         return None if n_rows is None else math.ceil(n_rows / self.batch_size)
 
     def _split(self, whole: Batch) -> Iterator[Batch]:
@@ -164,19 +112,19 @@ class InputReader:
 
         def move(x: Tensor) -> Tensor:
             dtype = self.dtype if self.dtype is not None and x.is_floating_point() else None
-            return x.to(device=self.device, dtype=dtype, non_blocking=True)
+            return x.to(device=self.device, dtype=dtype)
 
         args, kwargs = mapped((batch.args, batch.kwargs), move)
+        args = tuple(value.to(self.device) if _is_movable(value) else value for value in args)
         return Batch(args, kwargs, batch.n_rows)
 
     def _without_targets(self, item: Any) -> Any:
-        """Return the inputs of a DataLoader item: (inputs, targets), (inputs,) or inputs."""
+        """Return the inputs of an item: inputs, (inputs,), (inputs, targets), (x, y, weights)."""
         if not isinstance(item, tuple | list):
             return item
-        n_required = _required_positional(self.model)
-        if len(item) == 1 or (len(item) == 2 and n_required <= 1):
-            inputs = item[0]
-            return tuple(inputs) if isinstance(inputs, list) else inputs
+        n_required = len(_required(self.model))
+        if len(item) == 1 or n_required <= 1:
+            return tuple(item[0]) if isinstance(item[0], list) else item[0]
         if len(item) == 2 and isinstance(item[0], tuple | list | Mapping):
             return item[0] if isinstance(item[0], Mapping) else tuple(item[0])
         raise UnsupportedError.of(
@@ -184,7 +132,7 @@ class InputReader:
             "inputs",
             "yield inputs or (inputs, targets)",
             f"items of {len(item)} for a model that takes {n_required} inputs",
-            "Let the data set return ((a, b), y), or a dict of keyword arguments",
+            "Say which are inputs: prepare=lambda item: item[:2]",
         )
 
     def _arguments(self, inputs: Any) -> Batch:
@@ -192,52 +140,65 @@ class InputReader:
         args: tuple[Any, ...] = ()
         kwargs: dict[str, Any] = {}
         if isinstance(inputs, Mapping):
-            kwargs = {str(key): self._argument(value) for key, value in inputs.items()}
+            args, kwargs = self._from_mapping(inputs)
         elif isinstance(inputs, tuple):
             args = tuple(self._argument(value) for value in inputs)
-        elif isinstance(inputs, Tensor | np.ndarray) or _is_frame(inputs):
+        elif isinstance(inputs, Tensor) or is_array(inputs) or _is_movable(inputs):
             args = (self._argument(inputs),)
         else:
             raise UnsupportedError.of(
                 self.function,
                 "inputs",
-                "be a Tensor, ndarray, DataFrame, tuple, dict, Dataset or DataLoader",
+                "be a Tensor, ndarray, DataFrame, tuple, dict, Dataset, DataLoader or batches",
                 f"{type(inputs).__name__}",
                 "Convert it to a tensor, or make it a tuple of positional arguments",
             )
         sizes = {x.shape[0] if x.ndim else None for x in tensors((args, kwargs))}
-        n_rows = sizes.pop() if len(sizes) == 1 else None
+        n_rows = sizes.pop() if len(sizes) == 1 and not any(map(_is_movable, args)) else None
         return Batch(args, kwargs, n_rows)
+
+    def _from_mapping(self, inputs: Mapping[Any, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return keyword arguments; or the mapping itself, if that is what the model takes.
+
+        Keys that the model does not take, such as labels and ids, are left out as long as all
+        that it requires are there.
+        """
+        given = {str(key): self._argument(value) for key, value in inputs.items()}
+        known = _keywords(self.model)
+        required = _required(self.model)
+        if known is None or set(given) <= known:
+            return (), given
+        if len(required) == 1 and not set(given) & known:
+            return (given,), {}
+        missing = [name for name in required if name not in given]
+        if missing:
+            raise UnsupportedError.of(
+                self.function,
+                "inputs",
+                f"hold the arguments {required} of {type(self.model).__name__}.forward",
+                f"keys {sorted(given)}",
+                "Rename the keys, or say what the model takes: prepare=lambda batch: ...",
+            )
+        return (), {name: value for name, value in given.items() if name in known}
 
     def _argument(self, value: Any) -> Any:
         """Make a tensor of NumPy and pandas data in the model's type; pass others on."""
-        if _is_frame(value):
-            value = value.to_numpy()
-            if value.dtype == object:
-                raise UnsupportedError.of(
-                    self.function,
-                    "inputs",
-                    "hold numbers",
-                    "a DataFrame with columns of type object",
-                    "Encode text and categories as numbers first",
-                )
-        if isinstance(value, np.ndarray):
-            tensor = torch.as_tensor(np.ascontiguousarray(value))
-            if not tensor.is_floating_point():
-                return tensor
-            floating = (p.dtype for p in self.model.parameters() if p.is_floating_point())
-            return tensor.to(self.dtype or next(floating, torch.get_default_dtype()))
-        return value
+        if not is_array(value):
+            return value
+        floating = (p.dtype for p in self.model.parameters() if p.is_floating_point())
+        dtype = self.dtype or next(floating, torch.get_default_dtype())
+        looks_up = any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in self.model.modules())
+        return as_tensor(self.function, value, dtype, keep_integers=looks_up)
 
     def _checked(self, batch: Batch) -> Batch:
         """Refuse inputs without tensors or without rows."""
-        tensors = batch.tensors()
-        if not tensors:
+        found = batch.tensors()
+        if not found and not any(map(_is_movable, batch.args)):
             raise UnsupportedError.of(
                 self.function, "inputs", "hold at least one tensor", "none", "Pass the data"
             )
-        if any(x.numel() == 0 for x in tensors):
-            raise self._empty(f"shapes {[tuple(x.shape) for x in tensors]}")
+        if any(x.numel() == 0 for x in found):
+            raise self._empty(f"shapes {[tuple(x.shape) for x in found]}")
         return batch
 
     def _empty(self, found: str) -> Exception:
@@ -246,47 +207,61 @@ class InputReader:
         )
 
 
-def _is_frame(value: Any) -> bool:
-    """Whether `value` is a pandas object, without importing pandas."""
-    return hasattr(value, "to_numpy") and hasattr(value, "iloc")
+def _comes_in_batches(inputs: Any) -> bool:
+    """Whether inputs are a DataLoader, a list of batches, or a generator of them."""
+    return isinstance(inputs, DataLoader | list | Iterator)
 
 
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
+def _undisturbed(loader: Any) -> Iterator[Any]:
+    """Yield the items of a loader that draws its random numbers from a copy of the caller's state.
+
+    A DataLoader takes a seed from torch's generator, or from its own, whenever it is read.
+    """
+    own = getattr(loader, "generator", None)
+    generators = [torch.default_generator, *([own] if isinstance(own, torch.Generator) else [])]
+    state = [generator.get_state() for generator in generators]
+    items: Iterator[Any] | None = None
+    while True:
+        before = [generator.get_state() for generator in generators]
+        _restore(generators, state)
+        try:
+            items = iter(loader) if items is None else items
+            item = next(items)
+        except StopIteration:
+            return
+        finally:
+            state = [generator.get_state() for generator in generators]
+            _restore(generators, before)
+        yield item
 
 
-def owned(value: Any) -> Any:
-    """Return nested tensors, containers and objects as copies of their own."""
-    return _own(value, {})
+def _restore(generators: list[torch.Generator], states: list[Tensor]) -> None:
+    for generator, state in zip(generators, states, strict=True):
+        generator.set_state(state)
 
 
-def _own(value: Any, memo: dict[int, Any]) -> Any:
-    """Return a copy that shares nothing writable; the same object is copied once."""
-    if isinstance(value, (*_PLAIN, type, nn.Module)) or callable(value):
-        return value
-    if id(value) not in memo:
-        memo[id(value)] = _copied(value, memo)
-    return memo[id(value)]
+def _is_movable(value: Any) -> bool:
+    """Whether a value is an object that moves to a device, such as a graph; not a tensor."""
+    if isinstance(value, Tensor | nn.Module | type | Mapping | tuple | list):
+        return False
+    return callable(getattr(value, "to", None))
 
 
-def _copied(value: Any, memo: dict[int, Any]) -> Any:
-    if isinstance(value, Tensor):
-        return value.clone()
-    if type(value) is dict:
-        return {key: _own(item, memo) for key, item in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_own(item, memo) for item in value))
-    if type(value) in (tuple, list):
-        return type(value)(_own(item, memo) for item in value)
-    clone = getattr(value, "clone", None)
-    try:
-        return clone() if callable(clone) else copy.deepcopy(value)
-    except (TypeError, RuntimeError, NotImplementedError, RecursionError):
-        # What cannot be copied is passed on as it is.
-        return value
+def _parameters(model: nn.Module) -> list[inspect.Parameter]:
+    return list(inspect.signature(model.forward).parameters.values())
 
 
-def _required_positional(model: nn.Module) -> int:
-    """Count the positional parameters without default of the model's forward."""
+def _required(model: nn.Module) -> list[str]:
+    """Return the parameters without default of the model's forward that may be positional."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters: Iterable[inspect.Parameter] = inspect.signature(model.forward).parameters.values()
-    return sum(p.kind in kinds and p.default is inspect.Parameter.empty for p in parameters)
+    empty = inspect.Parameter.empty
+    return [p.name for p in _parameters(model) if p.kind in kinds and p.default is empty]
+
+
+def _keywords(model: nn.Module) -> set[str] | None:
+    """Return the names that the model's forward takes as keywords; None if it takes any."""
+    parameters = _parameters(model)
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        return None
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {p.name for p in parameters if p.kind in kinds}

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mcdrop._engine.batch import Batch, owned
 from mcdrop._engine.flops import FlopCounter
-from mcdrop._engine.inputs import Batch, owned
 from mcdrop._engine.plan import Plan
 from mcdrop._engine.settings import Settings
 from mcdrop._fusion.placeholders import Placeholders
@@ -58,6 +58,7 @@ class Passes:
         self.seen = Seen()
         self.used_globals = False
         self._settings = settings
+        self._device = device
         self._source = MaskSource(seed, device, stratified=settings.stratified)
         self._twin = structural_copy(settings.model, device=device, dtype=settings.dtype)
         # Hooks of the user's have to see values.
@@ -80,7 +81,7 @@ class Passes:
             Outputs, (span.count, n, ...); with a dropout integrated in closed form, mean and
             variance side by side, (span.count, n, ..., 2).
         """
-        index = torch.arange(span.count, device=batch.tensors()[0].device)
+        index = torch.arange(span.count, device=self._device)
         passes = over_index(lambda i: self._output(plan, batch, span, i), index)
         return self._kept(passes)
 
@@ -110,7 +111,7 @@ class Passes:
         def one(index: Tensor) -> Tensor:
             return self._output(plan, batch, span, index, opened=True, flops=flops)
 
-        index = torch.arange(n_passes, device=batch.tensors()[0].device)
+        index = torch.arange(n_passes, device=self._device)
         with guarded() as randomness:
             passes: Tensor = torch.func.vmap(one, randomness="error")(index)
             if self._tracker.has_random_gates:

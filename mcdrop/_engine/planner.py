@@ -9,8 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from mcdrop._engine.batch import Batch
 from mcdrop._engine.flops import FlopCounter
-from mcdrop._engine.inputs import Batch
 from mcdrop._engine.passes import CANNOT_BATCH, Passes
 from mcdrop._engine.plan import Plan
 from mcdrop._engine.row_probe import row_layout
@@ -59,7 +59,7 @@ class Planner:
             UnsupportedError: If a strategy or a closed form was asked for that is not possible.
         """
         plan = self._once("plan", batch, lambda: self._look(batch))
-        fitting = passes_that_fit(plan, batch.tensors()[0].device, rows_split=rows_split)
+        fitting = passes_that_fit(plan, self._settings.place(), rows_split=rows_split)
         plan = replace(plan, chunk=min(self._settings.sample_chunk or fitting, n_passes))
         asked = self._settings.strategy
         if asked == "vectorized" and plan.strategy != asked:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from mcdrop._engine.inputs import Batch
+from mcdrop._engine.batch import Batch
 from mcdrop._engine.plan import Plan
 from mcdrop._live.call import Seen
 from mcdrop._masks.rows import RowDim, RowLayout

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from mcdrop._engine.inputs import Batch, InputReader
+from mcdrop._engine.batch import Batch
+from mcdrop._engine.inputs import InputReader
 from mcdrop._engine.passes import CANNOT_BATCH, Passes
 from mcdrop._engine.plan import Plan
 from mcdrop._engine.planner import Planner, ran_out_of_memory
@@ -245,5 +246,10 @@ def _seed(settings: Settings) -> int:
 
 def _reader(settings: Settings, device: torch.device) -> InputReader:
     return InputReader(
-        settings.function, settings.model, device, settings.dtype, settings.batch_size
+        settings.function,
+        settings.model,
+        device,
+        settings.dtype,
+        settings.batch_size,
+        settings.prepare,
     )

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
+from mcdrop._engine.inputs import Prepare
 from mcdrop._engine.outputs import Selection
 from mcdrop._engine.plan import Memory
 from mcdrop._engine.record import Masks, Strategy
@@ -42,6 +43,7 @@ class Settings:
         device: Where to run; None for where the model is.
         dtype: Floating point type to run in; None for the model's.
         progress: Whether to show a progress bar on standard error.
+        prepare: Turns an item of the inputs, or all of them, into what the model takes.
         exact_last: Integrate the last dropout in closed form; chunks are then (s, n, ..., 2).
         memory: What earlier predictions of the same wrapper found out.
     """
@@ -60,6 +62,7 @@ class Settings:
     device: str | torch.device | None = None
     dtype: torch.dtype | None = None
     progress: bool = False
+    prepare: Prepare | None = None
     exact_last: bool = False
     memory: Memory = field(default_factory=Memory)
 

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from mcdrop._engine.inputs import Batch
+from mcdrop._engine.batch import Batch
 from mcdrop._engine.passes import CANNOT_BATCH, Passes
 from mcdrop._engine.plan import Plan
 

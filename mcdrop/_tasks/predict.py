@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from mcdrop._engine.inputs import Batch
+from mcdrop._engine.batch import Batch
 from mcdrop._engine.record import Run
 from mcdrop._engine.schedule import Schedule
 from mcdrop._engine.settings import Settings

@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
+import torch
 from torch import Tensor
 
+from mcdrop._engine.inputs import Prepare
 from mcdrop._engine.moments import PassGroups
-from mcdrop._engine.settings import Settings
+from mcdrop._engine.outputs import Select
+from mcdrop._engine.settings import AskedStrategy, Settings
 from mcdrop._tasks.accumulate import ClassificationAccumulator, RegressionAccumulator
 from mcdrop._tasks.likelihoods import OutputType
 from mcdrop._tasks.tolerance import Tolerated
 from mcdrop.checks import checked_noise, checked_passes, require_choice
 from mcdrop.errors import RangeError
 
-__all__ = ["ClassificationTask", "RegressionTask", "Task", "TaskSettings"]
+__all__ = ["ClassificationTask", "Options", "RegressionTask", "Task", "TaskSettings"]
 
 RegressionTask = Literal["regression", "heteroscedastic"]
 ClassificationTask = Literal["classification", "binary", "multilabel"]
 Task = RegressionTask | ClassificationTask
 _TASKS = (*get_args(RegressionTask), *get_args(ClassificationTask))
+
+
+class Options(TypedDict, total=False):
+    """The options of `MCDropout.predict_with_uncertainty` besides `task`; see there."""
+
+    n_samples: int | Literal["auto"]
+    output_type: OutputType
+    select: Select
+    noise_std: float | Tensor | None
+    keep_samples: bool
+    seed: int | None
+    batch_size: int | None
+    sample_chunk: int | None
+    device: str | torch.device | None
+    dtype: torch.dtype | None
+    progress: bool
+    strategy: AskedStrategy
+    prepare: Prepare | None
+    tolerance: Tolerated
+    exact_last: bool
 
 
 @dataclass(frozen=True)

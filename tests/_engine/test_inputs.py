@@ -101,13 +101,13 @@ def test_numbers_from_numpy_take_the_type_of_the_model() -> None:
     ("inputs", "options", "error", "text"),
     [
         (X[:0], {}, mcdrop.ShapeError, "`inputs` to have at least one row"),
-        (X.tolist(), {}, mcdrop.UnsupportedError, "got list. Convert it to a tensor"),
+        (X.tolist(), {}, mcdrop.UnsupportedError, "got float. Convert it to a tensor"),
         ((), {}, mcdrop.UnsupportedError, "`inputs` to hold at least one tensor"),
         (
             pd.DataFrame({"a": ["x"], "b": [1]}),
             {},
             mcdrop.UnsupportedError,
-            "columns of type object",
+            "to hold numbers, but got",
         ),
         (DataLoader(TensorDataset(X)), {"batch_size": 2}, mcdrop.RangeError, "`batch_size` to be"),
         (X, {"batch_size": 0}, mcdrop.RangeError, "`batch_size` to be an integer of at least 1"),
@@ -131,3 +131,84 @@ def test_arrays_that_disagree_on_rows_are_not_split() -> None:
     assert mc.sample((X, X[:1]), 3).shape == (3, 10, 2)
     with pytest.raises(mcdrop.ShapeError, match="agree on dimension 0, to be split by batch_size"):
         mc.sample((X, X[:1]), 3, batch_size=5)
+
+
+class TakesDict(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.drop = nn.Linear(3, 2), nn.Dropout(0.5)
+
+    def forward(self, features: dict[str, torch.Tensor]) -> torch.Tensor:
+        out: torch.Tensor = self.drop(self.linear(features["x"]))
+        return out
+
+
+class TakesX(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.drop = nn.Linear(3, 2), nn.Dropout(0.5)
+
+    def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        out: torch.Tensor = self.drop(self.linear(x)) * scale
+        return out
+
+
+def test_a_dict_is_the_one_argument_of_a_model_that_takes_a_dict() -> None:
+    mc = mcdrop.wrap(TakesDict())
+    expected = mc.sample(({"x": X},), 4, seed=0)
+    assert torch.equal(mc.sample({"x": X}, 4, seed=0), expected)
+    batches = [{"x": X[:5]}, {"x": X[5:]}]
+    assert mc.sample(batches, 4, seed=0).shape == expected.shape
+    loader: Any = DataLoader([{"x": row} for row in X], batch_size=5)  # type: ignore[arg-type]
+    assert mc.sample(loader, 4, seed=0).shape == expected.shape
+
+
+def test_keys_that_the_model_does_not_take_are_left_out() -> None:
+    mc = mcdrop.wrap(TakesX())
+    expected = mc.sample(X, 4, seed=0)
+    assert torch.equal(mc.sample({"x": X, "labels": Y, "id": "a"}, 4, seed=0), expected)
+    assert torch.equal(mc.sample({"x": X, "scale": 2.0}, 4, seed=0), 2 * expected)
+    with pytest.raises(mcdrop.UnsupportedError, match=r"hold the arguments \['x'\] of TakesX"):
+        mc.sample({"scale": 2.0, "pixels": X}, 4)
+
+
+def test_lists_generators_and_longer_items_are_batches() -> None:
+    mc = mcdrop.wrap(TakesX())
+    expected = mc.sample(DataLoader(TensorDataset(X), batch_size=4), 4, seed=0)
+    batches = list(X.split(4))
+    assert torch.equal(mc.sample(batches, 4, seed=0), expected)
+    assert torch.equal(mc.sample(iter(batches), 4, seed=0), expected)
+    with_targets_and_weights = [(x, x[:, 0], x[:, 1]) for x in batches]
+    assert torch.equal(mc.sample(with_targets_and_weights, 4, seed=0), expected)
+    with pytest.raises(mcdrop.ShapeError, match="a list without batches"):
+        mc.sample([], 4)
+
+
+def test_prepare_says_what_the_model_takes() -> None:
+    mc = mcdrop.wrap(TakesX())
+    expected = mc.sample(X, 4, seed=0)
+    found = mc.sample({"pixels": X}, 4, seed=0, prepare=lambda item: item["pixels"])
+    assert torch.equal(found, expected)
+    loader = DataLoader(TensorDataset(Y, X), batch_size=10)
+    prediction = mc.predict_with_uncertainty(loader, seed=0, prepare=lambda item: item[1])
+    assert prediction.mean.shape == (10, 2)
+
+
+def test_a_loader_takes_no_number_from_the_callers_generators() -> None:
+    own = torch.Generator().manual_seed(3)
+    loader = DataLoader(TensorDataset(X), batch_size=4, shuffle=True, generator=own)
+    other = DataLoader(TensorDataset(X), batch_size=4, shuffle=True)
+    mc = mcdrop.wrap(TakesX())
+    before = torch.get_rng_state(), own.get_state()
+    for each in (loader, other):
+        assert mc.sample(each, 4).shape == (4, 10, 2)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert torch.equal(own.get_state(), before[1])
+
+
+@pytest.mark.parametrize("seed", [2**62, 2**63, 2**200])
+def test_seeds_of_any_size_are_told_apart(seed: int) -> None:
+    mc = mcdrop.wrap(TakesX())
+    first = mc.sample(X, 8, seed=seed)
+    assert torch.equal(first, mc.sample(X, 8, seed=seed))
+    assert not torch.equal(first, mc.sample(X, 8, seed=seed + 1))

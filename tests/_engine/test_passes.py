@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 import mcdrop
+from mcdrop._engine.batch import Batch
 from mcdrop._engine.flops import FlopCounter
-from mcdrop._engine.inputs import Batch
 from mcdrop._engine.moments import Moments, PassGroups
 from mcdrop._engine.passes import Passes
 from mcdrop._engine.plan import Plan

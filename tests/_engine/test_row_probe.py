@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcdrop._engine.inputs import Batch
+from mcdrop._engine.batch import Batch
 from mcdrop._engine.passes import Passes
 from mcdrop._engine.plan import Plan
 from mcdrop._engine.row_probe import row_layout

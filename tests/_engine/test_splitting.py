@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import mcdrop
-from mcdrop._engine.inputs import Batch
+from mcdrop._engine.batch import Batch
 from mcdrop._engine.passes import Passes
 from mcdrop._engine.plan import Plan
 from mcdrop._engine.settings import Settings

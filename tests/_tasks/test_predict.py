@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mcdrop._engine.inputs import Batch
+from mcdrop._engine.batch import Batch
 from mcdrop._engine.outputs import Selection
 from mcdrop._engine.passes import Passes
 from mcdrop._engine.plan import Plan

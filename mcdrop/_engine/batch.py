@@ -1,0 +1,108 @@
+"""The arguments of one forward call: cut by rows, and copied so that a call may write to them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mcdrop._trees import mapped, tensors
+
+__all__ = ["Batch", "owned"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Arguments of one forward call.
+
+    Attributes:
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        n_rows: Size of dimension 0 if all tensors agree on it, else None.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    n_rows: int | None
+
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors among the arguments, at any depth of tuples, lists and dicts."""
+        return list(tensors((self.args, self.kwargs)))
+
+    def signature(self) -> Hashable:
+        """Return what a plan depends on: shapes and types, and arguments that are not tensors."""
+        return repr(mapped((self.args, self.kwargs), lambda x: (tuple(x.shape), x.dtype, x.device)))
+
+    def take(self, rows: list[int]) -> Batch:
+        """Return the arguments for rows by number; only where `n_rows` is known."""
+        args, kwargs = mapped((self.args, self.kwargs), lambda x: x[rows])
+        return Batch(args, kwargs, len(rows))
+
+    def copied(self) -> Batch:
+        """Return arguments of their own for one forward call, which may write to them.
+
+        Tensors are cloned and containers rebuilt; other objects are cloned or deep-copied where
+        they can be, such as graphs and key-value caches.
+        """
+        memo: dict[int, Any] = {}
+        return Batch(_own(self.args, memo), _own(self.kwargs, memo), self.n_rows)
+
+    def disturbed(self) -> Batch:
+        """Return the arguments with noise added to floating point tensors, to tell rows apart."""
+        generator = torch.Generator().manual_seed(0)
+
+        def disturb(x: Tensor) -> Tensor:
+            if not x.is_floating_point():
+                return x
+            noise = torch.randn(x.shape, generator=generator).to(x)
+            return x + noise * (1 + x.abs().amax())
+
+        args, kwargs = mapped((self.args, self.kwargs), disturb)
+        return Batch(args, kwargs, self.n_rows)
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """Return the arguments for some rows; only where `n_rows` is known."""
+
+        def cut(x: Tensor) -> Tensor:
+            return x[start:stop]
+
+        args, kwargs = mapped((self.args, self.kwargs), cut)
+        return Batch(args, kwargs, min(stop, self.n_rows or 0) - start)
+
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
+
+
+def owned(value: Any) -> Any:
+    """Return nested tensors, containers and objects as copies of their own."""
+    return _own(value, {})
+
+
+def _own(value: Any, memo: dict[int, Any]) -> Any:
+    """Return a copy that shares nothing writable; the same object is copied once."""
+    if isinstance(value, (*_PLAIN, type, nn.Module)) or callable(value):
+        return value
+    if id(value) not in memo:
+        memo[id(value)] = _copied(value, memo)
+    return memo[id(value)]
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone()
+    if type(value) is dict:
+        return {key: _own(item, memo) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_own(item, memo) for item in value))
+    if type(value) in (tuple, list):
+        return type(value)(_own(item, memo) for item in value)
+    clone = getattr(value, "clone", None)
+    try:
+        return clone() if callable(clone) else copy.deepcopy(value)
+    except (TypeError, RuntimeError, NotImplementedError, RecursionError):
+        # What cannot be copied is passed on as it is.
+        return value

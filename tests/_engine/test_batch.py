@@ -1,0 +1,124 @@
+"""Arguments of one forward call: cut by rows, and copied so that no call sees another's writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import mcdrop
+from mcdrop._engine.batch import Batch, owned
+from tests.passes import draw
+
+X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+STRATEGIES = pytest.mark.parametrize("strategy", ["vectorized", "sequential"])
+
+
+def test_rows_are_cut_taken_and_disturbed_alike_in_every_argument() -> None:
+    batch = Batch((X, [X + 1]), {"z": X[:, 0]}, 6)
+    cut = batch.rows(2, 9)
+    assert cut.n_rows == 4
+    assert [len(x) for x in cut.tensors()] == [4, 4, 4]
+    taken = batch.take([5, 0])
+    assert torch.equal(taken.kwargs["z"], X[[5, 0], 0])
+    assert not torch.equal(batch.disturbed().args[0], X)
+    assert torch.equal(batch.disturbed().args[0], batch.disturbed().args[0])
+
+
+def test_the_signature_tells_shapes_and_plain_arguments_apart() -> None:
+    one = Batch((X, 3), {}, 6)
+    assert one.signature() == Batch((X + 1, 3), {}, 6).signature()
+    assert one.signature() != Batch((X, 4), {}, 6).signature()
+    assert one.signature() != Batch((X[:3], 3), {}, 3).signature()
+
+
+class Graph:
+    """Stands for an object of another library that holds tensors."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+    def to(self, device: Any) -> Graph:
+        return Graph(self.x.to(device))
+
+    def clone(self) -> Graph:
+        return Graph(self.x.clone())
+
+
+def add_to_input(x: Tensor) -> Tensor:
+    x += 1
+    return x
+
+
+def write_to_data(x: Tensor) -> Tensor:
+    x.data[:, 0] = 7
+    return x
+
+
+def through_numpy(x: Tensor) -> Tensor:
+    x.numpy()[:] = 2
+    return x
+
+
+class Writes(nn.Module):
+    def __init__(self, write: Any) -> None:
+        super().__init__()
+        self.drop, self.write = nn.Dropout(0.5), write
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.write(x))
+
+
+@STRATEGIES
+@pytest.mark.parametrize("write", [add_to_input, write_to_data, through_numpy])
+def test_inputs_that_a_model_writes_to_are_new_for_every_pass(write: Any, strategy: Any) -> None:
+    x = X.clone()
+    found, _ = draw(Writes(write).eval(), x, 24, strategy)
+    assert torch.equal(x, X)
+    once = 2 * write(X.clone())
+    torch.testing.assert_close(found[found != 0], once.expand_as(found)[found != 0])
+
+
+@STRATEGIES
+def test_a_dict_that_a_model_writes_to_is_new_for_every_pass(strategy: Any) -> None:
+    class Features(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, features: dict[str, Tensor]) -> Tensor:
+            features["x"] = features["x"] * 1.5
+            features["seen"] = features["x"]
+            return self.drop(features["x"])
+
+    given = {"x": X.clone()}
+    found, _ = draw(Features().eval(), (given,), 24, strategy)
+    assert list(given) == ["x"]
+    assert torch.equal(given["x"], X)
+    torch.testing.assert_close(found[found != 0], (3 * X).expand_as(found)[found != 0])
+
+
+@STRATEGIES
+def test_a_graph_is_passed_on_and_copied(strategy: Any) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, graph: Graph) -> Tensor:
+            graph.x += 1
+            return self.drop(graph.x)
+
+    graph = Graph(X.clone())
+    found, _ = draw(Net().eval(), graph, 16, strategy)
+    assert torch.equal(graph.x, X)
+    torch.testing.assert_close(found[found != 0], (2 * (X + 1)).expand_as(found)[found != 0])
+    assert mcdrop.wrap(Net()).predict_with_uncertainty((graph,), n_samples=4).mean.shape == X.shape
+
+
+def test_what_appears_twice_is_copied_once() -> None:
+    first, second = owned((X, {"again": X}))
+    assert first is second["again"]
+    assert first is not X
