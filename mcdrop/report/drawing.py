@@ -8,8 +8,8 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mcdrop.checks import require_installed
 from mcdrop.report import figures_classification, figures_regression
-from mcdrop.report.extras import require_extra
 from mcdrop.report.figures import house_style
 from mcdrop.report.values import FigureCurve
 
@@ -21,7 +21,7 @@ __all__ = ["draw", "svg"]
 
 def draw(name: str, curves: Sequence[FigureCurve], methods: Sequence[str]) -> Figure:
     """Draw the figure called `name`."""
-    require_extra("CalibrationReport.figures", "matplotlib")
+    require_installed("CalibrationReport.figures", "matplotlib", "report")
     painters = {
         "coverage": figures_regression.draw_coverage,
         "error_by_std": figures_regression.draw_error_by_std,

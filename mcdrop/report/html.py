@@ -7,8 +7,8 @@ import re
 from importlib import resources
 from typing import Any
 
+from mcdrop.checks import require_installed
 from mcdrop.report.drawing import draw, svg
-from mcdrop.report.extras import require_extra
 from mcdrop.report.figures import FIGURES
 from mcdrop.report.measures import MEASURES
 from mcdrop.report.tables import difference_table, score_table, shared_level, verdict_lines
@@ -29,7 +29,8 @@ def fragment(report: ReportContents) -> str:
 
 def _rendered(report: ReportContents, *, whole: bool, date: str | None) -> str:
     """Fill the template; everything but the drawings and the style sheet is escaped."""
-    require_extra("CalibrationReport.to_html", "jinja2", "matplotlib")
+    for module in ("jinja2", "matplotlib"):
+        require_installed("CalibrationReport.to_html", module, "report")
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from mcdrop.errors import NonFiniteError, RangeError, ShapeError, UnsupportedError
+from mcdrop.checks import require_finite
+from mcdrop.errors import RangeError, ShapeError, UnsupportedError
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.prediction.base import Prediction
 from mcdrop.prediction.targets import aligned_targets, class_labels
@@ -91,7 +91,7 @@ def matched_regression(
     """Pair each prediction with the targets, as (N, D)."""
     like = next(iter(predictions.values())).mean
     target = aligned_targets(_FUNCTION, y, like).cpu()
-    _require_finite(target, "y")
+    require_finite(_FUNCTION, axis=0, **{"y": target})
     target = target.reshape(len(target), -1)
     return {
         name: Regression(_as_matrix(prediction, name), target, resampling)
@@ -101,8 +101,8 @@ def matched_regression(
 
 def _as_matrix(prediction: RegressionPrediction, name: str) -> RegressionPrediction:
     """Return the prediction as float64 (N, D) on the CPU."""
-    _require_finite(prediction.mean, f"mean of {name}")
-    _require_finite(prediction.variance, f"variance of {name}")
+    require_finite(_FUNCTION, axis=0, **{f"mean of {name}": prediction.mean})
+    require_finite(_FUNCTION, axis=0, **{f"variance of {name}": prediction.variance})
     n = len(prediction)
 
     def by_row(values: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ def matched_classification(
         )
     labels = class_labels(_FUNCTION, y, first.probs).cpu()
     for name, prediction in predictions.items():
-        _require_finite(prediction.probs, f"probs of {name}")
+        require_finite(_FUNCTION, axis=0, **{f"probs of {name}": prediction.probs})
     return {
         name: Classification(_widened(prediction), labels, resampling)
         for name, prediction in predictions.items()
@@ -148,13 +148,3 @@ def matched_classification(
 def _widened(prediction: ClassificationPrediction) -> ClassificationPrediction:
     """Return the prediction as float64 on the CPU, without its samples, which no score uses."""
     return replace(prediction, samples=None)._map(lambda _, values: values.cpu().double())
-
-
-def _require_finite(values: Tensor, argument: str) -> None:
-    """Refuse NaN and infinity, naming the first rows that hold them."""
-    bad = ~torch.isfinite(values).reshape(len(values), -1).all(dim=1)
-    if bool(bad.any()):
-        rows = bad.nonzero().flatten()[:10].tolist()
-        raise NonFiniteError.of(
-            _FUNCTION, argument, "be finite", f"NaN or infinity in rows {rows}", "Drop these rows"
-        )

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mcdrop._masks.stratified import STRATUM
 from mcdrop.errors import RangeError
 from mcdrop.metrics import (
     crps_ensemble,
@@ -108,6 +109,12 @@ class Regression:
             return "moment-matched normal, as the passes were not kept"
         return "normal"
 
+    @property
+    def stratum(self) -> int | None:
+        """Passes in one stratum; None where passes are independent of one another."""
+        run = self.prediction.run
+        return STRATUM if run is not None and run.stratified else None
+
     @cached_property
     def pit(self) -> Array | None:
         """PIT of every target; None if the prediction has no density."""
@@ -147,7 +154,7 @@ class Regression:
         """PIT of every target; among passes without noise, its randomized rank."""
         if self.has_own_intervals or self.pit is not None or self.passes is None:
             return self.pit
-        return pit(self.passes, self.y, seed=self.resampling.seed)
+        return pit(self.passes, self.y, seed=self.resampling.seed, stratum=self.stratum)
 
     def interval(self, level: float) -> tuple[Tensor, Tensor]:
         """Central interval, from the mixture if there is one, else from the normal."""
@@ -233,7 +240,7 @@ def _crps(r: Regression) -> Score:
         note = "mean absolute error, as the forecast is a point"
         return Score.by_row(crps_normal(p.mean, p.std, r.y), note)
     if r.passes is not None and not r.has_noise and len(r.passes) > 1:
-        return Score.by_row(crps_ensemble(r.passes, r.y), r.shape_note)
+        return Score.by_row(crps_ensemble(r.passes, r.y, stratum=r.stratum), r.shape_note)
     note = "moment-matched normal" if p.family == "mixture" else "normal"
     return Score.by_row(crps_normal(p.mean, p.std, r.y), note)
 
