@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mcdrop.errors import NonFiniteError, RangeError, ShapeError, UnsupportedError
 
 __all__ = [
+    "checked_device",
     "checked_model",
     "checked_noise",
     "checked_passes",
@@ -117,6 +118,25 @@ def require_installed(function: str, module: str, extra: str) -> None:
             "no such module",
             f'Install it: pip install "mcdrop[{extra}]"',
         ) from error
+
+
+def checked_device(function: str, device: object) -> torch.device | None:
+    """Return a device that is there; None for where the model is."""
+    if device is None:
+        return None
+    try:
+        found = torch.device(device)  # type: ignore[call-overload]
+        torch.empty(0, device=found)
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise RangeError.of(
+            function,
+            "device",
+            "be a device that torch can use, or None for where the model is",
+            f"{device!r} ({reason})",
+            "Leave it out, or pass 'cpu'",
+        ) from None
+    return found
 
 
 def checked_passes(

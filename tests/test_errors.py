@@ -209,3 +209,76 @@ def test_outputs_with_other_rows_than_inputs_are_refused_when_split() -> None:
     assert mc.sample(X, 3).shape == (3, 3, 12)
     with pytest.raises(mcdrop.ShapeError, match=r"return 4 rows for 4 input rows"):
         mc.sample(X, 3, batch_size=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"device": "cuda:99"}, "`device` to be a device that torch can use"),
+        ({"device": "auto"}, "`device` to be a device that torch can use"),
+        ({"device": 1.5}, "`device` to be a device that torch can use"),
+        ({"dtype": torch.int64}, "`dtype` to be a floating point type"),
+        ({"dtype": "float32"}, "`dtype` to be a floating point type"),
+        ({"strategy": "fast"}, '`strategy` to be one of "auto", "vectorized", "sequential"'),
+    ],
+)
+def test_options_are_refused_at_the_door(options: dict[str, Any], match: str) -> None:
+    net = nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 1))
+    with pytest.raises(mcdrop.RangeError, match=match):
+        mcdrop.wrap(net).predict_with_uncertainty(torch.ones(2, 3), **options)
+
+
+@pytest.mark.parametrize("stochastic", [(3,), (nn.Dropout(0.5),), (int,), (None,)])
+def test_stochastic_names_modules(stochastic: Any) -> None:
+    net = nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 1))
+    with pytest.raises(mcdrop.RangeError, match="`stochastic` to hold module types and names"):
+        mcdrop.wrap(net, stochastic=stochastic).predict_with_uncertainty(torch.ones(2, 3))
+
+
+def test_outputs_without_rows_and_of_changing_shape_are_refused() -> None:
+    class Filters(nn.Module):
+        def __init__(self, everything: bool) -> None:
+            super().__init__()
+            self.drop, self.everything = nn.Dropout(0.5), everything
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.drop(x)
+            if self.everything:
+                return h[:0]
+            return h[h[:, 0] != 0]
+
+    x = torch.ones(6, 3)
+    with pytest.raises(mcdrop.ShapeError, match="return one row per input row.*without rows"):
+        mcdrop.wrap(Filters(True)).predict_with_uncertainty(x)
+    with pytest.raises(mcdrop.ShapeError, match="return the same shape in every pass"):
+        mcdrop.wrap(Filters(False)).predict_with_uncertainty(torch.ones(60, 3), seed=0)
+
+
+def test_passes_that_are_all_alike_are_said() -> None:
+    class Apart(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop, self.head = nn.Dropout(0.5), nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.head(x), self.drop(x)
+
+    mc = mcdrop.wrap(Apart())
+    with pytest.warns(UserWarning, match="all 100 passes are alike, although dropout fired"):
+        mc.predict_with_uncertainty(torch.ones(4, 3), select=0)
+    with pytest.warns(UserWarning, match="does not reach the output"):
+        mc.predict_with_uncertainty(torch.ones(4, 3), select=0, task="classification")
+
+
+def test_large_finite_outputs_are_not_called_infinite() -> None:
+    class Large(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            low = torch.full_like(x[:, :1], torch.finfo(x.dtype).min)
+            return torch.cat([self.drop(x), low], dim=1)
+
+    found = mcdrop.wrap(Large()).sample(torch.ones(4, 3), 64)
+    assert bool(found.isfinite().all())

@@ -118,6 +118,14 @@ def select_tensor(function: str, output: Any, select: Select) -> Tensor:
             "a tensor without dimensions",
             "Return the predictions rather than a loss",
         )
+    if chosen.shape[0] == 0:
+        raise ShapeError.of(
+            function,
+            "model",
+            "return one row per input row",
+            f"a tensor {tuple(chosen.shape)} without rows",
+            "Look for inputs that the model filters out",
+        )
     return chosen
 
 

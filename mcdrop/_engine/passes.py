@@ -28,7 +28,7 @@ from mcdrop._masks.source import MaskSource, Span
 from mcdrop._twin.copy import structural_copy
 from mcdrop._twin.state import TwinState
 from mcdrop._twin.tracking import Tracker
-from mcdrop.errors import McdropError, UnsupportedError
+from mcdrop.errors import McdropError, ShapeError, UnsupportedError
 
 __all__ = ["CANNOT_BATCH", "Passes", "no_closed_form"]
 
@@ -92,6 +92,15 @@ class Passes:
             each = Span(span.batch, number)
             with self._globals(plan, each):
                 outputs.append(self._kept(self._output(plan, batch, each, None)))
+        shapes = {tuple(output.shape) for output in outputs}
+        if len(shapes) > 1:
+            raise ShapeError.of(
+                self._settings.function,
+                "model",
+                "return the same shape in every pass",
+                f"shapes {sorted(shapes)[:3]}",
+                "Pick a part of fixed shape with select=, or pad the output",
+            )
         return torch.stack(outputs)
 
     def opened(self, plan: Plan, batch: Batch, n_passes: int, flops: FlopCounter) -> Tensor:

@@ -15,7 +15,7 @@ from mcdrop._engine.plan import Memory
 from mcdrop._engine.record import Masks, Strategy
 from mcdrop._live.rules.registry import registrations
 from mcdrop._live.sites import DropoutSite
-from mcdrop.checks import require_choice, require_count
+from mcdrop.checks import checked_device, require_choice, require_count
 from mcdrop.errors import NoDropoutError, RangeError
 
 __all__ = ["AskedStrategy", "Settings"]
@@ -72,6 +72,15 @@ class Settings:
             if value is not None:
                 require_count(self.function, argument, value, least)
         require_choice(self.function, "strategy", self.strategy, _STRATEGIES)
+        checked_device(self.function, self.device)
+        if self.dtype is not None and not _is_floating(self.dtype):
+            raise RangeError.of(
+                self.function,
+                "dtype",
+                "be a floating point type of torch, or None",
+                repr(self.dtype),
+                "Pass torch.float32, torch.float64 or torch.bfloat16",
+            )
 
     def signature(self) -> Hashable:
         """Return what a plan depends on besides the inputs: the model as it is, and the options."""
@@ -129,6 +138,10 @@ class Settings:
             f"{kind} without any{unused}",
             "Pass a model that was trained with dropout",
         )
+
+
+def _is_floating(dtype: object) -> bool:
+    return isinstance(dtype, torch.dtype) and dtype.is_floating_point
 
 
 def _structure(model: nn.Module) -> Iterator[Hashable]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -30,6 +31,9 @@ from mcdrop.prediction.regression import RegressionPrediction
 __all__ = ["predict", "sample"]
 
 Result = TypeVar("Result")
+
+# Passes that are alike differ by rounding in float64; passes in float32 by 1e-7 at least.
+_ROUNDING = 1e-12
 
 # Results of so many batches are joined as they come: many small tensors fragment the heap.
 _JOINED = 16
@@ -74,7 +78,26 @@ def _predict(
         )
         return _run_until_settled(settings.engine, inputs, make, stop)
     whole, run = _run(settings.engine, inputs, settings.n_samples, make, joined)
+    _warn_of_no_spread(settings.engine.function, whole, run)
     return replace(whole, run=run)
+
+
+def _warn_of_no_spread(
+    function: str, prediction: RegressionPrediction | ClassificationPrediction, run: Run
+) -> None:
+    """Say that all passes are alike although dropout fired: the zeros are no certainty."""
+    if isinstance(prediction, RegressionPrediction):
+        spread, size = prediction.epistemic_std, prediction.mean
+    else:
+        spread, size = prediction.probs_std, prediction.probs
+    if bool((spread <= _ROUNDING * size.abs()).all()):
+        fired = ", ".join(site.name for site in run.sites if site.fired)
+        warnings.warn(
+            f"{function}: all {run.n_samples} passes are alike, although dropout fired in {fired}."
+            " What it drops does not reach the output. Pick another part of the output with"
+            " select=, or look at the rates.",
+            stacklevel=4,
+        )
 
 
 def _run(

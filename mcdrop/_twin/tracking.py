@@ -55,6 +55,15 @@ class Tracker:
 
     def _sort(self, twin: nn.Module, stochastic: tuple[type[nn.Module] | str, ...]) -> None:
         """Find the gates among the modules of the copy."""
+        wrong = [item for item in stochastic if not _names_modules(item)]
+        if wrong:
+            raise RangeError.of(
+                self._function,
+                "stochastic",
+                "hold module types and names",
+                wrong,
+                "Take the names from model.named_modules()",
+            )
         types = tuple(item for item in stochastic if isinstance(item, type))
         names = {item for item in stochastic if isinstance(item, str)}
         known = dict(twin.named_modules())
@@ -155,6 +164,10 @@ class Tracker:
         module.__dict__["training"] = not call.opened
         call.seen.open_gates += 1
         self._drawn.append((_draws(call), site.fired))
+
+
+def _names_modules(item: object) -> bool:
+    return isinstance(item, str) or (isinstance(item, type) and issubclass(item, nn.Module))
 
 
 def _draws(call: Call) -> int:
