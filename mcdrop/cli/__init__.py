@@ -12,7 +12,7 @@ _NEEDED = ("typer", "rich")
 
 
 def main() -> None:
-    """Run the command line; an expected error is one line on standard error."""
+    """Run the command line; an expected error is one line on standard error, and exit code 2."""
     try:
         from mcdrop.cli.commands import app
     except ModuleNotFoundError as error:
@@ -26,6 +26,10 @@ def main() -> None:
         sys.exit(2)
     try:
         app()
-    except (McdropError, FileNotFoundError) as error:
+    except McdropError as error:
         sys.stderr.write(f"error: {error}\n")
-        sys.exit(1)
+        sys.exit(2)
+    except OSError as error:
+        name = "" if error.filename is None else f"{error.filename}: "
+        sys.stderr.write(f"error: {name}{error.strerror or error}. Check the path.\n")
+        sys.exit(2)

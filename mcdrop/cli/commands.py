@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from mcdrop.cli.reading import check_writable, read_array, read_program
 from mcdrop.errors import UnsupportedError
 from mcdrop.prediction import load_prediction
-from mcdrop.recalibration import ConformalRegressor  # noqa: F401 - registers the types that load_prediction reads
 from mcdrop.report import calibration_report
-from mcdrop.wrapper import MCDropout, wrap
+from mcdrop.wrapper import wrap
 
 __all__ = ["app"]
 
@@ -43,10 +40,11 @@ def report(
     title: Annotated[str, typer.Option(help="Heading.")] = "Calibration report",
 ) -> None:
     """Write the calibration report of a saved prediction."""
+    check_writable(html, json)
     others = dict(_named_file(item) for item in baseline or [])
     result = calibration_report(
         load_prediction(prediction),
-        _read(targets, column),
+        read_array(targets, column),
         baselines={name: load_prediction(path) for name, path in others.items()},
         title=title,
     )
@@ -71,8 +69,9 @@ def predict(
     table: Annotated[Path | None, typer.Option(help="Also write a .csv table.")] = None,
 ) -> None:
     """Predict with uncertainty from an exported program."""
-    prediction = _wrapped(model).predict_with_uncertainty(
-        _read(data),
+    check_writable(out, table)
+    prediction = wrap(read_program(model)).predict_with_uncertainty(
+        read_array(data),
         task=task,  # type: ignore[call-overload]
         n_samples=n_samples,
         noise_std=noise_std,
@@ -94,7 +93,7 @@ def inspect(
 ) -> None:
     """List the dropout sites of a model: rate, shape, whether live, share of FLOPs before it."""
     table = Table("site", "kind", "rate", "order", "shape", "live", "FLOPs before")
-    for site in _wrapped(model).sites(_read(data)):
+    for site in wrap(read_program(model)).sites(read_array(data)):
         share = "" if site.flops_before is None else f"{site.flops_before:.1%}"
         shape = " x ".join(map(str, site.shape))
         live = "yes" if site.fired else "no"
@@ -110,63 +109,3 @@ def _named_file(item: str) -> tuple[str, Path]:
             "mcdrop report", "--baseline", "read NAME=FILE", repr(item), "Name the method"
         )
     return name, Path(path)
-
-
-def _read(path: Path, column: str | None = None) -> Any:
-    """Read an array from a file, by its suffix; from a table, one column or all."""
-    readers: dict[str, Callable[[], Any]] = {
-        ".npy": lambda: np.load(path, allow_pickle=False),
-        ".pt": lambda: torch.load(path, map_location="cpu", weights_only=True),
-        ".csv": lambda: _read_table(path, column),
-        ".parquet": lambda: _read_table(path, column),
-    }
-    if path.suffix not in readers:
-        raise UnsupportedError.of(
-            "mcdrop",
-            "file",
-            f"end in one of {', '.join(readers)}",
-            path.name,
-            "Save the data in one of these formats",
-        )
-    return readers[path.suffix]()
-
-
-def _read_table(path: Path, column: str | None) -> Any:
-    """Read one column of a table, or all columns side by side."""
-    try:
-        from pyarrow import csv, parquet
-    except ModuleNotFoundError as error:
-        raise UnsupportedError.of(
-            "mcdrop",
-            "file",
-            "be readable",
-            f"{path.name} without pyarrow",
-            "Install it: pip install 'mcdrop[files]'",
-        ) from error
-    table = csv.read_csv(path) if path.suffix == ".csv" else parquet.read_table(path)
-    if column is None:
-        return np.column_stack([table[name].to_numpy() for name in table.column_names])
-    if column not in table.column_names:
-        raise UnsupportedError.of(
-            "mcdrop report",
-            "--column",
-            f"be one of {table.column_names}",
-            repr(column),
-            "Name the column that holds the targets",
-        )
-    return table[column].to_numpy()
-
-
-def _wrapped(model: Path) -> MCDropout:
-    """Wrap an exported program."""
-    if model.suffix != ".pt2":
-        raise UnsupportedError.of(
-            "mcdrop",
-            "model",
-            "be a .pt2 file",
-            model.name,
-            "Write one with torch.export.save(torch.export.export(model, inputs), path)",
-        )
-    if not model.exists():
-        raise FileNotFoundError(f"there is no file {model}")
-    return wrap(torch.export.load(model))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mcdrop._engine.record import Run
-from mcdrop.errors import OutputError, UnsupportedError
+from mcdrop.errors import McdropError, OutputError, UnsupportedError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,11 +178,31 @@ class Prediction:
                 "Load it with the class that saved it",
             )
         record = torch.load(path, map_location="cpu", weights_only=True)
-        run = json.loads(record["run"])
-        return cls(
-            **record["tensors"],
-            **json.loads(record["plain"]),
-            run=None if run is None else Run.from_dict(run),
+        try:
+            run = json.loads(record["run"])
+            loaded = cls(
+                **record["tensors"],
+                **json.loads(record["plain"]),
+                run=None if run is None else Run.from_dict(run),
+            )
+            sizes = {name: loaded._rows_of(name, x) for name, x in loaded._tensors().items()}
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise cls._damaged(path, f"{type(error).__name__}: {error}") from error
+        if len(set(sizes.values())) != 1:
+            raise cls._damaged(path, f"different numbers of rows, {sizes}")
+        return loaded
+
+    def _rows_of(self, name: str, values: Tensor) -> int:
+        return values.shape[1 if name in self._passes_first else 0]
+
+    @classmethod
+    def _damaged(cls, path: str | Path, found: str) -> McdropError:
+        return UnsupportedError.of(
+            f"{cls.__name__}.load",
+            "path",
+            f"hold a whole {cls.__name__}",
+            f"{Path(path).name} with {found}",
+            "Save the prediction anew",
         )
 
     def _map(self: Self, change: Any) -> Self:
@@ -217,13 +237,13 @@ def saved_type(path: str | Path) -> str:
     """Return the name of the prediction type that a file holds, or what it holds instead."""
     with Path(path).open("rb") as file:
         if not zipfile.is_zipfile(file):
-            return "a file that torch.save did not write"
+            return f"{Path(path).name}, which torch.save did not write"
     try:
         # Memory-mapped, so that telling the type does not read the tensors.
         record = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError):
-        return "a file whose objects are not plain tensors and numbers"
+        return f"{Path(path).name}, whose objects are not plain tensors and numbers"
     stored = record.get("format") if isinstance(record, dict) else None
     if isinstance(stored, str) and stored.startswith(_FORMAT):
         return stored.removeprefix(_FORMAT)
-    return f"a {type(record).__name__} from elsewhere"
+    return f"{Path(path).name}, a {type(record).__name__} from elsewhere"

@@ -77,11 +77,11 @@ def test_inspect_lists_the_sites(
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("predict", "net.pth", "x.npy"), "expected `model` to be a .pt2 file"),
-        (("predict", "none.pt2", "x.npy"), "there is no file none.pt2"),
+        (("predict", "net.pth", "x.npy"), "expected `file` to be a .pt2 file"),
+        (("predict", "none.pt2", "x.npy"), "none.pt2: No such file"),
         (("report", "none.pt", "y.npy"), "No such file"),
         (("report", "p.pt", "y.txt"), "`file` to end in one of .npy, .pt, .csv, .parquet"),
-        (("report", "p.pt", "y.csv"), "`--column` to be one of ['target'], but got 'y'"),
+        (("report", "p.pt", "y.csv"), "`--column` to be one of ['target'] of y.csv, but got 'y'"),
         (("report", "p.pt", "y.npy", "--baseline", "x"), "`--baseline` to read NAME=FILE"),
     ],
 )
@@ -97,7 +97,7 @@ def test_mistakes_are_one_line_on_standard_error(
     mcdrop.wrap(model).predict_with_uncertainty(torch.ones(4, 3)).save("p.pt")
     pd.DataFrame({"target": [1.0] * 4}).to_csv("y.csv", index=False)
     np.save("y.npy", np.ones(4))
-    assert run(monkeypatch, *arguments) == 1
+    assert run(monkeypatch, *arguments) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ")
     assert text in err

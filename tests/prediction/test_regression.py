@@ -163,7 +163,9 @@ def test_saved_predictions_come_back_whole(tmp_path: Path) -> None:
     with pytest.raises(mcdrop.UnsupportedError, match="hold a saved ClassificationPrediction"):
         mcdrop.ClassificationPrediction.load(tmp_path / "p.pt")
     torch.save(model.state_dict(), tmp_path / "weights.pt")
-    with pytest.raises(mcdrop.UnsupportedError, match="but got a OrderedDict from elsewhere"):
+    with pytest.raises(
+        mcdrop.UnsupportedError, match="but got weights.pt, a OrderedDict from elsewhere"
+    ):
         load_prediction(tmp_path / "weights.pt")
 
 

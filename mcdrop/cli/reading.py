@@ -1,0 +1,154 @@
+"""Reads the files that the commands are given; whatever is wrong with one is said in a sentence."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mcdrop.checks import require_installed
+from mcdrop.errors import McdropError, UnsupportedError
+
+__all__ = ["check_writable", "read_array", "read_program"]
+
+# What NumPy, torch and Arrow raise for a file that is damaged or of another kind.
+_UNREADABLE = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
+
+
+def read_array(path: Path, column: str | None = None) -> Any:
+    """Read an array from a file, by its suffix; from a table, one column or all.
+
+    Args:
+        path: A .npy, .csv, .parquet or .pt file.
+        column: Column of a table; None for all, side by side.
+
+    Raises:
+        UnsupportedError: If it is of another kind, damaged, or holds no numbers.
+        OSError: If it cannot be opened.
+    """
+    readers: dict[str, Callable[[], Any]] = {
+        ".npy": lambda: _array(path),
+        ".pt": lambda: torch.load(path, map_location="cpu", weights_only=True),
+        ".csv": lambda: _table(path, column),
+        ".parquet": lambda: _table(path, column),
+    }
+    if path.suffix not in readers:
+        raise _wrong(path, f"end in one of {', '.join(readers)}", "", "Save it in one of these")
+    _require_file(path)
+    try:
+        return readers[path.suffix]()
+    except UnsupportedError:
+        raise
+    except _UNREADABLE as error:
+        raise _wrong(path, f"be a {path.suffix} file of numbers", error, "Write it anew") from error
+
+
+def read_program(path: Path) -> torch.export.ExportedProgram:
+    """Read a program written by ``torch.export.save``.
+
+    Raises:
+        UnsupportedError: If the file is of another kind or damaged.
+        OSError: If it cannot be opened.
+    """
+    remedy = "Write one with torch.export.save(torch.export.export(model, inputs), path)"
+    if path.suffix != ".pt2":
+        raise _wrong(path, "be a .pt2 file", "", remedy)
+    _require_file(path)
+    try:
+        return torch.export.load(path)
+    except _UNREADABLE as error:
+        raise _wrong(path, "hold an exported program", error, remedy) from error
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Refuse files that cannot be written, before any work is done for them.
+
+    Raises:
+        UnsupportedError: If a path is a folder, lies in none, or may not be written.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        folder = path.parent
+        if path.is_dir() or not folder.is_dir():
+            found = "is a folder" if path.is_dir() else f"there is no folder {folder}"
+            raise _wrong(path, "be a file to write", found, "Name a file in a folder that exists")
+        if not _may_write(path if path.exists() else folder):
+            raise _wrong(path, "be writable", "no permission", "Choose another place")
+
+
+def _may_write(path: Path) -> bool:
+    return os.access(path, os.W_OK)
+
+
+def _array(path: Path) -> Any:
+    # Opened here, so that it is closed whatever comes.
+    with path.open("rb") as file:
+        array = np.load(file, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("an archive of arrays")
+        return array
+
+
+def _table(path: Path, column: str | None) -> Any:
+    """Read one column of a table, or all columns side by side."""
+    require_installed("mcdrop", "pyarrow", "files")
+    from pyarrow import csv, parquet, types
+
+    table = csv.read_csv(path) if path.suffix == ".csv" else parquet.read_table(path)
+    names = list(table.column_names)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise _wrong(path, "have columns of different names", f"{twice} twice", "Rename them")
+    if column is not None and column not in names:
+        raise UnsupportedError.of(
+            "mcdrop report",
+            "--column",
+            f"be one of {names} of {path.name}",
+            repr(column),
+            "Name the column that holds the targets",
+        )
+    wanted = names if column is None else [column]
+    if not wanted or table.num_rows == 0:
+        raise _wrong(path, "have rows and columns", "none", "Pass a file with data")
+    kinds = {name: table.schema.field(name).type for name in wanted}
+    text = [
+        f"{name!r} ({kind})"
+        for name, kind in kinds.items()
+        if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
+    ]
+    # Labels may be words; what goes into a model may not.
+    if text and column is None:
+        remedy = "Leave these columns out, or encode them as numbers"
+        raise _wrong(path, "hold numbers only", f"columns {', '.join(text[:5])}", remedy)
+    arrays = [table[name].to_numpy() for name in wanted]
+    return arrays[0] if column is not None else np.column_stack(arrays)
+
+
+def _require_file(path: Path) -> None:
+    """Raise what the system says of a file that cannot be opened; refuse an empty one."""
+    with path.open("rb") as file:
+        if not file.read(1):
+            raise _wrong(path, "hold data", "an empty file", "Write it anew")
+
+
+def _wrong(path: Path, condition: str, found: object, remedy: str) -> McdropError:
+    reason = str(found).strip().splitlines()
+    told = f"{path.name} ({reason[0].rstrip('.')})" if reason else path.name
+    return UnsupportedError.of("mcdrop", "file", condition, told, remedy)
