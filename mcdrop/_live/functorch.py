@@ -3,6 +3,7 @@
 | private names | used for | without them |
 |---|---|---|
 | vmap levels of functorch | passes of a chunk, per call faster | the vmap rule of a Function |
+| owners of a storage | in-place writes of batched values | passes one by one |
 | `Tensor._version` below vmap | placeholders notice writes | nothing is deferred |
 | code of multi-head attention | its body with the mode on | the body written out |
 | overloads of `torch.ops.aten` | exported programs | no rule for that operator |
@@ -38,6 +39,7 @@ __all__ = [
     "multi_head_body",
     "over_index",
     "overloads",
+    "owns_memory_alone",
     "packing_functions",
     "sees_writes",
     "shares_memory",
@@ -83,6 +85,7 @@ def missing_names() -> tuple[str, ...]:
         DispatchMode, nullcontext
     )
     found["torch.utils.flop_counter.flop_registry"] = bool(flop_formulas())
+    found["torch._C._storage_Use_Count"] = _OWNERS_OF_A_NEW_TENSOR is not None
     found["F.multi_head_attention_forward.__code__"] = multi_head_body() is not None
     for name in ("_pack_padded_sequence", "_pad_packed_sequence"):
         found[f"torch.{name}"] = hasattr(torch, name)
@@ -200,6 +203,24 @@ def shares_memory(a: Tensor, b: Tensor) -> bool:
     except (RuntimeError, NotImplementedError):
         # A batched tensor without private names, or one without memory such as a sparse one.
         return False
+
+
+def owns_memory_alone(x: Tensor) -> bool:
+    """Tell whether no view, detached copy or array shares the memory of a tensor."""
+    count = _owners(x)
+    return count is not None and count == _OWNERS_OF_A_NEW_TENSOR
+
+
+def _owners(x: Tensor) -> int | None:
+    """Count what holds the memory of a tensor; None where torch does not tell."""
+    ask = getattr(torch._C, "_storage_Use_Count", None)
+    try:
+        return None if ask is None else int(ask(x.untyped_storage()._cdata))
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return None
+
+
+_OWNERS_OF_A_NEW_TENSOR = _owners(torch.zeros(1))
 
 
 def sees_writes() -> bool:

@@ -10,7 +10,7 @@ from torch import nn
 
 
 class InPlaceWrite(nn.Module):
-    """Writes a dropped-out tensor into a fresh one: vmap cannot batch it."""
+    """Writes a dropped-out tensor into a view of a fresh one: vmap cannot batch it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -18,7 +18,8 @@ class InPlaceWrite(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = torch.zeros_like(x)
-        out[:, :2] = self.drop(x)[:, :2]
+        view = out[:, :2]
+        view += self.drop(x)[:, :2]
         return out
 
 

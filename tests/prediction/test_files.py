@@ -72,14 +72,10 @@ def test_a_type_of_your_own_is_found_once_it_is_defined(tmp_path: Path) -> None:
 def test_other_files_are_named_for_what_they_are(tmp_path: Path) -> None:
     path = tmp_path / "other.pt"
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(
-        mcdrop.UnsupportedError, match="but got other.pt, which torch.save did not wri"
-    ):
+    with pytest.raises(mcdrop.UnsupportedError, match="but got other.pt, which torch.save did not"):
         mcdrop.load_prediction(path)
     path.write_bytes(pickle.dumps({"format": "mcdrop/1/RegressionPrediction"}))
-    with pytest.raises(
-        mcdrop.UnsupportedError, match="but got other.pt, which torch.save did not wri"
-    ):
+    with pytest.raises(mcdrop.UnsupportedError, match="but got other.pt, which torch.save did not"):
         mcdrop.load_prediction(path)
     torch.save(torch.nn.Linear(1, 1), path)
     with pytest.raises(mcdrop.UnsupportedError, match="objects are not plain tensors"):

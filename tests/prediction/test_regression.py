@@ -164,7 +164,7 @@ def test_saved_predictions_come_back_whole(tmp_path: Path) -> None:
         mcdrop.ClassificationPrediction.load(tmp_path / "p.pt")
     torch.save(model.state_dict(), tmp_path / "weights.pt")
     with pytest.raises(
-        mcdrop.UnsupportedError, match="but got weights.pt, a OrderedDict from elsewhere"
+        mcdrop.UnsupportedError, match="got weights.pt, a OrderedDict from elsewhere"
     ):
         load_prediction(tmp_path / "weights.pt")
 

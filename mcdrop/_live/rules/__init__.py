@@ -11,6 +11,7 @@ from mcdrop._live.rules.dropout import dropout_rules, plain_dropout_rules
 from mcdrop._live.rules.exported import exported_rules
 from mcdrop._live.rules.folded import folded_rules
 from mcdrop._live.rules.fused import ACCEPTING, compute, mapped_rules
+from mcdrop._live.rules.in_place import in_place_rules
 from mcdrop._live.rules.packed import packed_rules
 from mcdrop._live.rules.random_numbers import random_rules
 from mcdrop._live.rules.recurrent import plain_recurrent_rules, recurrent_rules
@@ -35,6 +36,7 @@ _LIVE: Mapping[TorchFunction, Rule] = {
     **recurrent_rules(),
     **packed_rules(),
     **folded_rules(),
+    **in_place_rules(),
     **mapped_rules(),
     **attention_rules(),
 }

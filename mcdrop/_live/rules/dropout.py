@@ -12,6 +12,7 @@ from torch import Tensor
 from mcdrop._fusion.placeholders import Dropped
 from mcdrop._live.call import Call, Rule, TorchFunction
 from mcdrop._live.functorch import aten, is_below_other_vmap, writes
+from mcdrop._live.rules.in_place import make_room
 from mcdrop._masks.mask import DropoutMask
 from mcdrop._masks.numpy_kernels import FLOATS
 from mcdrop._masks.source import effective_rate
@@ -116,15 +117,17 @@ def _refuse_inner_vmap(call: Call, x: Tensor, kind: str) -> None:
 def _overwrite(call: Call, x: Tensor, dropped: Tensor) -> Tensor:
     """Do what an in-place dropout does, unless that would write into the caller's tensors.
 
-    Where it would, or where vmap cannot write a batched result into a tensor that is not batched,
+    Where it would, or where vmap cannot write a batched result into a tensor that others share,
     `x` stays as it is and the mode watches whether the model reads it again.
     """
-    batched = call.is_batched(x)
-    own = not batched and x.untyped_storage().data_ptr() in call.protected
-    if own or (call.index is not None and not batched):
-        call.seen.overwritten.append(x)
-        return dropped
-    return x.copy_(dropped)
+    if call.index is not None:
+        writable = make_room(call, x)
+    else:
+        writable = x.untyped_storage().data_ptr() not in call.protected
+    if writable:
+        return x.copy_(dropped)
+    call.seen.overwritten.append(x)
+    return dropped
 
 
 def _scaled(x: Tensor, mask: DropoutMask, rate: float) -> Tensor:
