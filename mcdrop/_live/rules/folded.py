@@ -44,7 +44,9 @@ def _linear(
         return func(x, weight, bias)
     if bias is not None and call.is_batched(bias):
         return func(x, weight, bias)
-    if x.ndim < 2 or x.numel() * call.span.count < _LEAST_LINEAR:
+    is_small = x.numel() * call.span.count < _LEAST_LINEAR
+    # vmap takes a linear layer apart before autocast sees it, so that one keeps its type.
+    if x.ndim < 2 or (is_small and not torch.is_autocast_enabled(x.device.type)):
         return func(x, weight, bias)
 
     def together(_: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:

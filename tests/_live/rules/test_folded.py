@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mcdrop._live.functorch import DispatchMode
 from mcdrop._live.rules import folded
@@ -90,3 +90,13 @@ def test_pooling_of_what_does_not_differ_by_pass_is_done_once() -> None:
     model = AfterDropout(lambda dropped: dropped[..., :2] + torch.adaptive_avg_pool1d(x, 2))
     found, _ = draw(model, x, 16, "vectorized")
     torch.testing.assert_close(found, draw(model, x, 16, "sequential")[0])
+
+
+def test_small_layers_under_autocast_are_batched_in_its_type() -> None:
+    net = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.Linear(8, 2)).eval()
+    x = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, run = draw(net, x, 20)
+        alone, _ = draw(net, x, 20, "sequential")
+    assert (run.strategy, run.dtype) == ("vectorized", "bfloat16"), run.reason
+    torch.testing.assert_close(found, alone, rtol=0.05, atol=0.05)
