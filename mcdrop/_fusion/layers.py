@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mcdrop._masks.mask import DropoutMask
 
-__all__ = ["Layer", "Memory", "pass_tiles", "run_layers"]
+__all__ = ["Layer", "Scratch", "pass_tiles", "run_layers"]
 
 # Elements of the largest tensor of passes that run together on the CPU.
 _TILE = 2**20
@@ -41,8 +41,8 @@ class Layer:
         return 1.0 / (1.0 - self.rate)
 
 
-class Memory:
-    """Memory that is used again: new pages from the system cost more than arithmetic in cache.
+class Scratch:
+    """Scratch that is used again: new pages from the system cost more than arithmetic in cache.
 
     Args:
         like: A tensor of its type and on its device.
@@ -86,7 +86,7 @@ def run_layers(x: Tensor, layers: Sequence[Layer]) -> Tensor:
     rows, last = math.prod(before), layers[-1]
     per_pass = rows * max(max(layer.weight.shape) for layer in layers)
     out = x.new_empty((n_passes, rows, len(last.weight)))
-    memories = [Memory(x) for _ in layers]
+    memories = [Scratch(x) for _ in layers]
     for passes in pass_tiles(n_passes, per_pass, x.device):
         values = x if len(x) == 1 else x[passes]
         for layer, memory in zip(layers, memories, strict=True):

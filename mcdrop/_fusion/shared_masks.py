@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mcdrop._fusion.layers import Layer, Memory, pass_tiles, run_layers
+from mcdrop._fusion.layers import Layer, Scratch, pass_tiles, run_layers
 
 __all__ = ["run_shared_layers"]
 
@@ -62,7 +62,7 @@ class _Shared:
 
 
 def run_shared_layers(x: Tensor, layers: Sequence[Layer]) -> Tensor:
-    """Run layers for some passes in the way that costs least by the cost model.
+    """Multiply layers for some passes in the way that costs least by the cost model.
 
     Args:
         x: Input of the first dropout, (passes, ..., units), or (1, ..., units) if it is the same
@@ -95,12 +95,12 @@ def run_shared_layers(x: Tensor, layers: Sequence[Layer]) -> Tensor:
 
 
 # From values (passes or 1, units, rows) and masks (passes, units) to products (passes, out, rows).
-Run = Callable[[Tensor, Tensor], Tensor]
+Multiply = Callable[[Tensor, Tensor], Tensor]
 
 
 def _way(
     layer: Layer, rows: int, *, same: bool, picks: bool
-) -> tuple[float, Callable[[_Shared], Run]]:
+) -> tuple[float, Callable[[_Shared], Multiply]]:
     """Choose how to multiply one layer, by its sizes and rate; return the cost and the way.
 
     Args:
@@ -112,7 +112,7 @@ def _way(
     out, units = layer.weight.shape
     pairs = rows * units * out
     whole = pairs / _PAIRS_AT_ONCE
-    ways: list[tuple[float, Callable[[_Shared], Run]]] = [
+    ways: list[tuple[float, Callable[[_Shared], Multiply]]] = [
         (_PRODUCT * rows * units + whole, _drop_values),
         (_PRODUCT * out * units + whole, _drop_weights),
     ]
@@ -124,10 +124,10 @@ def _way(
     return min(ways, key=lambda each: each[0])
 
 
-def _drop_values(shared: _Shared) -> Run:
+def _drop_values(shared: _Shared) -> Multiply:
     """Zero the dropped units and multiply everything."""
     weight, scale = shared.layer.weight, shared.layer.scale
-    dropped, products = Memory(weight), Memory(weight)
+    dropped, products = Scratch(weight), Scratch(weight)
 
     def run(x: Tensor, keep: Tensor) -> Tensor:
         n_passes, rows, (out, units) = len(keep), x.shape[2], weight.shape
@@ -139,10 +139,10 @@ def _drop_values(shared: _Shared) -> Run:
     return run
 
 
-def _drop_weights(shared: _Shared) -> Run:
+def _drop_weights(shared: _Shared) -> Multiply:
     """Zero columns of the weight instead: cheaper where there are fewer outputs than rows."""
     weight, scale = shared.layer.weight, shared.layer.scale
-    products = Memory(weight)
+    products = Scratch(weight)
 
     def run(x: Tensor, keep: Tensor) -> Tensor:
         n_passes, rows, out = len(keep), x.shape[2], len(weight)
@@ -156,10 +156,10 @@ def _drop_weights(shared: _Shared) -> Run:
     return run
 
 
-def _kept_alone(shared: _Shared) -> Run:
+def _kept_alone(shared: _Shared) -> Multiply:
     """Multiply the kept units only, pass by pass."""
     by_unit = shared.by_unit()
-    products = Memory(by_unit)
+    products = Scratch(by_unit)
 
     def run(x: Tensor, keep: Tensor) -> Tensor:
         result = products.empty(len(keep), by_unit.shape[1], x.shape[2])
@@ -172,10 +172,10 @@ def _kept_alone(shared: _Shared) -> Run:
     return run
 
 
-def _less_dropped(shared: _Shared) -> Run:
+def _less_dropped(shared: _Shared) -> Multiply:
     """Multiply everything once for all passes, and subtract the dropped units pass by pass."""
     by_unit = shared.by_unit()
-    products = Memory(by_unit)
+    products = Scratch(by_unit)
     wholes: list[Tensor] = []
 
     def run(x: Tensor, keep: Tensor) -> Tensor:
@@ -213,7 +213,7 @@ def _cost_one_by_one(layers: Sequence[Layer], rows: int, *, same: bool) -> float
 
 
 def _one_by_one(x: Tensor, layers: Sequence[_Shared], out: Tensor) -> None:
-    """Run pass by pass, and compute only the outputs that the next layer keeps.
+    """Multiply pass by pass, and compute only the outputs that the next layer keeps.
 
     Args:
         x: Values, (passes or 1, units, rows).

@@ -9,17 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
-from mcdrop._masks.numba_kernels import Compiled
+from mcdrop._masks.numba_kernels import Compiled, Floats
 from mcdrop._masks.numpy_kernels import compare
 from mcdrop._masks.stratified import kept_passes
 
 __all__ = ["Drawn", "DropPatterns", "Lanes"]
-
-Floats = npt.NDArray[np.floating[Any]]
 
 
 class Drawn(Protocol):

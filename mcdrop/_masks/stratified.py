@@ -14,18 +14,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mcdrop._masks.numba_kernels import compiled
+from mcdrop._masks.numba_kernels import Integers, compiled
 from mcdrop._masks.numpy_kernels import tiles
 from mcdrop._masks.streams import Key, Streams
-
-Integers = npt.NDArray[np.signedinteger[Any]]
 
 __all__ = ["CYCLE", "STRATUM", "drop_patterns", "kept_passes", "passes_per_stream"]
 

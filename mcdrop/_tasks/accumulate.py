@@ -31,7 +31,7 @@ __all__ = [
     "joined_samples",
 ]
 
-Kind = TypeVar("Kind", bound=Prediction)
+AnyPrediction = TypeVar("AnyPrediction", bound=Prediction)
 Result_co = TypeVar("Result_co", covariant=True)
 
 
@@ -211,7 +211,7 @@ class ClassificationAccumulator:
         first_row: Number of the batch's first row among all inputs.
         keep_samples: Whether the prediction holds every pass.
         groups: Groups of passes for the jackknife.
-        output_type: Kind of the model's output.
+        output_type: AnyPrediction of the model's output.
         binary: Whether the output is one number per row, for class 1 of two.
         multilabel: Whether the output is one such number for each of L labels.
     """
@@ -347,7 +347,7 @@ def _entropy_shift(probs: Tensor, missed: Tensor) -> Tensor:
     return torch.where(probs == top, 0, change).square().sum(dim=1).sqrt()
 
 
-def joined(parts: Sequence[Kind]) -> Kind:
+def joined(parts: Sequence[AnyPrediction]) -> AnyPrediction:
     """Concatenate the predictions of successive batches along the rows."""
     if len(parts) == 1:
         return parts[0]

@@ -17,7 +17,7 @@ from mcdrop.errors import NoDropoutError, OutputError, RangeError, UnsupportedEr
 
 __all__ = ["inject_dropout"]
 
-Kind = Literal["dropout", "dropout2d"]
+DropoutKind = Literal["dropout", "dropout2d"]
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 # Activations of hidden units. Not SELU, whose statistics plain dropout would break, nor what
@@ -44,7 +44,7 @@ def inject_dropout(
     p: float,
     after: Collection[type[nn.Module] | str] = _ACTIVATIONS,
     *,
-    kind: Kind = "dropout",
+    kind: DropoutKind = "dropout",
 ) -> ModuleT:
     """Put dropout into a model that has none, or not enough: a copy that shares its weights.
 
@@ -114,7 +114,7 @@ class _ChannelDropout(nn.Dropout2d):
         return F.dropout(input, self.p, self.training)
 
 
-def _attach(module: nn.Module, path: str, rate: float, kind: Kind) -> None:
+def _attach(module: nn.Module, path: str, rate: float, kind: DropoutKind) -> None:
     """Let a dropout follow a module of the copy."""
     if isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
         if type(module).forward is not nn.Sequential.forward:

@@ -18,7 +18,7 @@ from mcdrop.checks import (
 from mcdrop.errors import RangeError, ShapeError
 from mcdrop.metrics._arrays import ArrayLike, Origin, take
 
-Outcome = Literal["multiclass", "binary"]
+LabelKind = Literal["multiclass", "binary"]
 
 # Softmax in half precision, averaged passes and rounded files miss one by this much.
 _SUM_TOLERANCE = 1e-3

@@ -18,7 +18,7 @@ from mcdrop.errors import NonFiniteError, ShapeError, UnsupportedError
 from mcdrop.metrics._arrays import Array, ArrayLike, Float64, float64
 from mcdrop.metrics._reduction import RowMean, reduction_of
 
-IntervalMethod = Literal["auto", "percentile", "basic", "bca"]
+BootstrapMethod = Literal["auto", "percentile", "basic", "bca"]
 RowNumbers: TypeAlias = npt.NDArray[np.int64]
 
 _METHODS = ("auto", "percentile", "basic", "bca")

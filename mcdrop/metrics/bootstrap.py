@@ -9,7 +9,7 @@ from typing import Any
 from mcdrop.errors import ShapeError
 from mcdrop.metrics._arrays import ArrayLike, Float64
 from mcdrop.metrics._reduction import RowMean
-from mcdrop.metrics._resampling import IntervalMethod, Resampler, Statistic, statistic
+from mcdrop.metrics._resampling import BootstrapMethod, Resampler, Statistic, statistic
 from mcdrop.metrics.estimate import Estimate
 from mcdrop.metrics.means import mean_estimate, root_estimate
 from mcdrop.metrics.shares import share_difference_estimate, share_estimate
@@ -21,7 +21,7 @@ def bootstrap(
     level: float = 0.95,
     n_resamples: int = 1000,
     seed: int = 0,
-    method: IntervalMethod = "auto",
+    method: BootstrapMethod = "auto",
     row_axes: Sequence[int] | None = None,
 ) -> Estimate:
     """Estimate a metric with its interval over rows.
@@ -84,7 +84,7 @@ def paired_bootstrap(
     level: float = 0.95,
     n_resamples: int = 1000,
     seed: int = 0,
-    method: IntervalMethod = "auto",
+    method: BootstrapMethod = "auto",
     row_axes: Sequence[int] | None = None,
 ) -> Estimate:
     """Estimate metric(a) - metric(b) on the same rows, with its interval.

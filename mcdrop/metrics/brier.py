@@ -10,7 +10,7 @@ import numpy as np
 from mcdrop.checks import require_choice
 from mcdrop.metrics._arrays import ArrayLike, Float64
 from mcdrop.metrics._bins import binned, from_columns, take_forecasts, to_columns
-from mcdrop.metrics._probs import Outcome
+from mcdrop.metrics._probs import LabelKind
 from mcdrop.metrics._reduction import Reduction, finished
 
 DecompositionBinning = Literal["uniform", "quantile", "isotonic"]
@@ -42,7 +42,7 @@ def brier_decomposition(
     *,
     n_bins: int = 15,
     binning: DecompositionBinning = "uniform",
-    kind: Outcome = "multiclass",
+    kind: LabelKind = "multiclass",
 ) -> Reduction[BrierDecomposition]:
     """Split the mean Brier score into reliability, resolution and uncertainty.
 

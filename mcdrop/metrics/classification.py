@@ -6,7 +6,7 @@ import torch
 
 from mcdrop.checks import require_choice
 from mcdrop.metrics._arrays import Array, ArrayLike, row_means, take_weights
-from mcdrop.metrics._probs import Outcome, take_probs
+from mcdrop.metrics._probs import LabelKind, take_probs
 from mcdrop.metrics._reduction import Reduction, finished, mean_of
 
 _KINDS = ("multiclass", "binary")
@@ -17,7 +17,7 @@ def accuracy(
     probs: ArrayLike,
     y: ArrayLike,
     *,
-    kind: Outcome = "multiclass",
+    kind: LabelKind = "multiclass",
     weights: ArrayLike | None = None,
 ) -> Reduction[float]:
     """Share of rows whose most probable class is the label; higher is better.
@@ -53,7 +53,7 @@ def accuracy(
     return mean_of(row_means(correct), take_weights("accuracy", weights, p), "share")
 
 
-def nll_categorical(probs: ArrayLike, y: ArrayLike, *, kind: Outcome = "multiclass") -> Array:
+def nll_categorical(probs: ArrayLike, y: ArrayLike, *, kind: LabelKind = "multiclass") -> Array:
     """Negative log-likelihood of the label (log loss); lower is better.
 
     NLL = -log probs[y]. A label that was given probability 0 scores infinity: nothing is
@@ -86,7 +86,7 @@ def nll_categorical(probs: ArrayLike, y: ArrayLike, *, kind: Outcome = "multicla
     return origin.restore(-p.gather(1, labels[:, None]).squeeze(1).log())
 
 
-def brier_score(probs: ArrayLike, y: ArrayLike, *, kind: Outcome = "multiclass") -> Array:
+def brier_score(probs: ArrayLike, y: ArrayLike, *, kind: LabelKind = "multiclass") -> Array:
     """Brier score: squared distance between probabilities and outcome; lower is better.
 
     Brier = sum over classes of (probs_c - 1[y = c])^2, between 0 and 2. Binary:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mcdrop._fusion import layers as dropped_layers
-from mcdrop._fusion.layers import Layer, Memory, pass_tiles, run_layers
+from mcdrop._fusion.layers import Layer, Scratch, pass_tiles, run_layers
 from tests._fusion.chains import N_PASSES, inputs, layers_of, one_at_a_time
 
 CPU = torch.device("cpu")
@@ -72,7 +72,7 @@ def test_values_are_not_written_to() -> None:
 
 
 def test_memory_is_used_again_and_grows() -> None:
-    memory = Memory(torch.empty(0, dtype=torch.float64))
+    memory = Scratch(torch.empty(0, dtype=torch.float64))
     first = memory.empty(3, 4)
     assert first.dtype == torch.float64
     assert memory.empty(2, 5).data_ptr() == first.data_ptr()
