@@ -244,9 +244,7 @@ def test_autocast_of_the_caller_applies() -> None:
         half = mcdrop.wrap(model).predict_with_uncertainty(X, seed=0)
     assert half.run is not None
     assert half.run.dtype == "bfloat16"
-    # vmap does not cast: passes run one at a time rather than in another type.
-    assert half.run.strategy == "sequential"
-    assert "its type, torch.float32 for torch.bfloat16" in half.run.reason
+    assert half.run.strategy == "vectorized"
     torch.testing.assert_close(half.mean, full.mean, rtol=0.05, atol=0.05)
 
 
