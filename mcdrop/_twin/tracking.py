@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from mcdrop._live.call import Call
 from mcdrop._live.rules.registry import registered_forward
+from mcdrop._trees import tensors
 from mcdrop._twin.gates import gate_of, rate_attribute
 from mcdrop.errors import RangeError, UnsupportedError
 
@@ -157,8 +159,10 @@ class Tracker:
         """Open the gate of a module that draws its own numbers, unless every unit is to be kept."""
         attribute = rate_attribute(module)
         rate = float("nan") if attribute is None else float(getattr(module, attribute))
-        shape = next((tuple(x.shape) for x in _tensors(arguments)), ())
-        site = call.site("module", rate, shape)
+        first = next(tensors(arguments), torch.empty(0))
+        site = call.site("module", rate, tuple(first.shape))
+        if call.seen.dropped is not None:
+            call.seen.dropped.append(first)
         if attribute is not None:
             module.__dict__[attribute] = site.p
         module.__dict__["training"] = not call.opened
@@ -173,7 +177,3 @@ def _names_modules(item: object) -> bool:
 def _draws(call: Call) -> int:
     """Count the random draws so far: dropout calls and the model's own."""
     return call.seen.random_calls + len(call.seen.sites)
-
-
-def _tensors(arguments: tuple[Any, ...]) -> Iterator[Tensor]:
-    return (x for x in arguments if isinstance(x, Tensor))

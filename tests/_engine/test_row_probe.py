@@ -17,6 +17,8 @@ from mcdrop._engine.row_probe import row_layout
 from mcdrop._engine.settings import Settings
 from mcdrop._masks.rows import RowDim, RowLayout
 from mcdrop.errors import UnsupportedError
+from tests.passes import draw
+from tests.zoo import DropPath
 
 X = torch.randn(5, 4, 6, generator=torch.Generator().manual_seed(0))
 
@@ -119,3 +121,37 @@ def test_what_cannot_be_told_is_refused(function: Callable[..., Any], text: str)
 def test_inputs_that_disagree_on_rows_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="which do not agree on dimension 0"):
         layout_of(Function(lambda x, y: x + y), X, X[:1])
+
+
+def test_modules_that_draw_their_own_numbers_count_as_sites() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.path = DropPath(0.4)
+            self.attention = nn.MultiheadAttention(8, 2, dropout=0.3, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x + self.path(x)
+            out: torch.Tensor = self.attention(x, x, x, need_weights=False)[0]
+            return out
+
+    x = torch.randn(4, 5, 8, generator=torch.Generator().manual_seed(0))
+    found, run = draw(Block().eval(), x, 16, masks="shared")
+    assert run.sites[0].kind == "module"
+    twice, _ = draw(Block().eval(), x[:1].expand(3, 5, 8).clone(), 16, masks="shared")
+    torch.testing.assert_close(twice, twice[:, :1].expand_as(twice), rtol=1e-4, atol=1e-5)
+    assert found.std(dim=0).max() > 0
+
+
+def test_rows_of_equal_entries_are_told_apart_by_disturbing_them() -> None:
+    class Merged(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.drop(x.t().flatten()).view(x.shape[1], -1).t()
+            return out
+
+    found, _ = draw(Merged().eval(), torch.ones(3, 4), 32, masks="shared")
+    assert torch.equal(found, found[:, :1].expand_as(found))
