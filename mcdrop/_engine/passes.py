@@ -5,19 +5,21 @@ Masks depend only on the number of the pass, so both ways draw the same ones and
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mcdrop._engine.batch import Batch, owned
 from mcdrop._engine.flops import FlopCounter
 from mcdrop._engine.plan import Plan
 from mcdrop._engine.settings import Settings
 from mcdrop._fusion.placeholders import Placeholders
-from mcdrop._live.call import Call, Seen
+from mcdrop._live.call import Call, Seen, SharedWriteError
 from mcdrop._live.functorch import has_hooks, over_index, sees_writes
 from mcdrop._live.global_random import guarded
 from mcdrop._live.last_layer import ClosedFormError, LastLayer
@@ -37,6 +39,26 @@ __all__ = ["CANNOT_BATCH", "Passes", "no_closed_form"]
 CANNOT_BATCH = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)
 
 _FIRST = Span()
+
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def _sharing_no_writes(
+    method: Callable[Concatenate[Passes, Arguments], Result],
+) -> Callable[Concatenate[Passes, Arguments], Result]:
+    """Run again, with a parameter of its own, where the model writes to one of the caller's."""
+
+    @functools.wraps(method)
+    def run(self: Passes, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        while True:
+            try:
+                return method(self, *args, **kwargs)
+            except SharedWriteError as error:
+                self.own_parameter(error.address)
+
+    return run
 
 
 class Passes:
@@ -60,15 +82,39 @@ class Passes:
         self._settings = settings
         self._device = device
         self._source = MaskSource(seed, device, stratified=settings.stratified)
-        self._twin = structural_copy(settings.model, device=device, dtype=settings.dtype)
+        self._rules = live_rules()
+        self._own = _renormalized(settings.model)
+        self._make_twin()
+
+    def _make_twin(self) -> None:
+        """Copy the model; parameters that it writes to are copied as well, all others shared."""
+        settings = self._settings
+        self._twin = structural_copy(
+            settings.model, device=self._device, dtype=settings.dtype, own=self._own
+        )
         # Hooks of the user's have to see values.
         self.may_defer = sees_writes() and not has_hooks(self._twin)
         self._tracker = Tracker(settings.function, self._twin, settings.stochastic)
-        self._state = TwinState(self._twin)
-        self._rules = live_rules()
-        tensors = (*self._twin.parameters(), *self._twin.buffers())
-        self._weights = frozenset(tensor.untyped_storage().data_ptr() for tensor in tensors)
+        shared = frozenset(x.untyped_storage().data_ptr() for x in settings.model.parameters())
+        parameters = {x.untyped_storage().data_ptr(): x for x in self._twin.parameters()}
+        self._shared = shared & parameters.keys()
+        own = [x for address, x in parameters.items() if address not in shared]
+        self._state = TwinState(self._twin, own if self._own else ())
+        buffers = (x.untyped_storage().data_ptr() for x in self._twin.buffers())
+        self._weights = frozenset((*parameters, *buffers))
 
+    def own_parameter(self, address: int) -> None:
+        """Give the copy a parameter of its own in place of one that it is about to write to.
+
+        Args:
+            address: Storage address of the parameter.
+        """
+        for x in self._settings.model.parameters():
+            if x.untyped_storage().data_ptr() == address:
+                self._own = self._own | {id(x)}
+        self._make_twin()
+
+    @_sharing_no_writes
     def vectorized(self, plan: Plan, batch: Batch, span: Span) -> Tensor:
         """Run passes in one call; what comes before the first dropout is computed once.
 
@@ -85,6 +131,7 @@ class Passes:
         passes = over_index(lambda i: self._output(plan, batch, span, i), index)
         return self._kept(passes)
 
+    @_sharing_no_writes
     def sequential(self, plan: Plan, batch: Batch, span: Span) -> Tensor:
         """Run passes one after the other; arguments and result as for `vectorized`."""
         outputs = []
@@ -103,6 +150,7 @@ class Passes:
             )
         return torch.stack(outputs)
 
+    @_sharing_no_writes
     def opened(self, plan: Plan, batch: Batch, n_passes: int, flops: FlopCounter) -> Tensor:
         """Run passes in one call with every unit kept; it has to reproduce the model.
 
@@ -130,6 +178,7 @@ class Passes:
             raise RuntimeError("it draws random numbers that would be the same for all passes")
         return passes
 
+    @_sharing_no_writes
     def one(self, plan: Plan, batch: Batch, span: Span = _FIRST, *, opened: bool = False) -> Any:
         """Run one pass and return the model's output as it is."""
         with guarded(self._source.seed_of_pass(span)) as randomness:
@@ -137,6 +186,7 @@ class Passes:
         self.used_globals = randomness.used
         return output
 
+    @_sharing_no_writes
     def observed(self, plan: Plan, batch: Batch, opened: bool) -> Seen:
         """Run one pass and return what was seen, with what every site was given."""
         call = self._call(plan, _FIRST, opened=opened)
@@ -144,18 +194,20 @@ class Passes:
         self._live(batch, call)
         return call.seen
 
+    @_sharing_no_writes
     def plain(self, batch: Batch) -> Tensor:
         """Run the model as it is, without touching the caller's random state."""
         self._tracker.begin(None)
         batch = batch.copied()
         try:
             guard = guarded(self._source.seed_of_pass(_FIRST))
-            with guard, LiveDropout(Call(PLAIN, self._source, True, _FIRST)):
+            with guard, LiveDropout(Call(PLAIN, self._source, True, _FIRST, shared=self._shared)):
                 output = self._kept_apart(self._twin(*batch.args, **batch.kwargs))
         finally:
             self._state.restore()
         return self._picked(output)
 
+    @_sharing_no_writes
     def counted_sites(self, batch: Batch) -> tuple[DropoutSite, ...]:
         """Run one pass with every unit kept; return its dropout calls with their FLOP shares."""
         with FlopCounter() as counter:
@@ -218,6 +270,7 @@ class Passes:
             last=last,
             placeholders=Placeholders(compute, ACCEPTING) if defers else None,
             protected=self._weights,
+            shared=self._shared,
             flops=None if flops is None else lambda: flops.total,
         )
 
@@ -272,6 +325,13 @@ class Passes:
     def _kept(self, output: Tensor) -> Tensor:
         """Copy an output that lies in a buffer, which the next pass writes to."""
         return output.clone() if self._source.workspace.holds(output) else output
+
+
+def _renormalized(model: nn.Module) -> frozenset[int]:
+    """Return the weights that an embedding with `max_norm` renormalizes when it is called."""
+    kinds = (nn.Embedding, nn.EmbeddingBag)
+    found = (m for m in model.modules() if isinstance(m, kinds) and m.max_norm is not None)
+    return frozenset(id(module.weight) for module in found)
 
 
 def no_closed_form(function: str, found: str) -> McdropError:

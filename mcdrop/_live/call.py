@@ -18,7 +18,16 @@ from mcdrop._masks.rows import RowLayout
 from mcdrop._masks.source import MaskSource, Span
 from mcdrop._trees import tensors
 
-__all__ = ["DROPOUT_MODULES", "ROOT_NAME", "Call", "InPlaceError", "Rule", "Seen", "TorchFunction"]
+__all__ = [
+    "DROPOUT_MODULES",
+    "ROOT_NAME",
+    "Call",
+    "InPlaceError",
+    "Rule",
+    "Seen",
+    "SharedWriteError",
+    "TorchFunction",
+]
 
 ROOT_NAME = "(root)"
 
@@ -40,6 +49,18 @@ TorchFunction = Callable[..., Any]
 
 class InPlaceError(RuntimeError):
     """A model reads a tensor that an in-place dropout should have overwritten, but did not."""
+
+
+class SharedWriteError(RuntimeError):
+    """A model is about to write to a parameter that its copy shares with the caller's.
+
+    Attributes:
+        address: Storage address of the parameter.
+    """
+
+    def __init__(self, address: int) -> None:
+        super().__init__("the model writes to one of its parameters")
+        self.address = address
 
 
 @dataclass
@@ -107,6 +128,7 @@ class Call:
         last: Integrates the last dropout in closed form, or None.
         placeholders: What is deferred until it is read; None where nothing may be.
         protected: Storage addresses that an in-place dropout must not write to.
+        shared: Storage addresses of the parameters that are shared with the caller's model.
         flops: Counts the floating point operations so far, or None.
         seen: What was seen while it ran.
     """
@@ -121,6 +143,7 @@ class Call:
     last: LastLayer | None = None
     placeholders: Placeholders | None = None
     protected: frozenset[int] = frozenset()
+    shared: frozenset[int] = frozenset()
     flops: Callable[[], int] | None = None
     seen: Seen = field(default_factory=Seen)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import types
 from collections import deque
+from collections.abc import Iterable
 from copy import copy
 from typing import Any
 
@@ -31,10 +32,11 @@ class TwinState:
     """The attributes of every module of a copy, as they were when it was made.
 
     Args:
-        twin: The copy; its modules' attributes are restored, its parameters left alone.
+        twin: The copy; its modules' attributes are restored, parameters it shares left alone.
+        own: Parameters of the copy's own, which are restored as well.
     """
 
-    def __init__(self, twin: nn.Module) -> None:
+    def __init__(self, twin: nn.Module, own: Iterable[Tensor] = ()) -> None:
         # Most containers are empty dicts of hooks: for these a look at their length is enough.
         self._empty: list[Any] = []
         self._containers: list[tuple[Any, Any]] = []
@@ -43,6 +45,7 @@ class TwinState:
         noted: set[int] = set()
         for module in twin.modules():
             self._note(module.__dict__, noted)
+        self._tensors += [(parameter, parameter.detach().clone()) for parameter in own]
         self._n_writes = [_n_writes(tensor) for tensor, _ in self._tensors]
 
     def _note(self, value: Any, noted: set[int]) -> None:

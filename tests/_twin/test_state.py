@@ -184,3 +184,47 @@ def test_nothing_changed_means_nothing_written() -> None:
     state.restore()
     assert not state.has_written_tensors()
     assert net.buffer._version == version
+
+
+class Renormalizes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.drop = nn.Embedding(5, 4, max_norm=0.5), nn.Dropout(0.5)
+
+    def forward(self, index: Tensor) -> Tensor:
+        return self.drop(self.table(index))
+
+
+class WritesWeight(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.drop = nn.Parameter(torch.ones(4)), nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.weight.mul_(0.5)
+            self.weight[0] = 3
+        return self.drop(x * self.weight)
+
+
+@STRATEGIES
+@pytest.mark.parametrize(
+    ("model", "x"), [(Renormalizes(), torch.arange(5)), (WritesWeight(), torch.ones(6, 4))]
+)
+def test_a_parameter_that_the_model_writes_to_stays_the_callers(
+    model: nn.Module, x: Tensor, strategy: Any
+) -> None:
+    model.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    versions = [p._version for p in model.parameters()]
+    found, _ = draw(model, x, 32, strategy)
+    again, _ = draw(model, x, 32, strategy)
+    mcdrop.wrap(model)(x)
+    mcdrop.wrap(model).sites(x)
+    assert [p._version for p in model.parameters()] == versions
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(found, again)
+    with torch.no_grad():
+        once = 2 * model(x)
+    torch.testing.assert_close(found[found != 0], once.expand_as(found)[found != 0])
+    model.load_state_dict(before)

@@ -25,6 +25,7 @@ PLAIN: Mapping[TorchFunction, Rule] = {
     **plain_dropout_rules(),
     **plain_recurrent_rules(),
     **plain_attention_rules(),
+    **in_place_rules(),
 }
 """The model with all dropout off, also where it asks for it in eval mode: torch's own functions
 do the work, so that the live rules can be compared with them."""

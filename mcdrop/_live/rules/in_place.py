@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mcdrop._live.call import Call, Rule, TorchFunction
+from mcdrop._live.call import Call, Rule, SharedWriteError, TorchFunction
 from mcdrop._live.functorch import owns_memory_alone
 from mcdrop._trees import tensors
 
@@ -33,11 +33,21 @@ def in_place_rules() -> dict[TorchFunction, Rule]:
 
 
 def _written(call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Make the target batched if what is written to it is."""
+    """Make the target batched if what is written to it is; refuse to write to the caller's."""
     target, *rest = args
+    if call.shared and _address(target) in call.shared:
+        raise SharedWriteError(_address(target))
     if call.index is not None and any(call.is_batched(x) for x in tensors((rest, kwargs))):
         make_room(call, target)
     return func(*args, **kwargs)
+
+
+def _address(x: Tensor) -> int:
+    """Return the storage address of a tensor; 0 for one without storage of its own."""
+    try:
+        return x.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):
+        return 0
 
 
 def make_room(call: Call, target: Tensor) -> bool:
