@@ -26,8 +26,10 @@ from mcdrop._live.rules import ACCEPTING, PLAIN, compute, live_rules
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.source import MaskSource, Span
 from mcdrop._twin.copy import structural_copy
+from mcdrop._twin.flag_readers import may_read_flags
 from mcdrop._twin.state import TwinState
 from mcdrop._twin.tracking import Tracker
+from mcdrop._twin.watch import Watched, watch
 from mcdrop.errors import McdropError, UnsupportedError
 
 __all__ = ["CANNOT_BATCH", "Passes", "no_closed_form"]
@@ -37,6 +39,9 @@ __all__ = ["CANNOT_BATCH", "Passes", "no_closed_form"]
 CANNOT_BATCH = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)
 
 _FIRST = Span()
+
+# Enough to see what depends on rows, without recording what large batches compute.
+_ROWS_WATCHED = 16
 
 
 class Passes:
@@ -52,6 +57,7 @@ class Passes:
         used_globals: Whether the latest single pass used the global generators of torch, NumPy or
             Python.
         may_defer: Whether the model may be handed placeholders.
+        watched: What watching a training run decided, in one sentence; empty if nothing.
     """
 
     def __init__(self, settings: Settings, seed: int, device: torch.device) -> None:
@@ -62,12 +68,47 @@ class Passes:
         self._source = MaskSource(seed, device, stratified=settings.stratified)
         self._twin = structural_copy(settings.model, device=device, dtype=settings.dtype)
         # Hooks of the user's have to see values.
+        self.watched = ""
         self.may_defer = sees_writes() and not has_hooks(self._twin)
         self._tracker = Tracker(settings.function, self._twin, settings.stochastic)
         self._state = TwinState(self._twin)
         self._rules = live_rules()
         tensors = (*self._twin.parameters(), *self._twin.buffers())
         self._weights = frozenset(tensor.untyped_storage().data_ptr() for tensor in tensors)
+
+    def watch(self, batch: Batch) -> None:
+        """Decide which training flags to set by watching a run, once for batches of a kind.
+
+        Raises:
+            UnsupportedError: If dropout fires in training that cannot be made live.
+        """
+        if not may_read_flags(self._twin):
+            return
+        few = _few_rows(batch)
+        memory = self._settings.memory
+        key = ("watched", few.signature(), self._settings.signature())
+        found: Watched | None = memory.recall(key)
+        if found is None:
+            found = self._watched(few)
+            if not found.ran and few is not batch:
+                # Rows may belong together, as the nodes of a graph do.
+                found = self._watched(batch)
+            memory.keep(key, found)
+        self._tracker.settle(found)
+        self.watched = found.summary
+
+    def _watched(self, batch: Batch) -> Watched:
+        def inputs() -> tuple[tuple[Any, ...], dict[str, Any]]:
+            own = batch.copied()
+            return own.args, own.kwargs
+
+        return watch(
+            self._settings.model,
+            inputs,
+            device=self._device,
+            dtype=self._settings.dtype,
+            excluded=self._tracker.asked_for,
+        )
 
     def vectorized(self, plan: Plan, batch: Batch, span: Span) -> Tensor:
         """Run passes in one call; what comes before the first dropout is computed once.
@@ -263,6 +304,12 @@ class Passes:
     def _kept(self, output: Tensor) -> Tensor:
         """Copy an output that lies in a buffer, which the next pass writes to."""
         return output.clone() if self._source.workspace.holds(output) else output
+
+
+def _few_rows(batch: Batch) -> Batch:
+    """Return the first rows of a batch."""
+    few = batch.n_rows is not None and batch.n_rows > _ROWS_WATCHED
+    return batch.rows(0, _ROWS_WATCHED) if few else batch
 
 
 def no_closed_form(function: str, found: str) -> McdropError:

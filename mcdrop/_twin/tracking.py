@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from mcdrop._live.call import Call
 from mcdrop._live.rules.registry import registered_forward
 from mcdrop._twin.gates import gate_of, rate_attribute
-from mcdrop.errors import RangeError, UnsupportedError
+from mcdrop._twin.watch import Watched
+from mcdrop.errors import McdropError, RangeError, UnsupportedError
 
 __all__ = ["Tracker"]
 
@@ -29,8 +30,11 @@ class Tracker:
         self, function: str, twin: nn.Module, stochastic: Iterable[type[nn.Module] | str]
     ) -> None:
         self._function = function
+        self._modules = dict(twin.named_modules())
         self._rate_gates: list[nn.Module] = []
+        # By identity; whether the user asked for it.
         self._random_gates: dict[int, bool] = {}
+        self._mixed: list[str] = []
         self._call: Call | None = None
         self._drawn: list[tuple[int, int]] = []
         self._sort(twin, tuple(stochastic))
@@ -46,18 +50,60 @@ class Tracker:
         """Whether modules draw random numbers of their own while their gate is open."""
         return bool(self._random_gates)
 
+    @property
+    def asked_for(self) -> frozenset[str]:
+        """Paths of the modules that the user named, by name or by type."""
+        return frozenset(
+            path for path, module in self._modules.items() if self._random_gates.get(id(module))
+        )
+
+    def settle(self, watched: Watched) -> None:
+        """Take what watching decided in place of what was read off the source.
+
+        Raises:
+            UnsupportedError: If dropout fires in training that cannot be made live.
+        """
+        for lost in watched.lost:
+            raise self._switches_more(lost.path, f" than the dropout at {lost.line}: {lost.reason}")
+        named = self.asked_for
+        closed = {id(self._modules[path]) for path in watched.off if path not in named}
+        opened = {id(self._modules[path]) for path in watched.gates if path not in named}
+        self._rate_gates = [m for m in self._rate_gates if id(m) not in closed | opened]
+        for key in closed | opened:
+            self._random_gates.pop(key, None)
+        for path, gate in watched.gates.items():
+            if path in named:
+                continue
+            if gate == "rate":
+                self._rate_gates.append(self._modules[path])
+            else:
+                self._random_gates[id(self._modules[path])] = False
+        if watched.ran:
+            self._mixed = [p for p in self._mixed if watched.off.get(p, "").startswith("it raises")]
+
     def begin(self, call: Call | None) -> None:
-        """Track the next forward call; None runs the plain model, with every gate closed."""
+        """Track the next forward call; None runs the plain model, with every gate closed.
+
+        Raises:
+            UnsupportedError: If a flag switches more than dropout, and what could not be told.
+        """
+        if call is not None:
+            for path in self._mixed:
+                raise self._switches_more(path, "")
         self._call = call
         self._drawn.clear()
         for module in self._rate_gates:
             module.__dict__["training"] = call is not None
+        is_open = call is not None and not call.opened
+        for module in self._modules.values():
+            if id(module) in self._random_gates:
+                module.__dict__["training"] = is_open
 
     def _sort(self, twin: nn.Module, stochastic: tuple[type[nn.Module] | str, ...]) -> None:
         """Find the gates among the modules of the copy."""
         types = tuple(item for item in stochastic if isinstance(item, type))
         names = {item for item in stochastic if isinstance(item, str)}
-        known = dict(twin.named_modules())
+        known = self._modules
         missing = sorted(names - set(known) - {type(m).__name__ for m in known.values()})
         if missing:
             raise RangeError.of(
@@ -77,18 +123,23 @@ class Tracker:
                 continue
             gate = gate_of(module)
             if gate == "mixed":
-                raise UnsupportedError.of(
-                    self._function,
-                    "model",
-                    "switch only its dropout by the training flag of a module",
-                    f"{path or 'the model'} ({type(module).__name__}), where it switches more",
-                    f"Call dropout with training=self.training there, or accept all that the flag"
-                    f" switches with stochastic=({path or type(module).__name__!r},)",
-                )
-            if gate == "rate":
+                self._mixed.append(path)
+            elif gate == "rate":
                 self._rate_gates.append(module)
             elif gate == "random":
                 self._random_gates[id(module)] = False
+
+    def _switches_more(self, path: str, what: str) -> McdropError:
+        """Make the error for a flag that switches dropout and something else."""
+        kind = type(self._modules[path]).__name__
+        return UnsupportedError.of(
+            self._function,
+            "model",
+            "switch only its dropout by the training flag of a module",
+            f"{path or 'the model'} ({kind}), where it switches more{what}",
+            f"Call dropout with training=self.training there, or accept all that the flag"
+            f" switches with stochastic=({path or kind!r},)",
+        )
 
     def _replace(self, module: nn.Module, replacement: Callable[..., Any]) -> None:
         """Run what is registered for a module as its forward, except in the plain model."""
@@ -104,13 +155,12 @@ class Tracker:
     def _enter_hook(self, entry: tuple[str, nn.Module]) -> Any:
         """Make the hook that runs before a module."""
         module = entry[1]
-        is_gate = id(module) in self._random_gates
 
         def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
             if self._call is None:
                 return
             self._call.seen.modules.append(entry)
-            if is_gate:
+            if id(module) in self._random_gates:
                 self._open(self._call, module, (*args, *kwargs.values()))
 
         return enter
@@ -118,13 +168,13 @@ class Tracker:
     def _leave_hook(self, entry: tuple[str, nn.Module]) -> Any:
         """Make the hook that runs after a module, also after an exception."""
         path, module = entry
-        asked_for = self._random_gates.get(id(module))
 
         def leave(*_: Any) -> None:
             call = self._call
             if call is None:
                 return
             call.seen.modules.pop()
+            asked_for = self._random_gates.get(id(module))
             if asked_for is None:
                 return
             call.seen.open_gates -= 1
@@ -152,7 +202,12 @@ class Tracker:
         site = call.site("module", rate, shape)
         if attribute is not None:
             module.__dict__[attribute] = site.p
-        module.__dict__["training"] = not call.opened
+        # A rate of zero that the module cannot be told keeps its gate closed. It may read the
+        # flags of modules below it.
+        is_open = not call.opened and (site.fired or site.p > 0)
+        for inner in module.modules():
+            if id(inner) in self._random_gates:
+                inner.__dict__["training"] = is_open
         call.seen.open_gates += 1
         self._drawn.append((_draws(call), site.fired))
 

@@ -28,7 +28,9 @@ def test_targets_of_other_length_or_kind_are_refused() -> None:
     with pytest.raises(UnsupportedError, match=r"expected `y` to hold numbers, but got dtype <U1"):
         calibration_report(prediction, ["a"] * 120)
     y[5] = np.nan
-    with pytest.raises(NonFiniteError, match=r"expected `y` to hold finite numbers, .* row 5\. Drop"):
+    with pytest.raises(
+        NonFiniteError, match=r"expected `y` to hold finite numbers, .* row 5\. Drop"
+    ):
         calibration_report(prediction, y)
     probs, labels = class_prediction(n=50)
     with pytest.raises(ShapeError, match=r"expected `y` to have shape \(50,\) .* got \(50, 3\)"):
@@ -61,9 +63,13 @@ def test_predictions_that_cannot_be_judged_are_refused() -> None:
     ):
         calibration_report(prediction[0], y[:1])
     prediction.mean[7] = float("inf")
-    with pytest.raises(NonFiniteError, match=r"`mean of MC dropout` to hold finite numbers, .* row 7"):
+    with pytest.raises(
+        NonFiniteError, match=r"`mean of MC dropout` to hold finite numbers, .* row 7"
+    ):
         calibration_report(prediction, y)
     probs, labels = class_prediction(n=50)
     probs.probs[3] = float("nan")
-    with pytest.raises(NonFiniteError, match=r"`probs of MC dropout` to hold finite numbers, .* row 3"):
+    with pytest.raises(
+        NonFiniteError, match=r"`probs of MC dropout` to hold finite numbers, .* row 3"
+    ):
         calibration_report(probs, labels)
