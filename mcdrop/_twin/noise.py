@@ -8,6 +8,7 @@ what they return in eval mode, and whatever else the draw does shows as a differ
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import zlib
@@ -295,6 +296,7 @@ def _part(at: Callable[[float], Any], number: int) -> Callable[[float], Tensor]:
     return of
 
 
+@functools.cache
 def _name(func: Any) -> str:
     """Return the name of an operator without namespace and overload."""
     return str(func).split(".")[1]

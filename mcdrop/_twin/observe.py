@@ -54,7 +54,9 @@ class Observation:
         differs: Why a module is not what it is in eval mode, by path.
         hands_on: What a module handed to others that it does not hand them in eval mode.
         written: Names of the buffers that a module wrote to, by path.
-        outside: Whether random numbers were drawn that no operator shows.
+        outside: Whether numbers were drawn from NumPy's or Python's generator, or from torch's by
+            what is no operator in this thread.
+        hidden: Modules that drew from torch's generator without an operator, if asked for.
         error: What the model raised.
         output: What the model returned.
     """
@@ -67,6 +69,7 @@ class Observation:
     hands_on: dict[str, str] = field(default_factory=dict)
     written: dict[str, set[str]] = field(default_factory=dict)
     outside: bool = False
+    hidden: set[str] = field(default_factory=set)
     error: BaseException | None = None
     output: Any = None
     _inputs: dict[_Key, Any] = field(default_factory=dict)
@@ -84,6 +87,7 @@ def observe(
     *,
     recorded: Observation | None = None,
     corrects: bool = False,
+    finds_hidden: bool = False,
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> Observation:
@@ -96,16 +100,18 @@ def observe(
         recorded: The run in eval mode to compare modules with; None records one.
         corrects: Whether modules are given, and go on with, what the recorded run had there, so
             that one run judges every module by itself.
+        finds_hidden: Whether to look at torch's generator around every module.
         device: Where to run.
         dtype: Floating point type to run in.
     """
     twin = structural_copy(model, device=device, dtype=dtype)
     seen = Observation()
     before = {name: x.detach().clone() for name, x in twin.named_buffers()}
-    observer = _Observer(twin, seen, flags, recorded, corrects)
+    observer = _Observer(twin, seen, flags, recorded, corrects, finds_hidden)
     args, kwargs = inputs()
     failure = _Failure()
     with torch.no_grad(), guarded(0) as randomness, failure, observer.calls, observer.follower:
+        observer.look_for_hidden("")
         seen.output = twin(*args, **kwargs)
     seen.outside = randomness.used
     seen.draws, seen.branches = observer.follower.draws, observer.follower.branches
@@ -194,10 +200,13 @@ class _Observer:
         flags: Collection[str],
         recorded: Observation | None,
         corrects: bool,
+        finds_hidden: bool,
     ) -> None:
         self._seen = seen
         self._recorded = recorded
         self._corrects = corrects
+        self._finds_hidden = finds_hidden
+        self._state: Tensor | None = None
         self._stack: list[str] = []
         self._n_left: Counter[str] = Counter()
         self._paths = {id(module): path for path, module in twin.named_modules()}
@@ -211,9 +220,19 @@ class _Observer:
             module.register_forward_pre_hook(self._enter_hook(path), with_kwargs=True)
             module.register_forward_hook(self._leave_hook(path), always_call=True)
 
+    def look_for_hidden(self, path: str) -> None:
+        """Blame a module if torch's generator moved since the last look."""
+        if not self._finds_hidden:
+            return
+        state = torch.get_rng_state()
+        if self._state is not None and state.tolist() != self._state.tolist():
+            self._seen.hidden.add(path)
+        self._state = state
+
     def _enter_hook(self, path: str) -> Any:
         def enter(_module: nn.Module, args: Any, kwargs: Any) -> Any:
             self.follower.paused = True
+            self.look_for_hidden(self._stack[-1] if self._stack else "")
             try:
                 return self._enter(path, (args, kwargs))
             finally:
@@ -245,6 +264,7 @@ class _Observer:
             if sys.exc_info()[0] is not None:
                 return None
             self.follower.paused = True
+            self.look_for_hidden(path)
             try:
                 return self._leave(path, output)
             finally:
@@ -259,14 +279,14 @@ class _Observer:
         if self._recorded is None:
             self._seen._outputs[key] = _kept(output)
             return None
-        if key not in self._recorded._outputs:
+        if not self._corrects or key not in self._recorded._outputs:
             return None
         expected = self._recorded._outputs[key]
         agreement = _agreement(output, expected)
         if agreement == "differs":
             self._seen.differs.setdefault(path, "its output differs")
         # Also where it is close: what follows then compares bit for bit.
-        if not self._corrects or agreement == "equal":
+        if agreement == "equal":
             return None
         merged = _merged(output, expected)
         return _kept(expected) if merged is None else merged

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mcdrop._live.call import Call
@@ -36,7 +37,7 @@ class Tracker:
         self._random_gates: dict[int, bool] = {}
         self._mixed: list[str] = []
         self._call: Call | None = None
-        self._drawn: list[tuple[int, int]] = []
+        self._drawn: list[tuple[int, bool, Tensor | None]] = []
         self._sort(twin, tuple(stochastic))
         for path, module in twin.named_modules():
             if hasattr(module, "gradient_checkpointing"):
@@ -64,7 +65,7 @@ class Tracker:
             UnsupportedError: If dropout fires in training that cannot be made live.
         """
         for lost in watched.lost:
-            raise self._switches_more(lost.path, f" than the dropout at {lost.line}: {lost.reason}")
+            raise self._refusal(lost.path, lost.reason)
         named = self.asked_for
         closed = {id(self._modules[path]) for path in watched.off if path not in named}
         opened = {id(self._modules[path]) for path in watched.gates if path not in named}
@@ -89,7 +90,7 @@ class Tracker:
         """
         if call is not None:
             for path in self._mixed:
-                raise self._switches_more(path, "")
+                raise self._refusal(path, "it switches more")
         self._call = call
         self._drawn.clear()
         for module in self._rate_gates:
@@ -129,16 +130,17 @@ class Tracker:
             elif gate == "random":
                 self._random_gates[id(module)] = False
 
-    def _switches_more(self, path: str, what: str) -> McdropError:
+    def _refusal(self, path: str, found: str) -> McdropError:
         """Make the error for a flag that switches dropout and something else."""
         kind = type(self._modules[path]).__name__
         return UnsupportedError.of(
             self._function,
             "model",
             "switch only its dropout by the training flag of a module",
-            f"{path or 'the model'} ({kind}), where it switches more{what}",
-            f"Call dropout with training=self.training there, or accept all that the flag"
-            f" switches with stochastic=({path or kind!r},)",
+            f"{path or 'the model'} ({kind}), where {found}",
+            "Call dropout with training=self.training there, register how it is computed with"
+            " mcdrop.register_rule, or accept all that the flag switches with"
+            f" stochastic=({path or kind!r},)",
         )
 
     def _replace(self, module: nn.Module, replacement: Callable[..., Any]) -> None:
@@ -178,12 +180,15 @@ class Tracker:
             if asked_for is None:
                 return
             call.seen.open_gates -= 1
-            n_before, fired = self._drawn.pop()
+            n_before, fired, state = self._drawn.pop()
             # After an exception of the model's own there is nothing to add.
             failed = sys.exc_info()[0] is not None
             if failed:
                 return
-            if asked_for and fired and not call.opened and _draws(call) == n_before:
+            # What is no operator of torch's in this thread draws from the generator unseen.
+            in_hiding = state is not None and not torch.equal(state, torch.get_rng_state())
+            drew = in_hiding or _draws(call) > n_before
+            if asked_for and fired and not call.opened and not drew:
                 raise UnsupportedError.of(
                     self._function,
                     "stochastic",
@@ -209,7 +214,8 @@ class Tracker:
             if id(inner) in self._random_gates:
                 inner.__dict__["training"] = is_open
         call.seen.open_gates += 1
-        self._drawn.append((_draws(call), site.fired))
+        state = torch.get_rng_state() if self._random_gates[id(module)] else None
+        self._drawn.append((_draws(call), site.fired, state))
 
 
 def _draws(call: Call) -> int:

@@ -20,7 +20,7 @@ from torch import nn
 from mcdrop._live.functorch import has_operator_modes
 from mcdrop._live.rules.registry import registered_forward
 from mcdrop._twin.flag_readers import may_read_flags
-from mcdrop._twin.gates import Gate
+from mcdrop._twin.gates import Gate, gate_of
 from mcdrop._twin.noise import Draw
 from mcdrop._twin.observe import Inputs, Observation, observe
 
@@ -36,12 +36,10 @@ class Lost:
 
     Attributes:
         path: Path of the module that draws.
-        line: File and line of the draw.
-        reason: Why its flag cannot be set.
+        reason: Where it draws, and why its flag cannot be set.
     """
 
     path: str
-    line: str
     reason: str
 
 
@@ -148,13 +146,16 @@ class _Decision:
         self._missing = [
             draw for draw in _beyond(seen.draws, self._already) if not decided & {*draw.callers}
         ]
+        self._trusted = {d.path for d in self._missing if _is_layer(modules[d.path])}
+        self._hidden = self._found_hidden(candidates - off.keys()) - decided
         self._off = {**self._blamed(), **off}
         self._free = candidates - self._off.keys()
         self._kinds: dict[str, Gate] = {}
 
     def watched(self) -> Watched:
         """Set flags until all that is missing appears, and check that nothing else does."""
-        dropout = [draw for draw in self._missing if draw.meets == {"mask"}]
+        read = self._trusted
+        dropout = [draw for draw in self._missing if _is_dropout(draw) and draw.path not in read]
         wanted = [d for d in dropout if d.path not in self._off]
         todo = wanted
         for reach in (_itself, _below, _caller, _above, _all):
@@ -162,15 +163,26 @@ class _Decision:
                 break
             self._open(reach(todo, self._modules))
             todo = self._unreached(wanted)
-        lost = [Lost(d.path, d.line, self._off[d.path]) for d in dropout if d.path in self._off]
-        lost += [Lost(d.path, d.line, "its flag alone does not switch it on") for d in todo]
+        lost = [
+            Lost(draw.path, f"it switches more than the dropout at {draw.line}: {why}")
+            for draw in dropout
+            if (why := self._off.get(draw.path))
+        ]
+        lost += [
+            Lost(draw.path, f"no flag alone switches on the dropout at {draw.line}")
+            for draw in todo
+        ]
+        lost += [Lost(path, self._off[path]) for path in sorted(self._hidden)]
         gates = {} if todo else self._kinds
         return Watched(gates, self._off, tuple(lost), True, self._summary(gates))
 
     def _blamed(self) -> dict[str, str]:
         """Return the modules whose flag switches more than dropout, and what."""
         seen, plain = self._seen, self._plain
-        found = dict(seen.differs)
+        found = dict.fromkeys(self._hidden, "it draws random numbers that no operator shows")
+        found |= {
+            p: why for p, why in seen.differs.items() if p not in self._trusted | found.keys()
+        }
         for path, line in seen.branches - plain.branches:
             found.setdefault(path, f"it branches on a random number at {line}")
         for path, names in seen.written.items():
@@ -178,11 +190,20 @@ class _Decision:
             if written:
                 found.setdefault(path, f"it writes {', '.join(written)}")
         for draw in self._missing:
-            if draw.meets & {"unknown"}:
+            if draw.path in self._trusted:
+                continue
+            if "unknown" in draw.meets:
                 found.setdefault(draw.path, f"it computes with random numbers at {draw.line}")
-            elif draw.meets & {"noise"}:
+            elif "noise" in draw.meets and "mask" not in draw.meets:
                 found.setdefault(draw.path, f"it adds noise at {draw.line}")
         return found
+
+    def _found_hidden(self, flags: Collection[str]) -> set[str]:
+        """Run once more to name modules that draw from torch's generator in hiding."""
+        if not self._seen.outside or self._plain.outside:
+            return set()
+        again = self._run(flags, recorded=self._plain, corrects=True, finds_hidden=True)
+        return again.hidden
 
     def _open(self, paths: Mapping[str, Sequence[Draw]]) -> None:
         """Set the flags of modules for the sake of some draws."""
@@ -221,8 +242,17 @@ class _Decision:
         for path, why in self._failed.items():
             parts.append(f"{path or 'the model'} could not be watched: {why}")
         if self._seen.outside and not self._plain.outside:
-            parts.append("training draws random numbers outside torch's operators")
+            parts.append("training draws from NumPy's or Python's generator, which was not judged")
         return "; ".join(parts)
+
+
+def _is_dropout(draw: Draw) -> bool:
+    return "mask" in draw.meets and not draw.meets & {"unknown", "branch"}
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether a module is a dropout layer by name, whose kind of noise its output may show."""
+    return next(module.children(), None) is None and gate_of(module) == "random"
 
 
 def _beyond(draws: Sequence[Draw], counted: Counter[tuple[str, str, str]]) -> list[Draw]:

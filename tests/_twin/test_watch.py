@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 import mcdrop
 from mcdrop._twin.watch import Watched, watch
+from tests.zoo import hugging_face_entry
 
 P = 0.4
 X = torch.randn(6, 5, 8, generator=torch.Generator().manual_seed(0))
@@ -282,6 +284,76 @@ def test_a_flag_that_also_switches_a_loss_is_refused_with_its_line() -> None:
         r" output differs. .*stochastic=\('1',\)",
     ):
         mcdrop.wrap(model).sample(X)
+
+
+def in_a_thread(body: Any, x: Tensor) -> Tensor:
+    found: list[Tensor] = []
+    thread = threading.Thread(target=lambda: found.append(F.dropout(x, P, training=body.training)))
+    thread.start()
+    thread.join()
+    return F.dropout(found[0], 0.1, body.training)
+
+
+def test_dropout_in_a_thread_is_refused_by_name_unless_accepted() -> None:
+    model = nn.Sequential(nn.Identity(), Body(in_a_thread)).eval()
+    with pytest.raises(mcdrop.UnsupportedError, match=r"1 \(Body\), where it draws random numbers"):
+        mcdrop.wrap(model).sample(X)
+    state = torch.get_rng_state()
+    mc = mcdrop.wrap(model, stochastic=("1",))
+    found = mc.sample(X, 300, seed=0)
+    ratio = found.std(dim=0).mean() / spread_while_training(model, 300)
+    assert 0.8 < float(ratio) < 1.25
+    assert torch.equal(found, mc.sample(X, 300, seed=0))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+class GaussianDropout(nn.Module):
+    """Multiplies by noise of mean one; dropout by its name."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (1 + 0.5 * torch.randn_like(x)) if self.training else x
+
+
+class DropBlock(nn.Module):
+    """Scales by the share of units that are left, which no average over masks gives."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        mask = (torch.rand(x.shape) > P).float()
+        return x * mask * (mask.numel() / mask.sum())
+
+
+class UnscaledDropout(nn.Module):
+    """Drops units without making the others larger."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (torch.rand(x.shape) > P) if self.training else x
+
+
+@pytest.mark.parametrize("kind", [GaussianDropout, DropBlock, UnscaledDropout])
+def test_layers_that_are_dropout_by_name_are_live(kind: type[nn.Module]) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), kind()).eval()
+    found = mcdrop.wrap(model).sample(X, 400, seed=0)
+    ratio = found.std(dim=0).mean() / spread_while_training(model, 400)
+    assert 0.8 < float(ratio) < 1.25
+
+
+def test_unscaled_masks_in_other_modules_are_refused_by_name() -> None:
+    model = nn.Sequential(Body(lambda b, x: x * (torch.rand(x.shape) > P) if b.training else x))
+    with pytest.raises(mcdrop.UnsupportedError, match=r"0 \(Body\), .* its output differs"):
+        mcdrop.wrap(model).sample(X)
+
+
+def test_layer_drop_of_a_speech_model_stays_off() -> None:
+    model, inputs = hugging_face_entry("Wav2Vec2Model", "eager").make()
+    model.config.layerdrop = 0.9  # type: ignore[union-attr]
+    mc = mcdrop.wrap(model, p=0.0)
+    for _ in range(3):
+        with torch.no_grad():
+            found = mc(**inputs).last_hidden_state
+            expected = model(**inputs).last_hidden_state
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_training_run_that_needs_labels_is_no_reason_to_refuse() -> None:
