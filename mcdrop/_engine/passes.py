@@ -28,8 +28,10 @@ from mcdrop._live.rules import ACCEPTING, PLAIN, compute, live_rules
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.source import MaskSource, Span
 from mcdrop._twin.copy import structural_copy
+from mcdrop._twin.flag_readers import may_read_flags
 from mcdrop._twin.state import TwinState
 from mcdrop._twin.tracking import Tracker
+from mcdrop._twin.watch import Watched, watch
 from mcdrop.errors import McdropError, ShapeError, UnsupportedError
 
 __all__ = ["CANNOT_BATCH", "Passes", "no_closed_form"]
@@ -39,6 +41,9 @@ __all__ = ["CANNOT_BATCH", "Passes", "no_closed_form"]
 CANNOT_BATCH = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)
 
 _FIRST = Span()
+
+# Enough to see what depends on rows, without recording what large batches compute.
+_ROWS_WATCHED = 16
 
 
 Arguments = ParamSpec("Arguments")
@@ -74,6 +79,7 @@ class Passes:
         used_globals: Whether the latest single pass used the global generators of torch, NumPy or
             Python.
         may_defer: Whether the model may be handed placeholders.
+        watched: What watching a training run decided, in one sentence; empty if nothing.
     """
 
     def __init__(self, settings: Settings, seed: int, device: torch.device) -> None:
@@ -84,6 +90,8 @@ class Passes:
         self._source = MaskSource(seed, device, stratified=settings.stratified)
         self._rules = live_rules()
         self._own = _renormalized(settings.model)
+        self._found: Watched | None = None
+        self.watched = ""
         self._make_twin()
 
     def _make_twin(self) -> None:
@@ -95,6 +103,8 @@ class Passes:
         # Hooks of the user's have to see values.
         self.may_defer = sees_writes() and not has_hooks(self._twin)
         self._tracker = Tracker(settings.function, self._twin, settings.stochastic)
+        if self._found is not None:
+            self._tracker.settle(self._found)
         shared = frozenset(x.untyped_storage().data_ptr() for x in settings.model.parameters())
         parameters = {x.untyped_storage().data_ptr(): x for x in self._twin.parameters()}
         self._shared = shared & parameters.keys()
@@ -113,6 +123,40 @@ class Passes:
             if x.untyped_storage().data_ptr() == address:
                 self._own = self._own | {id(x)}
         self._make_twin()
+
+    def watch(self, batch: Batch) -> None:
+        """Decide which training flags to set by watching a run, once for batches of a kind.
+
+        Raises:
+            UnsupportedError: If dropout fires in training that cannot be made live.
+        """
+        if not may_read_flags(self._twin):
+            return
+        few = _few_rows(batch)
+        memory = self._settings.memory
+        key = ("watched", few.signature(), self._settings.signature())
+        found: Watched | None = memory.recall(key)
+        if found is None:
+            found = self._watched(few)
+            if not found.ran and few is not batch:
+                # Rows may belong together, as the nodes of a graph do.
+                found = self._watched(batch)
+            memory.keep(key, found)
+        self._found, self.watched = found, found.summary
+        self._tracker.settle(found)
+
+    def _watched(self, batch: Batch) -> Watched:
+        def inputs() -> tuple[tuple[Any, ...], dict[str, Any]]:
+            own = batch.copied()
+            return own.args, own.kwargs
+
+        return watch(
+            self._settings.model,
+            inputs,
+            device=self._device,
+            dtype=self._settings.dtype,
+            excluded=self._tracker.asked_for,
+        )
 
     @_sharing_no_writes
     def vectorized(self, plan: Plan, batch: Batch, span: Span) -> Tensor:
@@ -332,6 +376,12 @@ def _renormalized(model: nn.Module) -> frozenset[int]:
     kinds = (nn.Embedding, nn.EmbeddingBag)
     found = (m for m in model.modules() if isinstance(m, kinds) and m.max_norm is not None)
     return frozenset(id(module.weight) for module in found)
+
+
+def _few_rows(batch: Batch) -> Batch:
+    """Return the first rows of a batch."""
+    few = batch.n_rows is not None and batch.n_rows > _ROWS_WATCHED
+    return batch.rows(0, _ROWS_WATCHED) if few else batch
 
 
 def no_closed_form(function: str, found: str) -> McdropError:

@@ -37,6 +37,7 @@ class Planner:
         self._settings = settings
         self._passes = passes
         self._signature = settings.signature()
+        self._is_watched = False
 
     def rows_per_call(self, batch: Batch) -> int | None:
         """Return the rows per call that keep memory bounded; None to pass the batch on whole."""
@@ -91,7 +92,10 @@ class Planner:
         return (what, batch.signature(), self._signature)
 
     def _once(self, what: str, batch: Batch, find: Callable[[], Found]) -> Found:
-        """Return what is remembered for batches of this kind, or find it."""
+        """Return what is remembered for batches of this kind, or find it; watch the first."""
+        if not self._is_watched:
+            self._passes.watch(batch)
+            self._is_watched = True
         key = self._key(what, batch)
         found: Found | None = self._settings.memory.recall(key)
         if found is None:

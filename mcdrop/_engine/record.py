@@ -31,6 +31,8 @@ class Run:
         device: Device the passes ran on.
         dtype: Floating point type of the model's output.
         seconds: Wall time of the whole prediction.
+        watched: What watching a training run on the copy decided, and what it could not judge;
+            empty where no module could read a training flag.
     """
 
     strategy: Strategy
@@ -45,6 +47,7 @@ class Run:
     device: str
     dtype: str
     seconds: float
+    watched: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain numbers, strings, lists and dicts, ready for JSON."""
@@ -53,6 +56,8 @@ class Run:
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Run:
         """Rebuild a record from what `to_dict` returned."""
+        # Records of earlier versions lack it.
+        record = {"watched": "", **record}
         values = {field.name: record[field.name] for field in fields(cls)}
         values["sites"] = tuple(
             DropoutSite(**{**site, "shape": tuple(site["shape"])}) for site in record["sites"]

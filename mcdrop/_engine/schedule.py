@@ -143,6 +143,7 @@ class Schedule:
             device=str(self._device),
             dtype=str(self._plan.dtype).removeprefix("torch."),
             seconds=time.perf_counter() - self._began,
+            watched=self._passes.watched,
         )
 
     def _parts(self) -> Iterator[Batch]:
@@ -223,6 +224,7 @@ class Schedule:
 def run_one_pass(settings: Settings, batch: Batch) -> Any:
     """Run one pass and return the model's output as it is; gradients flow."""
     passes = Passes(settings, _seed(settings), settings.place())
+    passes.watch(batch)
     output = passes.one(Plan(), batch)
     settings.check_sites(passes.seen.sites)
     if not passes.seen.sites:
@@ -235,7 +237,9 @@ def list_sites(settings: Settings, inputs: Any) -> tuple[DropoutSite, ...]:
     device = settings.place()
     with torch.no_grad():
         batch = next(iter(_reader(settings, device).batches(inputs)))
-        sites = Passes(settings, 0, device).counted_sites(batch)
+        passes = Passes(settings, 0, device)
+        passes.watch(batch)
+        sites = passes.counted_sites(batch)
     settings.check_sites(sites)
     return sites
 

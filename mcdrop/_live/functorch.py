@@ -9,6 +9,7 @@
 | overloads of `torch.ops.aten` | exported programs | no rule for that operator |
 | packing of sequences | recurrent passes at once | passes one by one |
 | dispatch mode, FLOP formulas | work before a site | no FLOP shares |
+| dispatch mode, schemas, pytree | a training run is watched | gates are read off the source |
 
 `missing_names` lists what the installed torch lacks.
 """
@@ -30,8 +31,10 @@ __all__ = [
     "aten",
     "below_vmap",
     "compiled_module",
+    "flattened",
     "flop_formulas",
     "has_hooks",
+    "has_operator_modes",
     "is_batched",
     "is_below_other_vmap",
     "is_operator",
@@ -43,7 +46,9 @@ __all__ = [
     "packing_functions",
     "sees_writes",
     "shares_memory",
+    "takes_generator",
     "writes",
+    "written_by",
 ]
 
 Together = Callable[[Sequence[bool], Sequence[Tensor]], tuple[Tensor, ...] | None]
@@ -76,6 +81,9 @@ except ImportError:
 
     class DispatchMode(nullcontext[None]):  # type: ignore[no-redef]
         """Sees nothing, so that nothing is counted."""
+
+
+_pytree: Any = getattr(torch.utils, "_pytree", None)
 
 
 def missing_names() -> tuple[str, ...]:
@@ -270,6 +278,32 @@ def packing_functions() -> tuple[Callable[..., Any], ...]:
     """Return what packs and pads sequences."""
     names = ("_pack_padded_sequence", "_pad_packed_sequence")
     return tuple(getattr(torch, name) for name in names if hasattr(torch, name))
+
+
+def has_operator_modes() -> bool:
+    """Tell whether operators can be seen as they run."""
+    return not issubclass(DispatchMode, nullcontext) and _pytree is not None
+
+
+def written_by(operator: Any, args: Sequence[Any]) -> list[Tensor]:
+    """Return the tensors among positional arguments that an operator writes to."""
+    schema = operator._schema
+    if not schema.is_mutable:
+        return []
+    given = zip(schema.arguments, args, strict=False)
+    written = [value for spec, value in given if spec.alias_info and spec.alias_info.is_write]
+    return [x for value in written for x in (value if isinstance(value, list) else [value])]
+
+
+def takes_generator(operator: Any) -> bool:
+    """Tell whether an operator can be given a generator."""
+    return any(argument.name == "generator" for argument in operator._schema.arguments)
+
+
+def flattened(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any], Any]:
+    """Return leaves of nested containers, what puts others in their places, and the structure."""
+    values, structure = _pytree.tree_flatten(tree)
+    return values, lambda others: _pytree.tree_unflatten(list(others), structure), structure
 
 
 def multi_head_body() -> Callable[..., Any] | None:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mcdrop._live.call import Call
 from mcdrop._live.rules.registry import registered_forward
 from mcdrop._trees import tensors
 from mcdrop._twin.gates import gate_of, rate_attribute
-from mcdrop.errors import RangeError, UnsupportedError
+from mcdrop._twin.watch import Watched
+from mcdrop.errors import McdropError, RangeError, UnsupportedError
 
 __all__ = ["Tracker"]
 
@@ -31,10 +32,13 @@ class Tracker:
         self, function: str, twin: nn.Module, stochastic: Iterable[type[nn.Module] | str]
     ) -> None:
         self._function = function
+        self._modules = dict(twin.named_modules())
         self._rate_gates: list[nn.Module] = []
+        # By identity; whether the user asked for it.
         self._random_gates: dict[int, bool] = {}
+        self._mixed: list[str] = []
         self._call: Call | None = None
-        self._drawn: list[tuple[int, int]] = []
+        self._drawn: list[tuple[int, bool, Tensor | None]] = []
         self._sort(twin, tuple(stochastic))
         for path, module in twin.named_modules():
             if hasattr(module, "gradient_checkpointing"):
@@ -48,12 +52,54 @@ class Tracker:
         """Whether modules draw random numbers of their own while their gate is open."""
         return bool(self._random_gates)
 
+    @property
+    def asked_for(self) -> frozenset[str]:
+        """Paths of the modules that the user named, by name or by type."""
+        return frozenset(
+            path for path, module in self._modules.items() if self._random_gates.get(id(module))
+        )
+
+    def settle(self, watched: Watched) -> None:
+        """Take what watching decided in place of what was read off the source.
+
+        Raises:
+            UnsupportedError: If dropout fires in training that cannot be made live.
+        """
+        for lost in watched.lost:
+            raise self._refusal(lost.path, lost.reason)
+        named = self.asked_for
+        closed = {id(self._modules[path]) for path in watched.off if path not in named}
+        opened = {id(self._modules[path]) for path in watched.gates if path not in named}
+        self._rate_gates = [m for m in self._rate_gates if id(m) not in closed | opened]
+        for key in closed | opened:
+            self._random_gates.pop(key, None)
+        for path, gate in watched.gates.items():
+            if path in named:
+                continue
+            if gate == "rate":
+                self._rate_gates.append(self._modules[path])
+            else:
+                self._random_gates[id(self._modules[path])] = False
+        if watched.ran:
+            self._mixed = [p for p in self._mixed if watched.off.get(p, "").startswith("it raises")]
+
     def begin(self, call: Call | None) -> None:
-        """Track the next forward call; None runs the plain model, with every gate closed."""
+        """Track the next forward call; None runs the plain model, with every gate closed.
+
+        Raises:
+            UnsupportedError: If a flag switches more than dropout, and what could not be told.
+        """
+        if call is not None:
+            for path in self._mixed:
+                raise self._refusal(path, "it switches more")
         self._call = call
         self._drawn.clear()
         for module in self._rate_gates:
             module.__dict__["training"] = call is not None
+        is_open = call is not None and not call.opened
+        for module in self._modules.values():
+            if id(module) in self._random_gates:
+                module.__dict__["training"] = is_open
 
     def _sort(self, twin: nn.Module, stochastic: tuple[type[nn.Module] | str, ...]) -> None:
         """Find the gates among the modules of the copy."""
@@ -68,7 +114,7 @@ class Tracker:
             )
         types = tuple(item for item in stochastic if isinstance(item, type))
         names = {item for item in stochastic if isinstance(item, str)}
-        known = dict(twin.named_modules())
+        known = self._modules
         missing = sorted(names - set(known) - {type(m).__name__ for m in known.values()})
         if missing:
             raise RangeError.of(
@@ -88,18 +134,24 @@ class Tracker:
                 continue
             gate = gate_of(module)
             if gate == "mixed":
-                raise UnsupportedError.of(
-                    self._function,
-                    "model",
-                    "switch only its dropout by the training flag of a module",
-                    f"{path or 'the model'} ({type(module).__name__}), where it switches more",
-                    f"Call dropout with training=self.training there, or accept all that the flag"
-                    f" switches with stochastic=({path or type(module).__name__!r},)",
-                )
-            if gate == "rate":
+                self._mixed.append(path)
+            elif gate == "rate":
                 self._rate_gates.append(module)
             elif gate == "random":
                 self._random_gates[id(module)] = False
+
+    def _refusal(self, path: str, found: str) -> McdropError:
+        """Make the error for a flag that switches dropout and something else."""
+        kind = type(self._modules[path]).__name__
+        return UnsupportedError.of(
+            self._function,
+            "model",
+            "switch only its dropout by the training flag of a module",
+            f"{path or 'the model'} ({kind}), where {found}",
+            "Call dropout with training=self.training there, register how it is computed with"
+            " mcdrop.register_rule, or accept all that the flag switches with"
+            f" stochastic=({path or kind!r},)",
+        )
 
     def _replace(self, module: nn.Module, replacement: Callable[..., Any]) -> None:
         """Run what is registered for a module as its forward, except in the plain model."""
@@ -115,13 +167,12 @@ class Tracker:
     def _enter_hook(self, entry: tuple[str, nn.Module]) -> Any:
         """Make the hook that runs before a module."""
         module = entry[1]
-        is_gate = id(module) in self._random_gates
 
         def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
             if self._call is None:
                 return
             self._call.seen.modules.append(entry)
-            if is_gate:
+            if id(module) in self._random_gates:
                 self._open(self._call, module, (*args, *kwargs.values()))
 
         return enter
@@ -129,22 +180,25 @@ class Tracker:
     def _leave_hook(self, entry: tuple[str, nn.Module]) -> Any:
         """Make the hook that runs after a module, also after an exception."""
         path, module = entry
-        asked_for = self._random_gates.get(id(module))
 
         def leave(*_: Any) -> None:
             call = self._call
             if call is None:
                 return
             call.seen.modules.pop()
+            asked_for = self._random_gates.get(id(module))
             if asked_for is None:
                 return
             call.seen.open_gates -= 1
-            n_before, fired = self._drawn.pop()
+            n_before, fired, state = self._drawn.pop()
             # After an exception of the model's own there is nothing to add.
             failed = sys.exc_info()[0] is not None
             if failed:
                 return
-            if asked_for and fired and not call.opened and _draws(call) == n_before:
+            # What is no operator of torch's in this thread draws from the generator unseen.
+            in_hiding = state is not None and not torch.equal(state, torch.get_rng_state())
+            drew = in_hiding or _draws(call) > n_before
+            if asked_for and fired and not call.opened and not drew:
                 raise UnsupportedError.of(
                     self._function,
                     "stochastic",
@@ -165,9 +219,15 @@ class Tracker:
             call.seen.dropped.append(first)
         if attribute is not None:
             module.__dict__[attribute] = site.p
-        module.__dict__["training"] = not call.opened
+        # A rate of zero that the module cannot be told keeps its gate closed. It may read the
+        # flags of modules below it.
+        is_open = not call.opened and (site.fired or site.p > 0)
+        for inner in module.modules():
+            if id(inner) in self._random_gates:
+                inner.__dict__["training"] = is_open
         call.seen.open_gates += 1
-        self._drawn.append((_draws(call), site.fired))
+        state = torch.get_rng_state() if self._random_gates[id(module)] else None
+        self._drawn.append((_draws(call), site.fired, state))
 
 
 def _names_modules(item: object) -> bool:

@@ -18,7 +18,7 @@ from mcdrop._live.call import Call, Rule, TorchFunction
 from mcdrop._live.functorch import aten
 from mcdrop._live.rules.dropout import drop_elements
 
-__all__ = ["plain_recurrent_rules", "recurrent_rules"]
+__all__ = ["plain_recurrent_rules", "rate_between_layers", "recurrent_rules"]
 
 
 def recurrent_rules() -> dict[TorchFunction, Rule]:
@@ -38,6 +38,12 @@ def _off(call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[st
     args = (*args, *kwargs.values())
     flag = len(args) - (2 if isinstance(args[3], tuple | list) else 3)
     return func(*args[:flag], False, *args[flag + 1 :])
+
+
+def rate_between_layers(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
+    """Return the rate of the dropout between layers; 0 for a single layer."""
+    rnn = _Recurrent.of((*args, *kwargs.values()))
+    return rnn.dropout if rnn.num_layers > 1 else 0.0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,100 @@
+"""One observed run: which module differs from eval mode, and what it draws."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import mcdrop
+from mcdrop._twin.observe import observe
+
+X = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+
+
+def inputs() -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return (X.clone(),), {}
+
+
+class Scale(nn.Module):
+    """Returns something else while training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x if self.training else x
+
+
+class Fails(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            raise KeyError("labels")
+        return x
+
+
+class Writes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.get_buffer("steps").add_(1)
+        return x
+
+
+def test_modules_are_judged_by_themselves() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), Scale(), nn.Linear(8, 8), Writes()).eval()
+    plain = observe(model, inputs)
+    seen = observe(model, inputs, {"1", "3"}, recorded=plain, corrects=True)
+    assert seen.differs == {"1": "its output differs"}
+    assert seen.written == {"3": {"steps"}}
+    assert seen.same_output(plain)
+    assert not observe(model, inputs, {"1"}, recorded=plain).same_output(plain)
+    assert observe(model, inputs, recorded=plain).same_output(plain)
+    assert float(model.get_buffer("3.steps")) == 0
+
+
+def test_an_exception_is_blamed_on_the_flag() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), Fails())
+    seen = observe(model, inputs, {"0", "1"}, recorded=observe(model, inputs), corrects=True)
+    assert seen.differs == {"1": "it raises KeyError: 'labels'"}
+    assert isinstance(seen.error, KeyError)
+
+
+def test_dropout_calls_are_noted_and_answered() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+            self.attention = nn.MultiheadAttention(8, 2, dropout=0.1)
+            self.rnn = nn.GRU(8, 8, 2, dropout=0.2)
+            self.single = nn.GRU(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.attention(x, x, x)[0]
+            x = self.single(self.rnn(self.drop(x))[0])[0]
+            x = F.scaled_dot_product_attention(x, x, x, dropout_p=0.3)
+            return F.dropout(x, 0.0)
+
+    model = Model().eval()
+    seen = observe(model, inputs)
+    assert [(draw.path, draw.kind) for draw in seen.draws] == [
+        ("attention", "multi_head_attention_forward"),
+        ("drop", "dropout"),
+        ("rnn", "gru"),
+        ("", "scaled_dot_product_attention"),
+    ]
+    assert all(draw.is_call and draw.meets == {"mask"} for draw in seen.draws)
+    torch.testing.assert_close(seen.output, mcdrop.wrap(model, p=0.0)(X).detach())
+
+
+def test_numbers_drawn_outside_of_operators_show() -> None:
+    class Draws(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            import random
+
+            return x + random.random()
+
+    assert observe(Draws(), inputs).outside
+    assert not observe(nn.Linear(8, 8), inputs).outside
