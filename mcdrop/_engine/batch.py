@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import types
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +78,15 @@ class Batch:
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 
+_CODE = (
+    type,
+    types.FunctionType,
+    types.MethodType,
+    types.BuiltinFunctionType,
+    types.ModuleType,
+    functools.partial,
+)
+
 
 def owned(value: Any) -> Any:
     """Return nested tensors, containers and objects as copies of their own."""
@@ -84,7 +95,7 @@ def owned(value: Any) -> Any:
 
 def _own(value: Any, memo: dict[int, Any]) -> Any:
     """Return a copy that shares nothing writable; the same object is copied once."""
-    if isinstance(value, (*_PLAIN, type, nn.Module)) or callable(value):
+    if isinstance(value, (*_PLAIN, *_CODE, nn.Module)):
         return value
     if id(value) not in memo:
         memo[id(value)] = _copied(value, memo)

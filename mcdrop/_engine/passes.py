@@ -21,8 +21,9 @@ from mcdrop._engine.settings import Settings
 from mcdrop._fusion.placeholders import Placeholders
 from mcdrop._live.call import Call, Seen, SharedWriteError
 from mcdrop._live.functorch import has_hooks, over_index, sees_writes
-from mcdrop._live.global_random import guarded
+from mcdrop._live.global_random import run_seeded_if_random, run_unmoved, seeded
 from mcdrop._live.last_layer import ClosedFormError, LastLayer
+from mcdrop._live.memory import address
 from mcdrop._live.mode import LiveDropout
 from mcdrop._live.rules import ACCEPTING, PLAIN, compute, live_rules
 from mcdrop._live.sites import DropoutSite
@@ -105,22 +106,22 @@ class Passes:
         self._tracker = Tracker(settings.function, self._twin, settings.stochastic)
         if self._found is not None:
             self._tracker.settle(self._found)
-        shared = frozenset(x.untyped_storage().data_ptr() for x in settings.model.parameters())
-        parameters = {x.untyped_storage().data_ptr(): x for x in self._twin.parameters()}
+        shared = frozenset(map(address, settings.model.parameters()))
+        parameters = {address(x): x for x in self._twin.parameters()}
         self._shared = shared & parameters.keys()
-        own = [x for address, x in parameters.items() if address not in shared]
+        own = [x for at, x in parameters.items() if at not in shared]
         self._state = TwinState(self._twin, own if self._own else ())
-        buffers = (x.untyped_storage().data_ptr() for x in self._twin.buffers())
-        self._weights = frozenset((*parameters, *buffers))
+        buffers = map(address, self._twin.buffers())
+        self._weights = frozenset((*parameters, *buffers)) - {0}
 
-    def own_parameter(self, address: int) -> None:
+    def own_parameter(self, at: int) -> None:
         """Give the copy a parameter of its own in place of one that it is about to write to.
 
         Args:
-            address: Storage address of the parameter.
+            at: Storage address of the parameter.
         """
         for x in self._settings.model.parameters():
-            if x.untyped_storage().data_ptr() == address:
+            if address(x) == at:
                 self._own = self._own | {id(x)}
         self._make_twin()
 
@@ -212,22 +213,26 @@ class Passes:
         def one(index: Tensor) -> Tensor:
             return self._output(plan, batch, span, index, opened=True, flops=flops)
 
-        index = torch.arange(n_passes, device=self._device)
-        with guarded() as randomness:
+        def run() -> Tensor:
+            index = torch.arange(n_passes, device=self._device)
             passes: Tensor = torch.func.vmap(one, randomness="error")(index)
             if self._tracker.has_random_gates:
                 # Their numbers are drawn in a live pass only.
                 self.vectorized(plan, batch, span)
-        if randomness.used:
+            return passes
+
+        passes, draws = run_unmoved(run)
+        if draws:
             raise RuntimeError("it draws random numbers that would be the same for all passes")
         return passes
 
     @_sharing_no_writes
     def one(self, plan: Plan, batch: Batch, span: Span = _FIRST, *, opened: bool = False) -> Any:
         """Run one pass and return the model's output as it is."""
-        with guarded(self._source.seed_of_pass(span)) as randomness:
-            output = self._live(batch, self._call(plan, span, opened=opened))
-        self.used_globals = randomness.used
+        output, self.used_globals = run_seeded_if_random(
+            lambda: self._live(batch, self._call(plan, span, opened=opened)),
+            self._source.seed_of_pass(span),
+        )
         return output
 
     @_sharing_no_writes
@@ -241,14 +246,17 @@ class Passes:
     @_sharing_no_writes
     def plain(self, batch: Batch) -> Tensor:
         """Run the model as it is, without touching the caller's random state."""
-        self._tracker.begin(None)
-        batch = batch.copied()
-        try:
-            guard = guarded(self._source.seed_of_pass(_FIRST))
-            with guard, LiveDropout(Call(PLAIN, self._source, True, _FIRST, shared=self._shared)):
-                output = self._kept_apart(self._twin(*batch.args, **batch.kwargs))
-        finally:
-            self._state.restore()
+
+        def run() -> Any:
+            self._tracker.begin(None)
+            own = batch.copied()
+            try:
+                with LiveDropout(Call(PLAIN, self._source, True, _FIRST, shared=self._shared)):
+                    return self._kept_apart(self._twin(*own.args, **own.kwargs))
+            finally:
+                self._state.restore()
+
+        output, _ = run_seeded_if_random(run, self._source.seed_of_pass(_FIRST))
         return self._picked(output)
 
     @_sharing_no_writes
@@ -285,7 +293,7 @@ class Passes:
         if not plan.seeds_globals:
             return nullcontext()
         shared = self._settings.masks == "shared"
-        return guarded(self._source.seed_of_pass(Span(0, span.first) if shared else span))
+        return seeded(self._source.seed_of_pass(Span(0, span.first) if shared else span))
 
     def release(self) -> None:
         """Free the memory set aside for passes; hooks on the copy keep this object alive."""
@@ -363,8 +371,8 @@ class Passes:
         return self._settings.selection.pick(self._settings.function, output)
 
     def _kept_apart(self, output: Any) -> Any:
-        """Copy an output that may be a tensor of the copy's own, which is about to be restored."""
-        return owned(output) if self._state.has_written_tensors() else output
+        """Copy an output that the copy of the model keeps, which is about to be restored."""
+        return owned(output) if self._state.shares(output) else output
 
     def _kept(self, output: Tensor) -> Tensor:
         """Copy an output that lies in a buffer, which the next pass writes to."""

@@ -245,7 +245,7 @@ def list_sites(settings: Settings, inputs: Any) -> tuple[DropoutSite, ...]:
 
 
 def _seed(settings: Settings) -> int:
-    return secrets.randbits(62) if settings.seed is None else settings.seed
+    return secrets.randbits(62) if settings.seed is None else int(settings.seed)
 
 
 def _reader(settings: Settings, device: torch.device) -> InputReader:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mcdrop._live.functorch import aten, takes_generator
-from mcdrop._live.global_random import guarded
+from mcdrop._live.global_random import seeded
 
 __all__ = ["Answer", "Law", "drawn", "ends", "expectation", "law_of"]
 
@@ -143,5 +143,5 @@ def drawn(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], s
     overload = f"{str(func).split('.')[2]}_generator".removeprefix("default_")
     for operator in aten(name, overload)[:1]:
         return operator(*args, **{**kwargs, "generator": generator})
-    with guarded(seed):
+    with seeded(seed):
         return func(*args, **kwargs)

@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from mcdrop._live.functorch import DispatchMode, flattened, written_by
+from mcdrop._live.memory import address
 from mcdrop._twin.laws import Law, drawn, ends, expectation, law_of
 
-__all__ = ["Draw", "NoiseFollower", "SharedWriteError", "address", "source_line"]
+__all__ = ["Draw", "NoiseFollower", "SharedWriteError", "source_line"]
 
 _FILLS = ("empty", "zeros", "ones", "full", "new_", "scalar_tensor")
 _READS = ("_local_scalar_dense", "is_nonzero")
@@ -300,14 +301,6 @@ def _part(at: Callable[[float], Any], number: int) -> Callable[[float], Tensor]:
 def _name(func: Any) -> str:
     """Return the name of an operator without namespace and overload."""
     return str(func).split(".")[1]
-
-
-def address(x: Any) -> int:
-    """Return where the memory of a tensor begins; 0 for one without."""
-    try:
-        return int(x.untyped_storage().data_ptr())
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return 0
 
 
 def source_line() -> str:

@@ -18,14 +18,15 @@ from typing_extensions import Self
 
 from mcdrop._live.call import Call, TorchFunction
 from mcdrop._live.functorch import flattened
-from mcdrop._live.global_random import guarded
+from mcdrop._live.global_random import seeded
+from mcdrop._live.memory import address
 from mcdrop._live.rules.attention import plain_attention_rules
 from mcdrop._live.rules.dropout import plain_dropout_rules
 from mcdrop._live.rules.recurrent import plain_recurrent_rules, rate_between_layers
 from mcdrop._live.rules.registry import registered_rules
 from mcdrop._masks.source import MaskSource, Span
 from mcdrop._twin.copy import structural_copy
-from mcdrop._twin.noise import Draw, NoiseFollower, address
+from mcdrop._twin.noise import Draw, NoiseFollower
 
 __all__ = ["Inputs", "Observation", "observe"]
 
@@ -110,7 +111,7 @@ def observe(
     observer = _Observer(twin, seen, flags, recorded, corrects, finds_hidden)
     args, kwargs = inputs()
     failure = _Failure()
-    with torch.no_grad(), guarded(0) as randomness, failure, observer.calls, observer.follower:
+    with torch.no_grad(), seeded(0) as randomness, failure, observer.calls, observer.follower:
         observer.look_for_hidden("")
         seen.output = twin(*args, **kwargs)
     seen.outside = randomness.used

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mcdrop._live.functorch import writes
+from mcdrop._live.memory import address
 from mcdrop._twin.copy import is_helper
 
 __all__ = ["TwinState"]
@@ -45,6 +46,9 @@ class TwinState:
         noted: set[int] = set()
         for module in twin.modules():
             self._note(module.__dict__, noted)
+        self._noted = noted
+        self._places = {address(tensor) for tensor, _ in self._tensors} - {0}
+        self._ranges = [_range(array) for array, _ in self._arrays]
         self._tensors += [(parameter, parameter.detach().clone()) for parameter in own]
         self._n_writes = [_n_writes(tensor) for tensor, _ in self._tensors]
 
@@ -69,13 +73,27 @@ class TwinState:
             if not isinstance(value, nn.Parameter):
                 self._tensors.append((value, value.detach().clone()))
         elif isinstance(value, np.ndarray):
-            self._arrays.append((value, value.copy()))
+            if value.flags.writeable:
+                self._arrays.append((value, value.copy()))
         elif not isinstance(value, nn.Module) and is_helper(value):
             self._note(value.__dict__, noted)
 
     def has_written_tensors(self) -> bool:
         """Tell whether a tensor has been written to."""
         return any(map(self._is_written, range(len(self._tensors))))
+
+    def shares(self, output: Any) -> bool:
+        """Tell whether to restore would change what the model returned."""
+        if self.has_written_tensors():
+            return True
+        if isinstance(output, Tensor):
+            begin = address(output)
+            return begin in self._places or any(a <= begin < b for a, b in self._ranges)
+        if id(output) in self._noted:
+            return True
+        if isinstance(output, dict):
+            return any(map(self.shares, output.values()))
+        return isinstance(output, list | tuple) and any(map(self.shares, output))
 
     def restore(self) -> None:
         """Undo what has changed."""
@@ -100,6 +118,12 @@ class TwinState:
         if tensor.is_inference():
             return not torch.equal(tensor, values)
         return writes(tensor) != self._n_writes[number]
+
+
+def _range(array: npt.NDArray[Any]) -> tuple[int, int]:
+    """Return where the memory of an array begins and ends."""
+    begin = array.__array_interface__["data"][0]
+    return begin, begin + array.nbytes
 
 
 def _n_writes(tensor: Tensor) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -122,3 +123,29 @@ def test_what_appears_twice_is_copied_once() -> None:
     first, second = owned((X, {"again": X}))
     assert first is second["again"]
     assert first is not X
+
+
+class CallableGraph:
+    """A graph that can be called, as those of DGL."""
+
+    def __init__(self) -> None:
+        self.features: dict[str, Tensor] = {"x": torch.ones(6, 4)}
+
+    def __call__(self, name: str) -> Tensor:
+        return self.features[name]
+
+
+def test_an_object_that_can_be_called_is_copied_and_code_is_not() -> None:
+    graph = CallableGraph()
+    own = owned([graph, graph.__call__, len, torch.relu, CallableGraph])
+    own[0].features["x"] += 1
+    assert torch.equal(graph("x"), torch.ones(6, 4))
+    assert own[1:] == [graph.__call__, len, torch.relu, CallableGraph]
+
+
+def test_a_seed_may_be_an_integer_of_numpys() -> None:
+    model = mcdrop.wrap(nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)).eval())
+    seeds: list[Any] = [np.int64(3), np.uint8(3), 3]
+    found = [model.sample(torch.ones(3, 4), 4, seed=seed) for seed in seeds]
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[2])

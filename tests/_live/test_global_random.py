@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import cProfile
+import math
 import random
+import sys
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mcdrop
-from mcdrop._live.global_random import guarded
+from mcdrop._live.global_random import noticed, run_unmoved, seeded
 from tests.passes import draw
 
 X = torch.ones(4, 6)
@@ -98,26 +103,107 @@ def test_every_pass_has_numbers_of_its_own_and_the_seed_covers_them(
     assert not torch.equal(found, other)
 
 
-def test_a_generator_of_the_callers_own_is_left_alone() -> None:
-    with guarded() as randomness:
-        torch.randn(3)
-        np.random.rand()
-    assert randomness.used
-    with guarded(3) as randomness:
-        pass
-    assert not randomness.used
+def from_numpys_generator() -> None:
+    np.random.rand()
+
+
+def from_pythons_generator() -> None:
+    random.gauss(0, 1)
+
+
+def from_torchs_generator() -> None:
+    torch.poisson(torch.ones(3))
+
+
+DRAWS = [from_numpys_generator, from_pythons_generator, from_torchs_generator]
+
+
+@pytest.mark.parametrize("drawing", DRAWS)
+def test_a_draw_is_noticed_and_taken_back(drawing: Callable[[], None]) -> None:
+    before = states()
+    assert run_unmoved(drawing) == (None, True)
+    assert states() == before
+    with seeded(3) as found:
+        drawing()
+    assert found.used
+    assert states() == before
+
+
+def test_what_draws_nothing_is_noticed_too() -> None:
+    attention = nn.MultiheadAttention(4, 2).eval()
+    x = torch.zeros(3, 2, 4)
+
+    def run() -> None:
+        attention(x, x, x)
+        np.random.default_rng(0).random()
+        random.Random(0).random()
+        torch.rand(3, generator=torch.Generator())
+        F.rrelu(x, training=False)
+        F.dropout(x, 0.5, training=False)
+
+    assert run_unmoved(run) == (None, False)
+
+
+@pytest.mark.parametrize("drawing", DRAWS)
+def test_what_other_threads_draw_is_theirs(drawing: Callable[[], None]) -> None:
+    others = [drawing]
+
+    def elsewhere() -> None:
+        if others:
+            thread = threading.Thread(target=others.pop())
+            thread.start()
+            thread.join()
+
+    before = states()
+    assert run_unmoved(elsewhere) == (None, False)
+    assert states() != before
+
+
+def test_other_threads_keep_their_numbers() -> None:
+    model = mcdrop.wrap(nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.Linear(8, 1)).eval())
+    torch.manual_seed(0)
+    expected = torch.cat([torch.rand(50) for _ in range(400)])
+    torch.manual_seed(0)
+    found: list[Tensor] = []
+
+    def draws() -> None:
+        for _ in range(400):
+            found.append(torch.rand(50))
+            time.sleep(1e-4)
+
+    thread = threading.Thread(target=draws)
+    thread.start()
+    while thread.is_alive():
+        model.predict_with_uncertainty(X, n_samples=8, seed=0, device="cpu", task="regression")
+    assert torch.equal(torch.cat(found), expected)
+
+
+def test_a_profiler_of_the_callers_stays_at_work() -> None:
+    profiler = cProfile.Profile()
+    profiler.enable()
+    found = [run_unmoved(random.random)[1], run_unmoved(lambda: math.sqrt(2.0))[1]]
+    profiler.disable()
+    assert found == [True, False]
+    assert "sqrt" in str([entry.code for entry in profiler.getstats()])
 
 
 def test_state_is_put_back_after_an_exception() -> None:
     def interrupted() -> None:
-        with guarded(3):
+        with seeded(3):
+            random.random()
+            raise KeyboardInterrupt
+
+    def interrupted_unseeded() -> None:
+        with noticed():
             random.random()
             raise KeyboardInterrupt
 
     before = states()
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert states() == before
+    for run in (interrupted, interrupted_unseeded):
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        assert states() == before
+        assert sys.getprofile() is None
 
 
 def test_one_pass_leaves_the_generators_alone() -> None:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from mcdrop._live.functorch import aten
-from mcdrop._twin.noise import NoiseFollower, SharedWriteError, address, source_line
+from mcdrop._live.memory import address
+from mcdrop._twin.noise import NoiseFollower, SharedWriteError, source_line
 
 X = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import mcdrop
+from mcdrop._trees import tensors
 from mcdrop._twin.state import TwinState
 from tests.passes import draw
 
@@ -175,6 +176,55 @@ def test_arrays_of_the_model_are_copied() -> None:
     net = Writes()
     mcdrop.wrap(net).sample(X, 4)
     assert net.array[0] == 0
+
+
+def kept_in_a_dict(net: Any, x: Tensor) -> Any:
+    net.results["prediction"] = x
+    return net.results
+
+
+def kept_in_a_list(net: Any, x: Tensor) -> Any:
+    net.list.append(x)
+    return {"last": (net.list,)}
+
+
+def kept_in_an_array(net: Any, x: Tensor) -> Any:
+    net.array[...] = x.numpy()
+    return torch.from_numpy(net.array)
+
+
+def kept_in_a_view(net: Any, x: Tensor) -> Any:
+    net.buffer.data.copy_(x)
+    return net.buffer[:]
+
+
+KEPT = [kept_in_a_dict, kept_in_a_list, kept_in_an_array, kept_in_a_view]
+
+
+@pytest.mark.parametrize("keep", KEPT)
+def test_an_output_that_the_model_keeps_is_returned_as_it_was(keep: Any) -> None:
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+            self.results: dict[str, Tensor] = {}
+            self.list: list[Tensor] = []
+            self.array = np.zeros((6, 4), np.float32)
+            self.register_buffer("buffer", torch.zeros(6, 4))
+
+        def forward(self, x: Tensor) -> Any:
+            return keep(self, self.drop(x))
+
+    found, _ = draw(Keeps().eval(), X, 32, select=lambda output: next(tensors(output)))
+    dropped = found == 0
+    assert 0.3 < dropped.float().mean() < 0.7
+    torch.testing.assert_close(found[~dropped], (2 * X).expand_as(found)[~dropped])
+
+
+def test_arrays_that_cannot_be_written_to_are_left_alone() -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
+    vars(net)["array"] = np.broadcast_to(np.zeros(1), (3,))
+    mcdrop.wrap(net.eval()).sample(X, 4)
 
 
 def test_nothing_changed_means_nothing_written() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from mcdrop._fusion.placeholders import Dropped
 from mcdrop._live.call import Call, Rule, TorchFunction
 from mcdrop._live.functorch import aten, is_below_other_vmap, writes
+from mcdrop._live.memory import address
 from mcdrop._live.rules.in_place import make_room
 from mcdrop._masks.mask import DropoutMask
 from mcdrop._masks.numpy_kernels import FLOATS
@@ -120,10 +121,7 @@ def _overwrite(call: Call, x: Tensor, dropped: Tensor) -> Tensor:
     Where it would, or where vmap cannot write a batched result into a tensor that others share,
     `x` stays as it is and the mode watches whether the model reads it again.
     """
-    if call.index is not None:
-        writable = make_room(call, x)
-    else:
-        writable = x.untyped_storage().data_ptr() not in call.protected
+    writable = make_room(call, x) if call.index is not None else address(x) not in call.protected
     if writable:
         return x.copy_(dropped)
     call.seen.overwritten.append(x)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mcdrop._live.call import Call, Rule, SharedWriteError, TorchFunction
 from mcdrop._live.functorch import owns_memory_alone
+from mcdrop._live.memory import address
 from mcdrop._trees import tensors
 
 __all__ = ["in_place_rules", "make_room"]
@@ -35,19 +36,11 @@ def in_place_rules() -> dict[TorchFunction, Rule]:
 def _written(call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Make the target batched if what is written to it is; refuse to write to the caller's."""
     target, *rest = args
-    if call.shared and _address(target) in call.shared:
-        raise SharedWriteError(_address(target))
+    if call.shared and address(target) in call.shared:
+        raise SharedWriteError(address(target))
     if call.index is not None and any(call.is_batched(x) for x in tensors((rest, kwargs))):
         make_room(call, target)
     return func(*args, **kwargs)
-
-
-def _address(x: Tensor) -> int:
-    """Return the storage address of a tensor; 0 for one without storage of its own."""
-    try:
-        return x.untyped_storage().data_ptr()
-    except (RuntimeError, NotImplementedError):
-        return 0
 
 
 def make_room(call: Call, target: Tensor) -> bool:
@@ -63,7 +56,7 @@ def make_room(call: Call, target: Tensor) -> bool:
     """
     if call.is_batched(target):
         return True
-    if not owns_memory_alone(target) or target.untyped_storage().data_ptr() in call.protected:
+    if not owns_memory_alone(target) or address(target) in call.protected:
         return False
 
     def together(_: Sequence[bool], values: Sequence[Tensor]) -> tuple[Tensor, ...]:
