@@ -90,6 +90,7 @@ def missing_names() -> tuple[str, ...]:
     found["torch.utils._python_dispatch.TorchDispatchMode"] = not issubclass(
         DispatchMode, nullcontext
     )
+    found["torch.utils._pytree"] = _pytree is not None
     found["torch.utils.flop_counter.flop_registry"] = bool(flop_formulas())
     found["F.multi_head_attention_forward.__code__"] = multi_head_body() is not None
     for name in ("_pack_padded_sequence", "_pad_packed_sequence"):
