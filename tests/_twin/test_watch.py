@@ -415,3 +415,15 @@ def test_without_operator_modes_what_is_read_off_the_source_stands(
     assert bool((prediction.epistemic_variance > 0).any())
     assert prediction.run is not None
     assert prediction.run.watched == ""
+
+
+def test_a_rate_that_a_module_cannot_be_told_is_refused() -> None:
+    class Fixed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return drop_path(x, P, training=self.training)
+
+    model = nn.Sequential(nn.Dropout(0.1), Fixed())
+    with pytest.raises(mcdrop.UnsupportedError, match=r"0.3 for 1 \(Fixed\)"):
+        mcdrop.wrap(model, p=0.3).sample(X)
+    fired = {site.name: site.p for site in mcdrop.wrap(model, p={"0": 0.3}).sites(X)}
+    assert fired["0"] == 0.3
