@@ -48,18 +48,18 @@ class DropoutCalls(TorchFunctionMode):
         if self._follower.paused or (func not in _OFF and func not in self._registered):
             return func(*args, **kwargs)
         if func in self._registered:
-            return self._unseen(func, args, kwargs)
+            return self._replaced(func, args, kwargs)
         if _rate(func, args, kwargs) > 0:
             draw = self._follower.note(str(getattr(func, "__name__", func)))
             draw.is_call = True
             draw.meets.add("mask")
         return _OFF[func](self._call, func, args, kwargs)
 
-    def _unseen(self, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run what the user has registered a rule for; what it draws is answered by that rule."""
+    def _replaced(self, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Answer what the user has registered by the replacement, whose dropout is live already."""
         self._follower.paused = True
         try:
-            return func(*args, **kwargs)
+            return self._registered[func](self._call, func, args, kwargs)
         finally:
             self._follower.paused = False
 
