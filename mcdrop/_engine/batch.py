@@ -75,6 +75,10 @@ class Batch:
         args, kwargs = mapped((self.args, self.kwargs), cut)
         return Batch(args, kwargs, min(stop, self.n_rows or 0) - start)
 
+    def first(self, n: int) -> Batch:
+        """Return the first rows, or all arguments if there are no more or rows are not known."""
+        return self.rows(0, n) if self.n_rows is not None and self.n_rows > n else self
+
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 

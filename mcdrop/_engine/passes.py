@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mcdrop._engine.batch import Batch, owned
 from mcdrop._engine.flops import FlopCounter
@@ -28,7 +28,7 @@ from mcdrop._live.mode import LiveDropout
 from mcdrop._live.rules import ACCEPTING, PLAIN, compute, live_rules
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.source import MaskSource, Span
-from mcdrop._twin.copy import structural_copy
+from mcdrop._twin.copy import renormalized, structural_copy
 from mcdrop._twin.flag_readers import may_read_flags
 from mcdrop._twin.state import TwinState
 from mcdrop._twin.tracking import Tracker
@@ -90,7 +90,9 @@ class Passes:
         self._device = device
         self._source = MaskSource(seed, device, stratified=settings.stratified)
         self._rules = live_rules()
-        self._own = _renormalized(settings.model)
+        # What the user accepts as stochastic may draw where it cannot be seen.
+        self._threads = bool(settings.stochastic)
+        self._own = renormalized(settings.model)
         self._found: Watched | None = None
         self.watched = ""
         self._make_twin()
@@ -133,7 +135,7 @@ class Passes:
         """
         if not may_read_flags(self._twin):
             return
-        few = _few_rows(batch)
+        few = batch.first(_ROWS_WATCHED)
         memory = self._settings.memory
         key = ("watched", few.signature(), self._settings.signature())
         found: Watched | None = memory.recall(key)
@@ -221,7 +223,7 @@ class Passes:
                 self.vectorized(plan, batch, span)
             return passes
 
-        passes, draws = run_unmoved(run)
+        passes, draws = run_unmoved(run, threads=self._threads)
         if draws:
             raise RuntimeError("it draws random numbers that would be the same for all passes")
         return passes
@@ -232,6 +234,7 @@ class Passes:
         output, self.used_globals = run_seeded_if_random(
             lambda: self._live(batch, self._call(plan, span, opened=opened)),
             self._source.seed_of_pass(span),
+            threads=self._threads,
         )
         return output
 
@@ -256,7 +259,9 @@ class Passes:
             finally:
                 self._state.restore()
 
-        output, _ = run_seeded_if_random(run, self._source.seed_of_pass(_FIRST))
+        output, _ = run_seeded_if_random(
+            run, self._source.seed_of_pass(_FIRST), threads=self._threads
+        )
         return self._picked(output)
 
     @_sharing_no_writes
@@ -377,19 +382,6 @@ class Passes:
     def _kept(self, output: Tensor) -> Tensor:
         """Copy an output that lies in a buffer, which the next pass writes to."""
         return output.clone() if self._source.workspace.holds(output) else output
-
-
-def _renormalized(model: nn.Module) -> frozenset[int]:
-    """Return the weights that an embedding with `max_norm` renormalizes when it is called."""
-    kinds = (nn.Embedding, nn.EmbeddingBag)
-    found = (m for m in model.modules() if isinstance(m, kinds) and m.max_norm is not None)
-    return frozenset(id(module.weight) for module in found)
-
-
-def _few_rows(batch: Batch) -> Batch:
-    """Return the first rows of a batch."""
-    few = batch.n_rows is not None and batch.n_rows > _ROWS_WATCHED
-    return batch.rows(0, _ROWS_WATCHED) if few else batch
 
 
 def no_closed_form(function: str, found: str) -> McdropError:

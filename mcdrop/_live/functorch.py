@@ -92,6 +92,7 @@ def missing_names() -> tuple[str, ...]:
     found["torch.utils._python_dispatch.TorchDispatchMode"] = not issubclass(
         DispatchMode, nullcontext
     )
+    found["torch.utils._pytree"] = _pytree is not None
     found["torch.utils.flop_counter.flop_registry"] = bool(flop_formulas())
     found["torch._C._storage_Use_Count"] = _OWNERS_OF_A_NEW_TENSOR is not None
     found["F.multi_head_attention_forward.__code__"] = multi_head_body() is not None

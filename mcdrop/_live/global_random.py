@@ -108,43 +108,48 @@ def seeded(seed: int) -> Iterator[GlobalRandomness]:
         _put_back(before)
 
 
-def run_unmoved(run: Callable[[], Result]) -> tuple[Result, bool]:
+def run_unmoved(run: Callable[[], Result], *, threads: bool = False) -> tuple[Result, bool]:
     """Run a model and leave the global generators as they were.
 
     Args:
-        run: Runs the model; again if NumPy's generator has moved, which others may have done.
+        run: Runs the model; again if a generator has moved, which others may have done.
+        threads: Whether the model may draw from torch's generator in threads of its own, so that
+            this generator too counts as used if it has moved in two runs.
 
     Returns:
         What it returned, and whether it draws from a global generator.
     """
-    first: Any = np.random.get_state()
-    before, moved = first, True
+    first = before = _states()
+    moved = True
     try:
         for _ in range(2):
             with noticed() as found:
                 result = run()
-            after: Any = np.random.get_state()
-            moved = not _same(before, after)
+            after = _states()
+            moved = not _same(before[1], after[1]) or (threads and not _same(before[0], after[0]))
             before = after
             if found.used or not moved:
                 break
     finally:
         if moved:
-            np.random.set_state(first)
+            _put_back((first[0] if threads else None, first[1], None))
     return result, found.used or moved
 
 
-def run_seeded_if_random(run: Callable[[], Result], seed: int) -> tuple[Result, bool]:
+def run_seeded_if_random(
+    run: Callable[[], Result], seed: int, *, threads: bool = False
+) -> tuple[Result, bool]:
     """Run a model and leave the global generators as they were.
 
     Args:
         run: Runs the model; again, seeded, if it draws from a global generator.
         seed: Any integer of at least 0.
+        threads: As for `run_unmoved`.
 
     Returns:
         What it returned, and whether it draws.
     """
-    result, draws = run_unmoved(run)
+    result, draws = run_unmoved(run, threads=threads)
     if draws:
         with seeded(seed):
             result = run()
@@ -156,9 +161,11 @@ def _states() -> tuple[Any, Any, Any]:
 
 
 def _put_back(states: tuple[Any, Any, Any]) -> None:
-    torch.set_rng_state(states[0])
-    np.random.set_state(states[1])
-    random.setstate(states[2])
+    """Put back the states of torch, NumPy and Python that are given."""
+    puts: tuple[Any, ...] = (torch.set_rng_state, np.random.set_state, random.setstate)
+    for state, put in zip(states, puts, strict=True):
+        if state is not None:
+            put(state)
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mcdrop._live.functorch import COMPILED_CALL, compiled_module
 
-__all__ = ["is_helper", "structural_copy"]
+__all__ = ["is_helper", "renormalized", "structural_copy"]
 
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 _CONTAINERS = frozenset({list, tuple, set, dict, OrderedDict, deque})
@@ -215,3 +215,10 @@ def _wrapped_by(module: nn.Module) -> nn.Module | None:
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return module.module
     return compiled_module(module)
+
+
+def renormalized(model: nn.Module) -> frozenset[int]:
+    """Return the weights that an embedding with `max_norm` renormalizes when it is called."""
+    kinds = (nn.Embedding, nn.EmbeddingBag)
+    found = (m for m in model.modules() if isinstance(m, kinds) and m.max_norm is not None)
+    return frozenset(id(module.weight) for module in found)

@@ -9,13 +9,10 @@ what they return in eval mode, and whatever else the draw does shows as a differ
 from __future__ import annotations
 
 import functools
-import inspect
-import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,18 +21,14 @@ from torch import Tensor
 from mcdrop._live.functorch import DispatchMode, flattened, written_by
 from mcdrop._live.memory import address
 from mcdrop._twin.laws import Law, drawn, ends, expectation, law_of
+from mcdrop._twin.source_line import source_line
 
-__all__ = ["Draw", "NoiseFollower", "SharedWriteError", "source_line"]
+__all__ = ["Draw", "NoiseFollower", "SharedWriteError"]
 
 _FILLS = ("empty", "zeros", "ones", "full", "new_", "scalar_tensor")
 _READS = ("_local_scalar_dense", "is_nonzero")
 # Operators whose result has as many items as a mask has ones.
 _SELECTS = ("index", "masked_select", "nonzero")
-_NOT_THE_USERS = (
-    f"{Path(inspect.getfile(torch)).parent}{os.sep}",
-    f"{Path(__file__).parents[1]}{os.sep}",
-    "<",
-)
 
 
 class SharedWriteError(RuntimeError):
@@ -301,14 +294,3 @@ def _part(at: Callable[[float], Any], number: int) -> Callable[[float], Tensor]:
 def _name(func: Any) -> str:
     """Return the name of an operator without namespace and overload."""
     return str(func).split(".")[1]
-
-
-def source_line() -> str:
-    """Return file and line of the innermost code that belongs neither to torch nor to mcdrop."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if not file.startswith(_NOT_THE_USERS):
-            return f"{Path(file).name}:{frame.f_lineno}"
-        frame = frame.f_back
-    return "?"

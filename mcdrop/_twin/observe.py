@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -11,33 +10,20 @@ from types import TracebackType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from typing_extensions import Self
 
-from mcdrop._live.call import Call, TorchFunction
-from mcdrop._live.functorch import flattened
 from mcdrop._live.global_random import seeded
 from mcdrop._live.memory import address
-from mcdrop._live.rules.attention import plain_attention_rules
-from mcdrop._live.rules.dropout import plain_dropout_rules
-from mcdrop._live.rules.recurrent import plain_recurrent_rules, rate_between_layers
-from mcdrop._live.rules.registry import registered_rules
-from mcdrop._masks.source import MaskSource, Span
+from mcdrop._twin.compare import agreement, kept, merged
 from mcdrop._twin.copy import structural_copy
+from mcdrop._twin.dropout_calls import DropoutCalls
 from mcdrop._twin.noise import Draw, NoiseFollower
 
 __all__ = ["Inputs", "Observation", "observe"]
 
 Inputs = Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]
 """Returns positional and keyword arguments that a run may write to."""
-
-_RECURRENT, _ATTENTION = plain_recurrent_rules(), plain_attention_rules()
-_OFF = {**plain_dropout_rules(), **_RECURRENT, **_ATTENTION}
-_MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
-# A flag that changes values by less goes unnoticed; averages over a draw round differently.
-_RELATIVE, _OF_LARGEST = 1e-3, 2e-4
 
 # Path of a module, and the number of its call.
 _Key = tuple[str, int]
@@ -78,7 +64,7 @@ class Observation:
 
     def same_output(self, other: Observation) -> bool:
         """Tell whether two runs returned the same, but for rounding."""
-        return self.error is None and _agreement(self.output, other.output) != "differs"
+        return self.error is None and agreement(self.output, other.output) != "differs"
 
 
 def observe(
@@ -120,7 +106,7 @@ def observe(
     if failure.error is not None:
         observer.blame_for(failure.error, flags)
     for name, x in twin.named_buffers():
-        if name not in before or _agreement(x, before[name]) == "differs":
+        if name not in before or agreement(x, before[name]) == "differs":
             path, _, attribute = name.rpartition(".")
             seen.written.setdefault(path, set()).add(attribute)
     return seen
@@ -144,53 +130,6 @@ class _Failure:
         return isinstance(error, Exception)
 
 
-class _Calls(TorchFunctionMode):
-    """Notes calls of dropout functions at a rate above zero, and answers without dropout."""
-
-    def __init__(self, follower: NoiseFollower) -> None:
-        super().__init__()
-        self._follower = follower
-        self._call = Call(_OFF, MaskSource(0, torch.device("cpu")), True, Span())
-        self._registered = registered_rules()
-
-    def __torch_function__(
-        self,
-        func: TorchFunction,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        if self._follower.paused or (func not in _OFF and func not in self._registered):
-            return func(*args, **kwargs)
-        if func in self._registered:
-            return self._unseen(func, args, kwargs)
-        if _rate(func, args, kwargs) > 0:
-            draw = self._follower.note(str(getattr(func, "__name__", func)))
-            draw.is_call = True
-            draw.meets.add("mask")
-        return _OFF[func](self._call, func, args, kwargs)
-
-    def _unseen(self, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run what the user has registered a rule for; what it draws is answered by that rule."""
-        self._follower.paused = True
-        try:
-            return func(*args, **kwargs)
-        finally:
-            self._follower.paused = False
-
-
-def _rate(func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
-    """Return the rate that a dropout function is given, whatever flag it is given."""
-    if func is F.multi_head_attention_forward:
-        return float(_MULTI_HEAD.bind(*args, **kwargs).arguments["dropout_p"])
-    if func in _RECURRENT:
-        return rate_between_layers(args, kwargs)
-    if func in _ATTENTION:
-        return float(kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0))
-    return float(args[1] if len(args) > 1 else kwargs.get("p", 0.5))
-
-
 class _Observer:
     """The hooks of one run."""
 
@@ -208,12 +147,13 @@ class _Observer:
         self._corrects = corrects
         self._finds_hidden = finds_hidden
         self._state: Tensor | None = None
+        self._seed = 0
         self._stack: list[str] = []
         self._n_left: Counter[str] = Counter()
         self._paths = {id(module): path for path, module in twin.named_modules()}
         weights = frozenset(filter(None, map(address, twin.parameters())))
         self.follower = NoiseFollower(self._stack, weights)
-        self.calls = _Calls(self.follower)
+        self.calls = DropoutCalls(self.follower)
         for path, module in twin.named_modules():
             module.__dict__["training"] = path in flags
             if hasattr(module, "gradient_checkpointing"):
@@ -225,10 +165,11 @@ class _Observer:
         """Blame a module if torch's generator moved since the last look."""
         if not self._finds_hidden:
             return
-        state = torch.get_rng_state()
-        if self._state is not None and state.tolist() != self._state.tolist():
+        state, seed = torch.get_rng_state(), torch.initial_seed()
+        # A model that seeds the generator moves it too, and has drawn nothing.
+        if self._state is not None and seed == self._seed and not torch.equal(state, self._state):
             self._seen.hidden.add(path)
-        self._state = state
+        self._state, self._seed = state, seed
 
     def _enter_hook(self, path: str) -> Any:
         def enter(_module: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -249,15 +190,15 @@ class _Observer:
         seen.callers[path] = caller
         key = path, seen.calls[path]
         if self._recorded is None:
-            seen._inputs[key] = _kept(given)
+            seen._inputs[key] = kept(given)
             return None
         expected = self._recorded._inputs.get(key)
         if not self._corrects or caller is None or expected is None:
             return None
-        if _agreement(given, expected) != "differs":
+        if agreement(given, expected) != "differs":
             return None
         seen.hands_on.setdefault(caller, f"hands {path} other inputs")
-        return _merged(given, expected)
+        return merged(given, expected)
 
     def _leave_hook(self, path: str) -> Any:
         def leave(_module: nn.Module, _args: Any, output: Any) -> Any:
@@ -278,19 +219,19 @@ class _Observer:
         self._n_left[path] += 1
         key = path, self._n_left[path]
         if self._recorded is None:
-            self._seen._outputs[key] = _kept(output)
+            self._seen._outputs[key] = kept(output)
             return None
         if not self._corrects or key not in self._recorded._outputs:
             return None
         expected = self._recorded._outputs[key]
-        agreement = _agreement(output, expected)
-        if agreement == "differs":
+        found = agreement(output, expected)
+        if found == "differs":
             self._seen.differs.setdefault(path, "its output differs")
         # Also where it is close: what follows then compares bit for bit.
-        if agreement == "equal":
+        if found == "equal":
             return None
-        merged = _merged(output, expected)
-        return _kept(expected) if merged is None else merged
+        other = merged(output, expected)
+        return kept(expected) if other is None else other
 
     def blame_for(self, error: BaseException, flags: Collection[str]) -> None:
         """Blame an exception on the innermost module whose flag was set, torch's own last."""
@@ -305,46 +246,3 @@ class _Observer:
             line = (str(error).strip().splitlines() or [""])[0][:60]
             own = [path for is_own, path in inside if is_own] or [path for _, path in inside]
             self._seen.differs[own[-1]] = f"it raises {type(error).__name__}: {line}"
-
-
-def _kept(tree: Any) -> Any:
-    """Return nested containers with their tensors cloned."""
-    values, rebuild, _ = flattened(tree)
-    return rebuild([x.detach().clone() if isinstance(x, Tensor) else x for x in values])
-
-
-def _merged(now: Any, expected: Any) -> Any:
-    """Return the tensors expected among the other objects of now; None if they do not match."""
-    values, rebuild, structure = flattened(now)
-    others, _, other_structure = flattened(expected)
-    if structure != other_structure:
-        return None
-    pairs = zip(values, others, strict=True)
-    return rebuild([y.clone() if isinstance(y, Tensor) else x for x, y in pairs])
-
-
-def _agreement(now: Any, expected: Any) -> str:
-    """Compare the tensors of two trees: "equal", "close" or "differs"."""
-    ours, theirs = (
-        [x.detach() for x in flattened(tree)[0] if isinstance(x, Tensor)]
-        for tree in (now, expected)
-    )
-    if len(ours) != len(theirs):
-        return "differs"
-    found = [_of_two(x, y) for x, y in zip(ours, theirs, strict=True)]
-    return "differs" if "differs" in found else "close" if "close" in found else "equal"
-
-
-def _of_two(x: Tensor, y: Tensor) -> str:
-    if x.shape != y.shape or x.dtype != y.dtype:
-        return "differs"
-    if x.layout != torch.strided or x.is_nested:
-        return "equal"
-    if torch.equal(x, y):
-        return "equal"
-    if not x.is_floating_point():
-        return "differs"
-    x, y = x.float(), y.float()
-    largest = float(y.nan_to_num(0, 0, 0).abs().amax().clamp_min(1e-6))
-    close = torch.allclose(x, y, rtol=_RELATIVE, atol=_OF_LARGEST * largest, equal_nan=True)
-    return "close" if close else "differs"

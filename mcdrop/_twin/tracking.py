@@ -217,6 +217,17 @@ class Tracker:
         site = call.site("module", rate, tuple(first.shape))
         if call.seen.dropped is not None:
             call.seen.dropped.append(first)
+        call.seen.open_gates += 1
+        state = torch.get_rng_state() if self._random_gates[id(module)] else None
+        self._drawn.append((_draws(call), site.fired, state))
+        if attribute is None and site.p > 0:
+            raise UnsupportedError.of(
+                self._function,
+                "p",
+                "override rates only of modules that hold theirs in an attribute such as `p`",
+                f"{site.p:g} for {site.name} ({type(module).__name__})",
+                "Name the sites to change: p={'name of a site': rate}",
+            )
         if attribute is not None:
             module.__dict__[attribute] = site.p
         # A rate of zero that the module cannot be told keeps its gate closed. It may read the
@@ -225,9 +236,6 @@ class Tracker:
         for inner in module.modules():
             if id(inner) in self._random_gates:
                 inner.__dict__["training"] = is_open
-        call.seen.open_gates += 1
-        state = torch.get_rng_state() if self._random_gates[id(module)] else None
-        self._drawn.append((_draws(call), site.fired, state))
 
 
 def _names_modules(item: object) -> bool:

@@ -149,3 +149,10 @@ def test_a_seed_may_be_an_integer_of_numpys() -> None:
     found = [model.sample(torch.ones(3, 4), 4, seed=seed) for seed in seeds]
     assert torch.equal(found[0], found[2])
     assert torch.equal(found[1], found[2])
+
+
+def test_the_first_rows_are_taken_where_rows_are_known() -> None:
+    x = torch.ones(5, 2)
+    assert Batch((x,), {}, 5).first(2).n_rows == 2
+    for batch in (Batch((x,), {}, 5), Batch((x,), {}, None)):
+        assert batch.first(5) is batch

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import mcdrop
-from mcdrop._twin.copy import structural_copy
+from mcdrop._twin.copy import renormalized, structural_copy
 
 
 class Holder(nn.Module):
@@ -218,3 +218,10 @@ def test_helper_objects_and_weak_references_point_into_the_copy() -> None:
     assert net.helper.calls == 0
     assert found.unique().tolist() == [0.0, 2.0, 4.0]
     assert len(mcdrop.wrap(net).sites(torch.ones(4, 3))) == 2
+
+
+def test_weights_that_an_embedding_renormalizes_are_found() -> None:
+    tables = nn.ModuleList(
+        [nn.Embedding(3, 2), nn.Embedding(3, 2, max_norm=1.0), nn.EmbeddingBag(3, 2, max_norm=1.0)]
+    )
+    assert renormalized(tables) == {id(tables[1].weight), id(tables[2].weight)}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-import mcdrop
 from mcdrop._twin.observe import observe
 
 X = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
@@ -62,33 +61,6 @@ def test_an_exception_is_blamed_on_the_flag() -> None:
     assert isinstance(seen.error, KeyError)
 
 
-def test_dropout_calls_are_noted_and_answered() -> None:
-    class Model(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.drop = nn.Dropout(0.5)
-            self.attention = nn.MultiheadAttention(8, 2, dropout=0.1)
-            self.rnn = nn.GRU(8, 8, 2, dropout=0.2)
-            self.single = nn.GRU(8, 8)
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = self.attention(x, x, x)[0]
-            x = self.single(self.rnn(self.drop(x))[0])[0]
-            x = F.scaled_dot_product_attention(x, x, x, dropout_p=0.3)
-            return F.dropout(x, 0.0)
-
-    model = Model().eval()
-    seen = observe(model, inputs)
-    assert [(draw.path, draw.kind) for draw in seen.draws] == [
-        ("attention", "multi_head_attention_forward"),
-        ("drop", "dropout"),
-        ("rnn", "gru"),
-        ("", "scaled_dot_product_attention"),
-    ]
-    assert all(draw.is_call and draw.meets == {"mask"} for draw in seen.draws)
-    torch.testing.assert_close(seen.output, mcdrop.wrap(model, p=0.0)(X).detach())
-
-
 def test_numbers_drawn_outside_of_operators_show() -> None:
     class Draws(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -98,3 +70,28 @@ def test_numbers_drawn_outside_of_operators_show() -> None:
 
     assert observe(Draws(), inputs).outside
     assert not observe(nn.Linear(8, 8), inputs).outside
+
+
+class Seeds(nn.Module):
+    """Seeds the generator of torch, and so moves it, but draws nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            torch.manual_seed(5)
+        return x
+
+
+class DrawsInAThread(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            thread = threading.Thread(target=lambda: torch.rand(3))
+            thread.start()
+            thread.join()
+        return x
+
+
+def test_hidden_draws_are_told_from_seeds() -> None:
+    model = nn.Sequential(Seeds(), DrawsInAThread())
+    plain = observe(model, inputs)
+    seen = observe(model, inputs, {"0", "1"}, recorded=plain, finds_hidden=True)
+    assert seen.hidden == {"1"}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import mcdrop
 from mcdrop._twin.watch import Watched, watch
-from tests.zoo import hugging_face_entry
+from tests.zoo import GatedAttention, hugging_face_entry
 
 P = 0.4
 X = torch.randn(6, 5, 8, generator=torch.Generator().manual_seed(0))
@@ -405,3 +405,25 @@ def test_a_run_is_watched_once_for_inputs_of_a_kind() -> None:
     calls.clear()
     mc.sample(X, 2, strategy="sequential")
     assert len(calls) <= first - 3
+
+
+def test_without_operator_modes_what_is_read_off_the_source_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mcdrop._twin.watch.has_operator_modes", lambda: False)
+    prediction = mcdrop.wrap(GatedAttention()).predict_with_uncertainty(X, seed=0)
+    assert bool((prediction.epistemic_variance > 0).any())
+    assert prediction.run is not None
+    assert prediction.run.watched == ""
+
+
+def test_a_rate_that_a_module_cannot_be_told_is_refused() -> None:
+    class Fixed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return drop_path(x, P, training=self.training)
+
+    model = nn.Sequential(nn.Dropout(0.1), Fixed())
+    with pytest.raises(mcdrop.UnsupportedError, match=r"0.3 for 1 \(Fixed\)"):
+        mcdrop.wrap(model, p=0.3).sample(X)
+    fired = {site.name: site.p for site in mcdrop.wrap(model, p={"0": 0.3}).sites(X)}
+    assert fired["0"] == 0.3
