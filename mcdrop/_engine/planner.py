@@ -116,7 +116,7 @@ class Planner:
             if plan.strategy == "vectorized":
                 break
         else:
-            plan = self._sequential(replace(draft, reason=plan.reason), batch)
+            plan = self._sequential(replace(draft, reason=plan.reason), batch, plain)
         self._settings.check_sites(plan.sites)
         self._settings.check_live(plan.sites)
         if self._settings.exact_last:
@@ -147,10 +147,24 @@ class Planner:
             work_per_pass=(counter.total - before) // 2,
         )
 
-    def _sequential(self, draft: Plan, batch: Batch) -> Plan:
-        """Run one pass with every unit kept to see its sites."""
-        self._passes.one(draft, batch, opened=True)
+    def _sequential(self, draft: Plan, batch: Batch, plain: Tensor) -> Plan:
+        """Run one pass with every unit kept to see its sites.
+
+        The plain model may differ: it draws numbers of its own, has a rate of one, or reads what it
+        dropped out elsewhere. Kernels with a registered rule must not.
+        """
+        output = self._passes.one(draft, batch, opened=True)
+        opened = self._settings.selection.pick(self._settings.function, output)
         seen = self._passes.seen
+        difference = _difference(opened[None], plain)
+        if difference is not None and seen.used_registered:
+            raise UnsupportedError.of(
+                self._settings.function,
+                "model",
+                "return with every unit kept what it does in eval mode",
+                f"an output that is off by {difference}",
+                "Check what is registered with mcdrop.register_rule for its kernels",
+            )
         # Modules that draw their own numbers do so in a live pass only.
         self._passes.one(draft, batch)
         return replace(

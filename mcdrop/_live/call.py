@@ -78,6 +78,7 @@ class Seen:
         overwritten: Tensors that an in-place dropout of torch's would have written to, and that
             were left alone.
         widest: Numbers per pass in the largest tensor that was dropped out at once.
+        used_registered: Whether a kernel was answered by what the user registered for it.
     """
 
     sites: list[DropoutSite] = field(default_factory=list)
@@ -89,6 +90,7 @@ class Seen:
     open_gates: int = 0
     overwritten: list[Tensor] = field(default_factory=list)
     widest: int = 0
+    used_registered: bool = False
     _names: Counter[str] = field(default_factory=Counter)
 
     @property

@@ -160,6 +160,7 @@ class Tracker:
         def forward(*args: Any, **kwargs: Any) -> Any:
             if self._call is None:
                 return plain(*args, **kwargs)
+            self._call.seen.used_registered = True
             return replacement(module, *args, **kwargs)
 
         module.__dict__["forward"] = forward

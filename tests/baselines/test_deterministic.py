@@ -90,9 +90,10 @@ def test_multilabel_scores_become_two_classes_for_each_label() -> None:
 
 def test_both_agree_with_dropout_at_rate_zero() -> None:
     net = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.0)).eval()
-    by_passes = mcdrop.wrap(net, p=1e-9).predict_with_uncertainty(
-        X, task="multilabel", n_samples=2, seed=0
-    )
+    with pytest.warns(UserWarning, match="all 2 passes are alike"):
+        by_passes = mcdrop.wrap(net, p=1e-9).predict_with_uncertainty(
+            X, task="multilabel", n_samples=2, seed=0
+        )
     plain = Deterministic(net, task="multilabel").predict(X)
     assert isinstance(by_passes, mcdrop.ClassificationPrediction)
     assert isinstance(plain, mcdrop.ClassificationPrediction)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -94,14 +95,29 @@ def test_what_is_registered_is_not_hidden_by_what_was_remembered() -> None:
     assert len(mc.predict_with_uncertainty(X, seed=0).run.sites) == 2  # type: ignore[union-attr]
 
 
-def test_a_replacement_that_is_another_function_is_not_batched() -> None:
-    @mcdrop.register_rule(torch.ops.mcdrop_tests.dropout_add)
+@pytest.mark.parametrize("strategy", ["auto", "vectorized", "sequential"])
+def test_a_replacement_that_is_another_function_is_refused(strategy: Any) -> None:
+    model = mcdrop.wrap(CallsOperator())
+
+    def right(x: Tensor, residual: Tensor, p: float, training: bool) -> Tensor:
+        return residual + F.dropout(x, p)
+
     def wrong(x: Tensor, residual: Tensor, p: float, training: bool) -> Tensor:
         return F.dropout(x, p)
 
-    _, run = draw(CallsOperator(), X, 4)
-    assert run.strategy == "sequential"
-    assert "with every mask open, the output is off by 1" in run.reason
+    register = mcdrop.register_rule(torch.ops.mcdrop_tests.dropout_add)
+    register(right)
+    model.sample(X, 4, strategy=strategy)
+    # What was learned with the first replacement does not hide the second.
+    register(wrong)
+    with pytest.raises(mcdrop.UnsupportedError, match=r"off by 1\b.*register_rule"):
+        model.sample(X, 4, strategy=strategy)
+
+
+def test_a_wrong_replacement_of_a_module_is_refused() -> None:
+    mcdrop.register_rule(Fused)(lambda module, x: F.dropout(x, 0.5))
+    with pytest.raises(mcdrop.UnsupportedError, match="Check what is registered"):
+        mcdrop.wrap(nn.Sequential(Fused())).sample(X, 4)
 
 
 @pytest.mark.parametrize("target", [F.dropout, Fused(), "fused", nn.Linear.forward])
