@@ -16,6 +16,7 @@ from mcdrop._engine.plan import Plan
 from mcdrop._engine.row_probe import row_layout
 from mcdrop._engine.settings import Settings
 from mcdrop._engine.splitting import passes_that_fit, rows_that_fit, treats_rows_alone
+from mcdrop._masks.source import Span
 from mcdrop.errors import McdropError, UnsupportedError
 
 __all__ = ["Planner", "ran_out_of_memory"]
@@ -117,6 +118,8 @@ class Planner:
                 break
         else:
             plan = self._sequential(replace(draft, reason=plan.reason), batch, plain)
+        if plan.seeds_globals and self._settings.masks == "shared":
+            self._check_rows_share(plan, batch)
         self._settings.check_sites(plan.sites)
         self._settings.check_live(plan.sites)
         if self._settings.exact_last:
@@ -173,6 +176,20 @@ class Planner:
             widest=max(draft.output_numel, seen.widest),
             seeds_globals=self._passes.used_globals,
         )
+
+    def _check_rows_share(self, plan: Plan, batch: Batch) -> None:
+        """Refuse shared masks for a model whose own random numbers differ between equal rows."""
+        if batch.n_rows is None:
+            return
+        first, second = self._passes.sequential(plan, batch.take([0, 0]), Span())[0]
+        if not torch.allclose(first, second, equal_nan=True):
+            raise UnsupportedError.of(
+                self._settings.function,
+                "masks",
+                "be 'independent' for a model with random numbers that cannot be shared by rows",
+                "'shared', and equal rows with different outputs",
+                "Drop units with torch.nn.functional.dropout",
+            )
 
 
 def ran_out_of_memory(error: Exception) -> bool:

@@ -162,3 +162,25 @@ def test_passes_that_round_differently_agree_and_others_are_described() -> None:
 def test_nan_where_the_model_has_none_is_a_difference() -> None:
     plain = torch.ones(2)
     assert _difference(torch.tensor([[1.0, float("nan")]]), plain) is not None
+
+
+class Hidden(nn.Module):
+    """Dropout by an operator that has no rule."""
+
+    def __init__(self, n_rows: int | None) -> None:
+        super().__init__()
+        self.n_rows = n_rows
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ones = torch.ones(len(x) if self.n_rows is None else self.n_rows, x.shape[1])
+        return x * torch.native_dropout(ones, 0.5, self.training)[0]
+
+
+def test_shared_masks_are_refused_where_rows_have_masks_of_their_own_unseen() -> None:
+    x = torch.ones(6, 5)
+    with pytest.raises(mcdrop.UnsupportedError, match="`masks` to be 'independent' for a model"):
+        draw(Hidden(None), x, 8, masks="shared")
+    for found in (draw(Hidden(1), x, 8, masks="shared")[0], draw(Hidden(None), x, 8)[0]):
+        assert set(found.unique().tolist()) == {0.0, 2.0}
+    shared, _ = draw(Hidden(1), x, 8, masks="shared")
+    assert torch.equal(shared, shared[:, :1].expand_as(shared))
