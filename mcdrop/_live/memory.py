@@ -8,8 +8,8 @@ __all__ = ["address"]
 
 
 def address(x: Any) -> int:
-    """Return where the memory of a tensor begins; 0 for one without, such as a sparse one."""
+    """Return where the memory of a tensor begins; 0 for one without (sparse, lazy)."""
     try:
         return int(x.untyped_storage().data_ptr())
-    except (AttributeError, NotImplementedError, RuntimeError):
+    except (AttributeError, NotImplementedError, RuntimeError, ValueError):
         return 0

@@ -12,6 +12,7 @@ import weakref
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Collection
 from copy import copy as shallow_copy
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ from torch import Tensor, nn
 
 from mcdrop._live.functorch import COMPILED_CALL, compiled_module
 
-__all__ = ["is_helper", "renormalized", "structural_copy"]
+__all__ = ["is_helper", "is_state", "renormalized", "structural_copy"]
 
+_SIMPLE = (Tensor, np.ndarray, np.generic, torch.dtype, torch.device, torch.Size, type)
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 _CONTAINERS = frozenset({list, tuple, set, dict, OrderedDict, deque})
 _MAPPINGS = (dict, OrderedDict, defaultdict, Counter)
@@ -125,10 +127,11 @@ class _Copier:
             )
         elif isinstance(value, np.ndarray):
             memo[id(value)] = value.copy()
-        elif is_helper(value):
+        elif is_helper(value) or is_state(value):
             copied = shallow_copy(value)
             memo[id(value)] = copied
-            copied.__dict__.update({k: self._attribute(v) for k, v in value.__dict__.items()})
+            if copied is not value:
+                copied.__dict__.update({k: self._attribute(v) for k, v in value.__dict__.items()})
 
     def _tensor(self, value: Tensor) -> Tensor:
         """Share a parameter, clone a buffer, and move either to the device and type of the copy."""
@@ -204,6 +207,28 @@ def is_helper(value: object) -> bool:
         or (isinstance(item, types.MethodType) and isinstance(item.__self__, nn.Module))
         for item in held.values()
     )
+
+
+def is_state(value: object, depth: int = 3) -> bool:
+    """Whether an object of a class of Python's holds numbers alone, as a counter or cache does."""
+    if isinstance(value, types.ModuleType | Enum) or callable(value):
+        return False
+    if type(value).__module__.startswith("torch"):
+        return False
+    held = getattr(value, "__dict__", None)
+    return isinstance(held, dict) and depth > 0 and _is_simple(held, depth)
+
+
+def _is_simple(value: object, depth: int) -> bool:
+    """Whether a value is a number, a name, a tensor or an array, or holds only such."""
+    kind = type(value)
+    if kind in _PLAIN or isinstance(value, _SIMPLE):
+        return True
+    if kind in _MAPPINGS:
+        return all(_is_simple(item, depth) for item in value.values())  # type: ignore[attr-defined]
+    if kind in _CONTAINERS:
+        return all(_is_simple(item, depth) for item in value)  # type: ignore[attr-defined]
+    return is_state(value, depth - 1)
 
 
 def _wrapped_by(module: nn.Module) -> nn.Module | None:

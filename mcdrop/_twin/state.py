@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mcdrop._live.functorch import writes
 from mcdrop._live.memory import address
-from mcdrop._twin.copy import is_helper
+from mcdrop._twin.copy import is_helper, is_state
 
 __all__ = ["TwinState"]
 
@@ -75,7 +75,7 @@ class TwinState:
         elif isinstance(value, np.ndarray):
             if value.flags.writeable:
                 self._arrays.append((value, value.copy()))
-        elif not isinstance(value, nn.Module) and is_helper(value):
+        elif not isinstance(value, nn.Module) and (is_helper(value) or is_state(value)):
             self._note(value.__dict__, noted)
 
     def has_written_tensors(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from mcdrop._live.memory import address
 
@@ -15,4 +16,5 @@ def test_views_begin_where_their_tensor_does() -> None:
 
 def test_what_has_no_memory_lies_nowhere() -> None:
     assert address(torch.eye(3).to_sparse()) == 0
+    assert address(nn.LazyLinear(2).weight) == 0
     assert address(3.0) == 0

@@ -278,3 +278,37 @@ def test_a_parameter_that_the_model_writes_to_stays_the_callers(
         once = 2 * model(x)
     torch.testing.assert_close(found[found != 0], once.expand_as(found)[found != 0])
     model.load_state_dict(before)
+
+
+class Holder:
+    """An object of a class of the user's."""
+
+    new: Any
+
+    def __init__(self, inner: Any = None) -> None:
+        self.n, self.inner = 0, inner
+        self.recorded: list[Any] = [np.zeros(2)]
+
+
+class KeepsInObject(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop, self.holder = nn.Dropout(0.5), Holder(Holder())
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.holder.n += 1
+        self.holder.inner.n += 1
+        self.holder.recorded.append(x)
+        self.holder.recorded[0] += 1
+        self.holder.new = x
+        return self.drop(x) * self.holder.n * self.holder.inner.n * self.holder.recorded[0][0]
+
+
+@pytest.mark.parametrize("strategy", ["vectorized", "sequential"])
+def test_objects_that_hold_numbers_are_the_copys_own_and_start_anew(strategy: Any) -> None:
+    model = KeepsInObject().eval()
+    found, _ = draw(model, X, 20, strategy)
+    torch.testing.assert_close(found[found != 0], (2 * X).expand_as(found)[found != 0])
+    assert (model.holder.n, model.holder.inner.n, len(model.holder.recorded)) == (0, 0, 1)
+    assert not model.holder.recorded[0].any()
+    assert not hasattr(model.holder, "new")
