@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from mcdrop.errors import NonFiniteError, RangeError, ShapeError, UnsupportedError
 
@@ -187,6 +188,15 @@ def checked_model(model: object) -> nn.Module:
             "run as Python code, where its dropout can be seen",
             f"TorchScript in {', '.join(scripted[:5])}",
             "Wrap the original module, or a torch.export program",
+        )
+    lazy = [name for name, tensor in model.named_parameters() if is_lazy(tensor)]
+    if lazy:
+        raise UnsupportedError.of(
+            "wrap",
+            "model",
+            "have weights of known shape",
+            f"lazy ones, such as {lazy[0]}",
+            "Run the model once, or load its weights",
         )
     return model
 
