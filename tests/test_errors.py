@@ -63,9 +63,7 @@ def test_torchscript_is_refused_by_name() -> None:
 
 def test_weights_without_a_shape_yet_are_refused() -> None:
     net = nn.Sequential(nn.LazyLinear(3), nn.Dropout(0.5)).eval()
-    with pytest.raises(
-        mcdrop.UnsupportedError, match=r"lazy ones, such as 0.weight\. Run the model"
-    ):
+    with pytest.raises(mcdrop.UnsupportedError, match=r"lazy ones, such as 0.weight\. Run"):
         mcdrop.wrap(net)
     net(X)
     mcdrop.wrap(net).sample(X, 2)
