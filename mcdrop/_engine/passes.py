@@ -46,7 +46,6 @@ _FIRST = Span()
 # Enough to see what depends on rows, without recording what large batches compute.
 _ROWS_WATCHED = 16
 
-
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -175,8 +174,7 @@ class Passes:
             variance side by side, (span.count, n, ..., 2).
         """
         index = torch.arange(span.count, device=self._device)
-        passes = over_index(lambda i: self._output(plan, batch, span, i), index)
-        return self._kept(passes)
+        return self._kept(over_index(lambda i: self._output(plan, batch, span, i), index))
 
     @_sharing_no_writes
     def sequential(self, plan: Plan, batch: Batch, span: Span) -> Tensor:
@@ -237,6 +235,11 @@ class Passes:
             threads=self._threads,
         )
         return output
+
+    @_sharing_no_writes
+    def unlooked(self, batch: Batch) -> Any:
+        """Run one pass of a model that is known to draw from no global generator."""
+        return self._live(batch, self._call(Plan(), _FIRST))
 
     @_sharing_no_writes
     def observed(self, plan: Plan, batch: Batch, opened: bool) -> Seen:
