@@ -237,11 +237,6 @@ class Passes:
         return output
 
     @_sharing_no_writes
-    def unlooked(self, batch: Batch) -> Any:
-        """Run one pass of a model that is known to draw from no global generator."""
-        return self._live(batch, self._call(Plan(), _FIRST))
-
-    @_sharing_no_writes
     def observed(self, plan: Plan, batch: Batch, opened: bool) -> Seen:
         """Run one pass and return what was seen, with what every site was given."""
         call = self._call(plan, _FIRST, opened=opened)

@@ -2,19 +2,16 @@
 
 The mode serves what goes through torch's functions. The rest (NumPy, Python, random operators
 without a rule) has no keyed streams: a model that draws from a global generator is seeded by pass,
-and the caller's state put back. Whether it does is noticed in the calling thread, so that others
-may draw meanwhile and keep their numbers; NumPy's generator shows only that it has moved, and
-counts as used if it has in two runs. Only while a model that draws is run does another thread get
-other numbers from the same generators than without the prediction.
+and the caller's state put back. A generator that has moved while a model ran may have been moved by
+another thread, whose numbers must not be taken back. Torch's operators show who drew; the
+generators of NumPy and Python count as used by the model if they have moved in two runs.
 """
 
 from __future__ import annotations
 
 import random
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,17 +19,13 @@ import torch
 
 from mcdrop._live.functorch import DispatchMode
 
-__all__ = ["GlobalRandomness", "noticed", "run_seeded_if_random", "run_unmoved", "seeded"]
+__all__ = ["GlobalRandomness", "run_seeded_if_random", "run_unmoved", "seeded"]
 
 Result = TypeVar("Result")
 
-_RANDOM: Any = random.random
-# The object whose methods the functions of `random` are.
-_PYTHON = _RANDOM.__self__
-
 
 class GlobalRandomness(DispatchMode):
-    """Notices draws from the generators of torch and Python in this thread.
+    """Notices draws from torch's generator in this thread.
 
     Attributes:
         used: Whether there was one.
@@ -53,36 +46,6 @@ class GlobalRandomness(DispatchMode):
         result = func(*args, **kwargs)
         self.used = not torch.equal(before, torch.get_rng_state())
         return result
-
-    def profile(self, frame: FrameType, event: str, called: Any) -> None:
-        """Note a call of Python's global generator."""
-        if event == "c_call" and getattr(called, "__self__", None) is _PYTHON:
-            self.used = True
-
-
-@contextmanager
-def noticed() -> Iterator[GlobalRandomness]:
-    """Notice draws of a model from the generators of torch and Python; put back if there are any.
-
-    Yields:
-        Whether it draws from any, known when the context is left.
-    """
-    found = GlobalRandomness()
-    before = _states()
-    # A profiler of the caller's stays at work; then Python's generator is looked at from outside.
-    profiler = sys.getprofile()
-    try:
-        with found:
-            if profiler is None:
-                sys.setprofile(found.profile)
-            yield found
-    finally:
-        if profiler is None:
-            sys.setprofile(None)
-        elif random.getstate() != before[2]:
-            found.used = True
-        if found.used:
-            _put_back(before)
 
 
 @contextmanager
@@ -112,28 +75,34 @@ def run_unmoved(run: Callable[[], Result], *, threads: bool = False) -> tuple[Re
     """Run a model and leave the global generators as they were.
 
     Args:
-        run: Runs the model; again if a generator has moved, which others may have done.
-        threads: Whether the model may draw from torch's generator in threads of its own, so that
-            this generator too counts as used if it has moved in two runs.
+        run: Runs the model; again, to see who drew, if a generator has moved meanwhile.
+        threads: Whether the model may draw from torch's generator in threads of its own. It then
+            counts as used if it has moved in two runs, as those of NumPy and Python always do.
 
     Returns:
         What it returned, and whether it draws from a global generator.
     """
-    first = before = _states()
-    moved = True
+    before = _states()
+    has_run = False
     try:
-        for _ in range(2):
-            with noticed() as found:
-                result = run()
-            after = _states()
-            moved = not _same(before[1], after[1]) or (threads and not _same(before[0], after[0]))
-            before = after
-            if found.used or not moved:
-                break
+        result = run()
+        has_run = True
     finally:
-        if moved:
-            _put_back((first[0] if threads else None, first[1], None))
-    return result, found.used or moved
+        first = _states()
+        moved = _moved(before, first)
+        if not has_run:
+            _put_back(before, moved)
+    if not any(moved):
+        return result, False
+    with GlobalRandomness() as found:
+        result = run()
+    again = _moved(first, _states())
+    is_used = found.used or any(
+        counts and a and b for counts, a, b in zip((threads, True, True), moved, again, strict=True)
+    )
+    if is_used:
+        _put_back(before, moved)
+    return result, is_used
 
 
 def run_seeded_if_random(
@@ -160,11 +129,15 @@ def _states() -> tuple[Any, Any, Any]:
     return torch.get_rng_state(), np.random.get_state(), random.getstate()
 
 
-def _put_back(states: tuple[Any, Any, Any]) -> None:
-    """Put back the states of torch, NumPy and Python that are given."""
+def _moved(before: tuple[Any, ...], after: tuple[Any, ...]) -> tuple[bool, ...]:
+    return tuple(not _same(a, b) for a, b in zip(before, after, strict=True))
+
+
+def _put_back(states: tuple[Any, ...], which: Sequence[bool] = (True, True, True)) -> None:
+    """Put back the states of torch, NumPy and Python, or some of them."""
     puts: tuple[Any, ...] = (torch.set_rng_state, np.random.set_state, random.setstate)
-    for state, put in zip(states, puts, strict=True):
-        if state is not None:
+    for state, put, is_meant in zip(states, puts, which, strict=True):
+        if is_meant:
             put(state)
 
 
