@@ -22,20 +22,21 @@ from mcdrop._fusion.placeholders import Placeholders
 from mcdrop._live.call import Call, Seen, SharedWriteError
 from mcdrop._live.functorch import has_hooks, over_index, sees_writes
 from mcdrop._live.global_random import run_seeded_if_random, run_unmoved, seeded
-from mcdrop._live.last_layer import ClosedFormError, LastLayer
+from mcdrop._live.last_layer import ClosedFormError, LastLayer, no_closed_form
 from mcdrop._live.memory import address
 from mcdrop._live.mode import LiveDropout
 from mcdrop._live.rules import ACCEPTING, PLAIN, compute, live_rules
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.source import MaskSource, Span
 from mcdrop._twin.copy import renormalized, structural_copy
+from mcdrop._twin.drift import Changes, changed, contents
 from mcdrop._twin.flag_readers import may_read_flags
 from mcdrop._twin.state import TwinState
 from mcdrop._twin.tracking import Tracker
 from mcdrop._twin.watch import Watched, watch
-from mcdrop.errors import McdropError, ShapeError, UnsupportedError
+from mcdrop.errors import ShapeError
 
-__all__ = ["CANNOT_BATCH", "Passes", "no_closed_form"]
+__all__ = ["CANNOT_BATCH", "Passes"]
 
 # What vmap raises for code it cannot batch. The plain model has run on the same inputs before,
 # so an error of the model's own does not end up here.
@@ -72,12 +73,11 @@ class Passes:
     Args:
         settings: Settings of the prediction.
         seed: Seed of the masks.
-        device: Where to run.
+        device: Where to run the copy.
 
     Attributes:
         seen: What was seen of the latest forward call.
-        used_globals: Whether the latest single pass used the global generators of torch, NumPy or
-            Python.
+        used_globals: Whether the latest single pass used torch's, NumPy's or Python's generator.
         may_defer: Whether the model may be handed placeholders.
         watched: What watching a training run decided, in one sentence; empty if nothing.
     """
@@ -107,9 +107,9 @@ class Passes:
         self._tracker = Tracker(settings.function, self._twin, settings.stochastic)
         if self._found is not None:
             self._tracker.settle(self._found)
-        shared = frozenset(map(address, settings.model.parameters()))
         parameters = {address(x): x for x in self._twin.parameters()}
-        self._shared = shared & parameters.keys()
+        shared = frozenset(map(address, settings.model.parameters())) & parameters.keys()
+        self._shared = shared
         own = [x for at, x in parameters.items() if at not in shared]
         self._state = TwinState(self._twin, own if self._own else ())
         buffers = map(address, self._twin.buffers())
@@ -174,7 +174,8 @@ class Passes:
             variance side by side, (span.count, n, ..., 2).
         """
         index = torch.arange(span.count, device=self._device)
-        return self._kept(over_index(lambda i: self._output(plan, batch, span, i), index))
+        outputs = over_index(lambda i: self._output(plan, batch, span, i), index)
+        return self._kept(self._closed(plan, outputs))
 
     @_sharing_no_writes
     def sequential(self, plan: Plan, batch: Batch, span: Span) -> Tensor:
@@ -193,7 +194,7 @@ class Passes:
                 f"shapes {sorted(shapes)[:3]}",
                 "Pick a part of fixed shape with select=, or pad the output",
             )
-        return torch.stack(outputs)
+        return self._closed(plan, torch.stack(outputs))
 
     @_sharing_no_writes
     def opened(self, plan: Plan, batch: Batch, n_passes: int, flops: FlopCounter) -> Tensor:
@@ -250,17 +251,18 @@ class Passes:
 
         def run() -> Any:
             self._tracker.begin(None)
-            own = batch.copied()
-            try:
-                with LiveDropout(Call(PLAIN, self._source, True, _FIRST, shared=self._shared)):
-                    return self._kept_apart(self._twin(*own.args, **own.kwargs))
-            finally:
-                self._state.restore()
+            return self._run(batch, Call(PLAIN, self._source, True, _FIRST, shared=self._shared))
 
         output, _ = run_seeded_if_random(
             run, self._source.seed_of_pass(_FIRST), threads=self._threads
         )
         return self._picked(output)
+
+    def left_behind(self, batch: Batch) -> tuple[Changes, Tensor]:
+        """Run the model as it is; return what it changed for good, and its output."""
+        before = contents(self._twin)
+        output = self.plain(batch)
+        return changed(before, contents(self._twin)), output
 
     @_sharing_no_writes
     def counted_sites(self, batch: Batch) -> tuple[DropoutSite, ...]:
@@ -285,7 +287,7 @@ class Passes:
         call = replace(self._call(plan, _FIRST), last=probe)
         output = self._picked(self._live(batch, call))
         problem = probe.problem
-        if not problem and not probe.came_through(output):
+        if not (problem or probe.came_through(output)):
             problem = "the output is not that of a linear layer after it"
         if problem:
             raise no_closed_form(self._settings.function, f"{last.name}: {problem}")
@@ -332,17 +334,24 @@ class Passes:
     def _live(self, batch: Batch, call: Call) -> Any:
         """Run the model once with live dropout."""
         self._tracker.begin(call)
-        batch = batch.copied()
-        try:
-            with LiveDropout(call):
-                output = self._twin(*batch.args, **batch.kwargs)
-            output = self._kept_apart(output)
-        finally:
-            self._state.restore()
+        output = self._run(batch, call)
         if call.seen.overwritten:
             call.seen.check_not_read(output)
         self.seen = call.seen
         return output
+
+    def _run(self, batch: Batch, call: Call) -> Any:
+        """Run the model once, and undo what it leaves behind."""
+        own = batch.copied()
+        try:
+            try:
+                with LiveDropout(call):
+                    output = self._twin(*own.args, **own.kwargs)
+            finally:
+                self._state.by_content |= call.seen.hands_out_memory
+            return self._kept_apart(output)
+        finally:
+            self._state.restore()
 
     def _output(
         self,
@@ -370,6 +379,15 @@ class Passes:
         except ClosedFormError as error:
             raise no_closed_form(self._settings.function, str(error)) from error
 
+    def _closed(self, plan: Plan, outputs: Tensor) -> Tensor:
+        """Refuse a closed form for outputs that are not those of the last layer."""
+        if plan.last_site is not None:
+            mean, variance = outputs.unbind(dim=-1)
+            if bool((variance.isnan() & ~mean.isnan()).any()):
+                changed_after = "an output that the model changes after its last layer"
+                raise no_closed_form(self._settings.function, changed_after)
+        return outputs
+
     def _picked(self, output: Any) -> Tensor:
         return self._settings.selection.pick(self._settings.function, output)
 
@@ -380,14 +398,3 @@ class Passes:
     def _kept(self, output: Tensor) -> Tensor:
         """Copy an output that lies in a buffer, which the next pass writes to."""
         return output.clone() if self._source.workspace.holds(output) else output
-
-
-def no_closed_form(function: str, found: str) -> McdropError:
-    """Make the error for a last dropout that cannot be integrated."""
-    return UnsupportedError.of(
-        function,
-        "exact_last",
-        "be True only where the last dropout feeds the output layer alone",
-        found,
-        "Leave exact_last out",
-    )

@@ -168,6 +168,8 @@ class Planner:
                 f"an output that is off by {difference}",
                 "Check what is registered with mcdrop.register_rule for its kernels",
             )
+        if difference is not None:
+            self._check_repeats(batch)
         # Modules that draw their own numbers do so in a live pass only.
         self._passes.one(draft, batch)
         return replace(
@@ -175,6 +177,25 @@ class Planner:
             sites=tuple(seen.sites),
             widest=max(draft.output_numel, seen.widest),
             seeds_globals=self._passes.used_globals,
+        )
+
+    def _check_repeats(self, batch: Batch) -> None:
+        """Refuse a model whose calls change what later ones return, in a way not undone.
+
+        A generator of its own gives every pass numbers of its own, as it should.
+        """
+        first = self._passes.plain(batch)
+        found, second = self._passes.left_behind(batch)
+        difference = _difference(second[None], first)
+        if difference is None or (found.generators and not found.names):
+            return
+        names = ", ".join(found.names[:3]) or "nothing that could be named"
+        raise UnsupportedError.of(
+            self._settings.function,
+            "model",
+            "return the same for the same inputs in eval mode",
+            f"outputs that differ by {difference} from one call to the next; it changes {names}",
+            "Keep what changes in attributes of the module",
         )
 
     def _check_rows_share(self, plan: Plan, batch: Batch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import types
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -21,6 +23,7 @@ from mcdrop.errors import NoDropoutError, RangeError
 __all__ = ["AskedStrategy", "Settings"]
 
 AskedStrategy = Literal["auto", Strategy]
+_CODE = (types.FunctionType, types.MethodType, functools.partial)
 _STRATEGIES = ("auto", *get_args(Strategy))
 
 
@@ -153,7 +156,18 @@ def _structure(model: nn.Module) -> Iterator[Hashable]:
             for name, value in module.__dict__.items()
             if isinstance(value, bool | int | float | str) and name != "training"
         ]
-        yield path, kind.__module__, kind.__qualname__, id(kind), tuple(plain)
+        yield path, kind.__module__, kind.__qualname__, id(kind), tuple(plain), _code(module)
     tensors: list[tuple[str, Any]] = [*model.named_parameters(), *model.named_buffers()]
     for name, tensor in tensors:
         yield name, tuple(tensor.shape), tensor.dtype
+
+
+def _code(module: nn.Module) -> tuple[int, ...]:
+    """Return the identities of functions and hooks set on a module, which change what it does."""
+    held = module.__dict__
+    functions = [id(value) for value in held.values() if isinstance(value, _CODE)]
+    return (
+        *functions,
+        *map(id, held["_forward_hooks"].values()),
+        *map(id, held["_forward_pre_hooks"].values()),
+    )

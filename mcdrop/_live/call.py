@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mcdrop._fusion.placeholders import Placeholders, describes
 from mcdrop._live.functorch import below_vmap, is_batched, shares_memory
 from mcdrop._live.last_layer import LastLayer
+from mcdrop._live.memory import address
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.rows import RowLayout
 from mcdrop._masks.source import MaskSource, Span
@@ -79,6 +80,7 @@ class Seen:
             were left alone.
         widest: Numbers per pass in the largest tensor that was dropped out at once.
         used_registered: Whether a kernel was answered by what the user registered for it.
+        hands_out_memory: Whether the model may have written to tensors where torch does not count.
     """
 
     sites: list[DropoutSite] = field(default_factory=list)
@@ -91,6 +93,7 @@ class Seen:
     overwritten: list[Tensor] = field(default_factory=list)
     widest: int = 0
     used_registered: bool = False
+    hands_out_memory: bool = False
     _names: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -180,6 +183,12 @@ class Call:
         if args and func in self.placeholders.accepted_by:
             return (args[0], *self.read(args[1:])), self.read(kwargs)
         return self.read(args), self.read(kwargs)
+
+    def check_not_shared(self, targets: Any) -> None:
+        """Refuse to write to parameters that are shared with the caller's model."""
+        for x in tensors(targets) if self.shared else ():
+            if address(x) in self.shared:
+                raise SharedWriteError(address(x))
 
     def is_batched(self, x: Tensor) -> bool:
         """Tell whether a tensor is batched over passes."""

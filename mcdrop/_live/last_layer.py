@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mcdrop._trees import leaves
+from mcdrop.errors import McdropError, UnsupportedError
 
-__all__ = ["ClosedFormError", "LastLayer"]
+__all__ = ["ClosedFormError", "LastLayer", "no_closed_form"]
 
 
 class ClosedFormError(RuntimeError):
@@ -82,12 +83,13 @@ class LastLayer:
             # Six orders of magnitude, so that any nonlinearity changes some of them.
             sizes = 10.0 ** torch.randint(-3, 4, numbers.shape, generator=generator).to(x.device)
             self.mean = (numbers * sizes).to(self.mean.dtype)
-            # A copy goes on, so that in-place functions after the layer are noticed.
-            return self.mean.clone()
-        return self.mean
+        # A copy goes on, so that in-place functions after the layer are noticed.
+        return self.mean.clone()
 
     def paired(self, output: Tensor) -> Tensor:
         """Return mean and variance of the model's output side by side, (..., 2).
+
+        Where the model returns other numbers than the output layer's, the variance is NaN.
 
         Args:
             output: What the model returned: the output layer's result, perhaps reshaped.
@@ -99,9 +101,11 @@ class LastLayer:
             self.problem = self.problem or "its output does not reach a linear layer"
         elif output.numel() != self.mean.numel():
             self.problem = self.problem or "the output is not that of the linear layer after it"
-        if self.problem or self.variance is None:
+        if self.problem or self.mean is None or self.variance is None:
             raise ClosedFormError(self.problem)
-        return torch.stack([output, self.variance.reshape(output.shape)], dim=-1)
+        unchanged = output == self.mean.reshape(output.shape)
+        variance = self.variance.reshape(output.shape).where(unchanged, torch.nan)
+        return torch.stack([output, variance], dim=-1)
 
     def came_through(self, output: Tensor) -> bool:
         """Tell, after probing, whether the model returned the output layer's result unchanged."""
@@ -110,3 +114,14 @@ class LastLayer:
             and output.numel() == self.mean.numel()
             and torch.equal(output.flatten(), self.mean.flatten())
         )
+
+
+def no_closed_form(function: str, found: str) -> McdropError:
+    """Make the error for a last dropout that cannot be integrated."""
+    return UnsupportedError.of(
+        function,
+        "exact_last",
+        "be True only where the last dropout feeds the output layer alone",
+        found,
+        "Leave exact_last out",
+    )

@@ -36,6 +36,8 @@ class LiveDropout(TorchFunctionMode):
         if call.last is not None:
             call.last.watch(func, args, kwargs or {})
         args, kwargs = call.arguments(func, args, kwargs or {})
+        if "out" in kwargs:
+            call.check_not_shared(kwargs["out"])
         rule = call.rules.get(func)
         if rule is None:
             return func(*args, **kwargs)

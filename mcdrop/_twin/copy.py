@@ -11,8 +11,6 @@ import types
 import weakref
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Collection
-from copy import copy as shallow_copy
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -20,10 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from mcdrop._live.functorch import COMPILED_CALL, compiled_module
+from mcdrop._twin.objects import (
+    attributes_of,
+    copied_generator,
+    is_generator,
+    is_helper,
+    is_own,
+    shallow,
+)
 
-__all__ = ["is_helper", "is_state", "renormalized", "structural_copy"]
+__all__ = ["renormalized", "structural_copy"]
 
-_SIMPLE = (Tensor, np.ndarray, np.generic, torch.dtype, torch.device, torch.Size, type)
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 _CONTAINERS = frozenset({list, tuple, set, dict, OrderedDict, deque})
 _MAPPINGS = (dict, OrderedDict, defaultdict, Counter)
@@ -127,11 +132,13 @@ class _Copier:
             )
         elif isinstance(value, np.ndarray):
             memo[id(value)] = value.copy()
-        elif is_helper(value) or is_state(value):
-            copied = shallow_copy(value)
-            memo[id(value)] = copied
+        elif is_generator(value):
+            memo[id(value)] = copied_generator(value)
+        elif is_helper(value) or is_own(value):
+            copied = memo[id(value)] = shallow(value)
             if copied is not value:
-                copied.__dict__.update({k: self._attribute(v) for k, v in value.__dict__.items()})
+                for name, item in attributes_of(value).items():
+                    object.__setattr__(copied, name, self._attribute(item))
 
     def _tensor(self, value: Tensor) -> Tensor:
         """Share a parameter, clone a buffer, and move either to the device and type of the copy."""
@@ -150,7 +157,7 @@ class _Copier:
         cells = []
         for cell in function.__closure__ or ():
             content = _content(cell)
-            copied = self._attribute(content) if _leads_to_modules(content) else content
+            copied = self._attribute(content) if _is_copied_in_closures(content) else content
             cells.append(cell if copied is content else types.CellType(copied))
         if all(new is old for new, old in zip(cells, function.__closure__ or (), strict=True)):
             return function
@@ -166,18 +173,19 @@ class _Copier:
         return copy
 
 
-def _leads_to_modules(value: Any) -> bool:
-    """Whether a value that a function closes over is a module, or holds one; recorders are not."""
-    if isinstance(value, nn.Module):
+def _is_copied_in_closures(value: Any) -> bool:
+    """Whether a function that closes over a value is copied: for modules and random generators."""
+    if isinstance(value, nn.Module) or is_generator(value):
         return True
     if isinstance(value, types.MethodType):
         return isinstance(value.__self__, nn.Module)
     if isinstance(value, functools.partial):
-        return any(map(_leads_to_modules, (value.func, *value.args, *value.keywords.values())))
+        return any(map(_is_copied_in_closures, (value.func, *value.args, *value.keywords.values())))
     if isinstance(value, types.FunctionType):
         # A function that refers to itself has its cell in the making; one level is enough.
         cells = value.__closure__ or ()
-        return any(isinstance(_content(cell), nn.Module | types.MethodType) for cell in cells)
+        found = map(_content, cells)
+        return any(isinstance(x, nn.Module | types.MethodType) or is_generator(x) for x in found)
     if isinstance(value, list | tuple):
         return any(isinstance(item, nn.Module) for item in value)
     if isinstance(value, dict):
@@ -191,44 +199,6 @@ def _content(cell: types.CellType) -> Any:
         return cell.cell_contents
     except ValueError:
         return None
-
-
-def is_helper(value: object) -> bool:
-    """Whether an object holds modules, or is a namespace, so that forward may change it."""
-    if type(value) is types.SimpleNamespace:
-        return True
-    if isinstance(value, type) or callable(value) or type(value).__module__.startswith("torch"):
-        return False
-    held = getattr(value, "__dict__", None)
-    if not isinstance(held, dict):
-        return False
-    return any(
-        isinstance(item, nn.Module)
-        or (isinstance(item, types.MethodType) and isinstance(item.__self__, nn.Module))
-        for item in held.values()
-    )
-
-
-def is_state(value: object, depth: int = 3) -> bool:
-    """Whether an object of a class of Python's holds numbers alone, as a counter or cache does."""
-    if isinstance(value, types.ModuleType | Enum) or callable(value):
-        return False
-    if type(value).__module__.startswith("torch"):
-        return False
-    held = getattr(value, "__dict__", None)
-    return isinstance(held, dict) and depth > 0 and _is_simple(held, depth)
-
-
-def _is_simple(value: object, depth: int) -> bool:
-    """Whether a value is a number, a name, a tensor or an array, or holds only such."""
-    kind = type(value)
-    if kind in _PLAIN or isinstance(value, _SIMPLE):
-        return True
-    if kind in _MAPPINGS:
-        return all(_is_simple(item, depth) for item in value.values())  # type: ignore[attr-defined]
-    if kind in _CONTAINERS:
-        return all(_is_simple(item, depth) for item in value)  # type: ignore[attr-defined]
-    return is_state(value, depth - 1)
 
 
 def _wrapped_by(module: nn.Module) -> nn.Module | None:

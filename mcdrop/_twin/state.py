@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mcdrop._live.functorch import writes
 from mcdrop._live.memory import address
-from mcdrop._twin.copy import is_helper, is_state
+from mcdrop._twin.objects import attributes_of, is_helper, is_own
 
 __all__ = ["TwinState"]
 
@@ -35,13 +35,19 @@ class TwinState:
     Args:
         twin: The copy; its modules' attributes are restored, parameters it shares left alone.
         own: Parameters of the copy's own, which are restored as well.
+
+    Attributes:
+        by_content: Whether to compare the values of tensors, where torch's count of writes cannot
+            be relied on.
     """
 
     def __init__(self, twin: nn.Module, own: Iterable[Tensor] = ()) -> None:
+        self.by_content = False
         # Most containers are empty dicts of hooks: for these a look at their length is enough.
         self._empty: list[Any] = []
         self._containers: list[tuple[Any, Any]] = []
         self._tensors: list[tuple[Tensor, Tensor]] = []
+        self._slots: list[tuple[Any, dict[str, Any]]] = []
         self._arrays: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
         noted: set[int] = set()
         for module in twin.modules():
@@ -75,8 +81,17 @@ class TwinState:
         elif isinstance(value, np.ndarray):
             if value.flags.writeable:
                 self._arrays.append((value, value.copy()))
-        elif not isinstance(value, nn.Module) and (is_helper(value) or is_state(value)):
-            self._note(value.__dict__, noted)
+        elif not isinstance(value, nn.Module) and (is_helper(value) or is_own(value)):
+            self._note_object(value, noted)
+
+    def _note_object(self, value: Any, noted: set[int]) -> None:
+        """Remember the attributes of an object that is no module."""
+        held = getattr(value, "__dict__", {})
+        in_slots = {k: v for k, v in attributes_of(value).items() if k not in held}
+        if in_slots:
+            self._slots.append((value, in_slots))
+        for item in (held, *in_slots.values()):
+            self._note(item, noted)
 
     def has_written_tensors(self) -> bool:
         """Tell whether a tensor has been written to."""
@@ -105,17 +120,25 @@ class TwinState:
                 container.clear()
                 fill = container.extend if isinstance(container, list | deque) else container.update
                 fill(content)
+        for value, in_slots in self._slots:
+            for name, item in in_slots.items():
+                object.__setattr__(value, name, item)
         for array, numbers in self._arrays:
             array[...] = numbers
         for number, (tensor, values) in enumerate(self._tensors):
             if self._is_written(number):
                 with torch.no_grad():
-                    tensor.copy_(values)
+                    if tensor.shape == values.shape:
+                        tensor.copy_(values)
+                    else:
+                        tensor.data = values.clone()
                 self._n_writes[number] = _n_writes(tensor)
 
     def _is_written(self, number: int) -> bool:
         tensor, values = self._tensors[number]
-        if tensor.is_inference():
+        if tensor.shape != values.shape:
+            return True
+        if self.by_content or tensor.is_inference():
             return not torch.equal(tensor, values)
         return writes(tensor) != self._n_writes[number]
 

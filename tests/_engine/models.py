@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 
 import torch
@@ -36,17 +35,16 @@ class Branch(nn.Module):
 
 
 class Inconstant(nn.Module):
-    """Answers differently each time it is called."""
+    """Answers differently each time it is called, by numbers from a generator of its own."""
 
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Linear(4, 4)
         self.drop = nn.Dropout(0.5)
-        # An iterator is shared with the copy, so its state outlives a call.
-        self.calls = itertools.count(1)
+        self.generator = torch.Generator().manual_seed(1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.drop(self.body(x)) * next(self.calls)
+        return self.drop(self.body(x)) * torch.rand(1, generator=self.generator)
 
 
 class LateFailure(nn.Module):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 import mcdrop
 from mcdrop.layers import DropConnectLinear
@@ -126,3 +126,30 @@ def test_what_is_not_linear_in_the_last_mask_is_refused(net: nn.Module, text: st
 def test_it_is_for_the_moments_of_regressions(options: dict[str, Any]) -> None:
     with pytest.raises(mcdrop.RangeError, match="`exact_last` to be False unless"):
         mcdrop.wrap(TinyNet(3, 4, 2, 0.5)).predict_with_uncertainty(X, exact_last=True, **options)
+
+
+@pytest.mark.parametrize("strategy", ["vectorized", "sequential"])
+@pytest.mark.parametrize("change", ["hook", "attribute", "in place"])
+def test_a_model_that_changes_its_output_later_on_is_noticed(change: str, strategy: Any) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+            self.config = {"scale": 1.0, "in_place": 1.0}
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.body(x)
+            if self.config["in_place"] != 1:
+                y *= self.config["in_place"]
+            return y if self.config["scale"] == 1 else y * self.config["scale"]
+
+    model, x = Scaled().eval(), torch.randn(3, 4)
+    mc = mcdrop.wrap(model)
+    options: dict[str, Any] = {"exact_last": True, "n_samples": 16, "strategy": strategy}
+    mc.predict_with_uncertainty(x, **options)
+    if change == "hook":
+        model.body[2].register_forward_hook(lambda module, args, output: output * 10)
+    else:
+        model.config["scale" if change == "attribute" else "in_place"] = 10.0
+    with pytest.raises(mcdrop.UnsupportedError, match="`exact_last` to be True only where"):
+        mc.predict_with_uncertainty(x, **options)

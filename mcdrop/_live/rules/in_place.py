@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mcdrop._live.call import Call, Rule, SharedWriteError, TorchFunction
+from mcdrop._live.call import Call, Rule, TorchFunction
 from mcdrop._live.functorch import owns_memory_alone
 from mcdrop._live.memory import address
 from mcdrop._trees import tensors
@@ -34,10 +34,8 @@ def in_place_rules() -> dict[TorchFunction, Rule]:
 
 
 def _written(call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Make the target batched if what is written to it is; refuse to write to the caller's."""
+    """Make the target batched if what is written to it is."""
     target, *rest = args
-    if call.shared and address(target) in call.shared:
-        raise SharedWriteError(address(target))
     if call.index is not None and any(call.is_batched(x) for x in tensors((rest, kwargs))):
         make_room(call, target)
     return func(*args, **kwargs)
