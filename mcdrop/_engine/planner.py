@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from mcdrop._engine.agreement import agree
 from mcdrop._engine.batch import Batch
 from mcdrop._engine.flops import FlopCounter
 from mcdrop._engine.passes import CANNOT_BATCH, Passes
@@ -42,11 +43,16 @@ class Planner:
 
     def rows_per_call(self, batch: Batch) -> int | None:
         """Return the rows per call that keep memory bounded; None to pass the batch on whole."""
-        return self._once("rows", batch, lambda: (rows_that_fit(self._passes, batch),))[0]
+        rows = self._once("rows", batch, lambda: (rows_that_fit(self._passes, batch),))[0]
+        return rows if rows is not None and self.rows_may_leave(batch) else None
 
     def rows_may_leave(self, batch: Batch) -> bool:
-        """Tell whether rows can be left out of a batch without a change to the others."""
-        return self._once("alone", batch, lambda: (treats_rows_alone(self._passes, batch),))[0]
+        """Tell whether rows can be left out of a batch without a change to the others.
+
+        That is found out for every batch: another one of its shape may hold sequences of other
+        lengths, or a larger entry.
+        """
+        return treats_rows_alone(self._passes, batch)
 
     def plan(self, batch: Batch, n_passes: int, *, rows_split: bool) -> Plan:
         """Return the plan for batches like this one.
@@ -230,8 +236,6 @@ def _difference(opened: Tensor, plain: Tensor) -> str | None:
         return f"its shape, {tuple(opened.shape[1:])} for {tuple(plain.shape)}"
     if opened.dtype != plain.dtype:
         return f"its type, {opened.dtype} for {plain.dtype}"
-    scale = plain[plain.isfinite()].abs().amax().item() if bool(plain.isfinite().any()) else 0.0
-    tolerance = torch.finfo(plain.dtype).eps ** 0.5 * (scale + 1e-30)
-    if torch.allclose(opened, plain.expand_as(opened), rtol=0, atol=tolerance, equal_nan=True):
+    if all(agree(each, plain, torch.finfo(plain.dtype).eps ** 0.5) for each in opened):
         return None
     return f"{(opened - plain).abs().nan_to_num().amax().item():.2g}"

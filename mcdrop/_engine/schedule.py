@@ -148,9 +148,13 @@ class Schedule:
 
     def _parts(self) -> Iterator[Batch]:
         for batch in self._reader.batches(self._inputs):
-            if self._plan is None and self._settings.batch_size is None:
+            is_first = self._plan is None
+            if is_first and self._settings.batch_size is None:
                 self._rows = self._planner.rows_per_call(batch)
             if self._rows is None or batch.n_rows is None or batch.n_rows <= self._rows:
+                yield batch
+                continue
+            if not is_first and not self._planner.rows_may_leave(batch):
                 yield batch
                 continue
             starts = range(0, batch.n_rows, self._rows)

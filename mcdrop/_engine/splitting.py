@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from mcdrop._engine.agreement import agree
 from mcdrop._engine.batch import Batch
 from mcdrop._engine.passes import CANNOT_BATCH, Passes
 from mcdrop._engine.plan import Plan
@@ -52,7 +53,7 @@ def passes_that_fit(plan: Plan, device: torch.device, *, rows_split: bool = Fals
 def rows_that_fit(passes: Passes, batch: Batch) -> int | None:
     """Return the rows per call that keep memory bounded; None to pass the batch on whole.
 
-    Rows are split only if the model treats them separately, see `treats_rows_alone`.
+    They may be split only if the model treats them separately, see `treats_rows_alone`.
 
     Args:
         passes: Runs the model.
@@ -71,7 +72,7 @@ def rows_that_fit(passes: Passes, batch: Batch) -> int | None:
     sizes = [output.numel(), *(math.prod(site.shape) for site in passes.seen.sites)]
     per_row = max(sizes) / _PROBE_ROWS
     budget = _CHUNK_ELEMENTS.get(tensors[0].device.type, 2**20)
-    if per_row * n_rows <= budget or not treats_rows_alone(passes, batch):
+    if per_row * n_rows <= budget:
         return None
     return max(1, int(budget / _SPLIT / (_PASSES * per_row)))
 
@@ -97,9 +98,7 @@ def treats_rows_alone(passes: Passes, batch: Batch) -> bool:
         return False
     if together.shape[:1] != (len(both),) or len(apart[0]) + len(apart[1]) != len(both):
         return False
-    finite = together[together.isfinite()]
-    tolerance = 1e-3 * float(finite.abs().amax()) if finite.numel() else 0.0
-    return torch.allclose(together, torch.cat(apart), rtol=0, atol=tolerance, equal_nan=True)
+    return agree(torch.cat(apart), together, 1e-3)
 
 
 def _halves(batch: Batch) -> tuple[list[int], list[int]]:

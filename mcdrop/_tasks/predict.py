@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -155,12 +156,13 @@ def _until_settled(
         accumulator.update(chunk)
     n_rows = chunk.shape[1]
     active = torch.arange(n_rows, device=chunk.device)
-    may_leave = schedule.rows_may_leave(batch)
+    whole = batch
+    may_leave = cache(lambda: schedule.rows_may_leave(whole))
     for first, end in pairwise(CHECKPOINTS):
         done = stop.settled(accumulator.result())
         if bool(done.all()):
             break
-        if may_leave and bool(done.any()):
+        if bool(done.any()) and may_leave():
             left = accumulator.rows(done.nonzero().flatten())
             yield SettledRows(first_row + active[done], left.result(), first, True)
             rest = (~done).nonzero().flatten()

@@ -184,3 +184,32 @@ def test_a_single_pass_is_the_first_of_its_seed() -> None:
         ((number, batch),) = schedule.batches()
         (chunk,) = schedule.passes(number, batch, 0, 1)
     torch.testing.assert_close(out, chunk[0])
+
+
+def test_rows_are_looked_at_in_every_batch_before_they_are_split() -> None:
+    class Trims(nn.Module):
+        """Scales by the longest sequence of the batch, as one that trims its inputs does."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.drop = nn.Linear(8, 256), nn.Dropout(0.1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            longest = (x != 0).sum(dim=1).amax()
+            return self.drop(self.body(x)).sum(dim=1, keepdim=True) / longest
+
+    torch.manual_seed(0)
+    net = Trims().eval()
+    mc = mcdrop.wrap(net)
+    equal = torch.randn(10_000, 8)
+    unequal = equal.clone()
+    unequal[1:, 2:] = 0
+    run = mc.predict_with_uncertainty(equal, n_samples=4, seed=0).run
+    assert run is not None
+    assert run.batch_size is not None
+    for inputs in (unequal, [equal, unequal]):
+        mean = torch.as_tensor(mc.predict_with_uncertainty(inputs, n_samples=64, seed=0).mean)
+        with torch.no_grad():
+            expected = net(unequal)
+        found = mean[-len(unequal) :]
+        assert float((found - expected).abs().mean() / expected.abs().mean()) < 0.2
