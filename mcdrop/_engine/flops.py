@@ -20,6 +20,8 @@ class FlopCounter(DispatchMode):
         total: Operations so far, a multiplication and an addition counting as two.
     """
 
+    supports_higher_order_operators = True
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mcdrop.errors import NonFiniteError, OutputError, ShapeError
+from mcdrop.errors import McdropError, NonFiniteError, OutputError, ShapeError
 
-__all__ = ["Select", "Selection", "check_rows_finite", "select_tensor"]
+__all__ = ["Select", "Selection", "check_rows_finite", "select_tensor", "shape_changes"]
 
 Select = Callable[[Any], Any] | str | int | None
 
@@ -193,3 +193,14 @@ def _kind(output: Any) -> str:
     if isinstance(output, Tensor):
         return f"a tensor {tuple(output.shape)}"
     return type(output).__name__
+
+
+def shape_changes(function: str, shapes: Collection[torch.Size]) -> McdropError:
+    """Make the error for an output whose shape changes by pass."""
+    return ShapeError.of(
+        function,
+        "model",
+        "return the same shape in every pass",
+        f"shapes {sorted(map(tuple, shapes))[:3]}",
+        "Pick a part of fixed shape with select=, or pad the output",
+    )

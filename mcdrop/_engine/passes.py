@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mcdrop._engine.batch import Batch, owned
 from mcdrop._engine.flops import FlopCounter
+from mcdrop._engine.outputs import shape_changes
 from mcdrop._engine.plan import Plan
 from mcdrop._engine.settings import Settings
 from mcdrop._fusion.placeholders import Placeholders
@@ -34,13 +35,12 @@ from mcdrop._twin.flag_readers import may_read_flags
 from mcdrop._twin.state import TwinState
 from mcdrop._twin.tracking import Tracker
 from mcdrop._twin.watch import Watched, watch
-from mcdrop.errors import ShapeError
 
 __all__ = ["CANNOT_BATCH", "Passes"]
 
 # What vmap raises for code it cannot batch. The plain model has run on the same inputs before,
 # so an error of the model's own does not end up here.
-CANNOT_BATCH = (RuntimeError, ValueError, TypeError, AttributeError, IndexError)
+CANNOT_BATCH = (RuntimeError, ValueError, TypeError, AttributeError, LookupError)
 
 _FIRST = Span()
 
@@ -185,15 +185,9 @@ class Passes:
             each = Span(span.batch, number)
             with self._globals(plan, each):
                 outputs.append(self._kept(self._output(plan, batch, each, None)))
-        shapes = {tuple(output.shape) for output in outputs}
+        shapes = {output.shape for output in outputs}
         if len(shapes) > 1:
-            raise ShapeError.of(
-                self._settings.function,
-                "model",
-                "return the same shape in every pass",
-                f"shapes {sorted(shapes)[:3]}",
-                "Pick a part of fixed shape with select=, or pad the output",
-            )
+            raise shape_changes(self._settings.function, shapes)
         return self._closed(plan, torch.stack(outputs))
 
     @_sharing_no_writes

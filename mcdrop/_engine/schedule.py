@@ -15,7 +15,9 @@ from torch import Tensor
 from typing_extensions import Self
 
 from mcdrop._engine.batch import Batch
+from mcdrop._engine.control_flow import naming_control_flow
 from mcdrop._engine.inputs import InputReader
+from mcdrop._engine.outputs import shape_changes
 from mcdrop._engine.passes import CANNOT_BATCH, Passes
 from mcdrop._engine.plan import Plan
 from mcdrop._engine.planner import Planner, ran_out_of_memory
@@ -117,6 +119,10 @@ class Schedule:
             plan = self._plan or plan
             if begin == 0:
                 self._check_first(batch, chunk, number)
+            if begin == first:
+                shape = chunk.shape[1:]
+            if chunk.shape[1:] != shape:
+                raise shape_changes(self._settings.function, {shape, chunk.shape[1:]})
             yield chunk
             self._bar.advance(count)
             begin += count
@@ -165,7 +171,9 @@ class Schedule:
     def _decide(self, batch: Batch) -> Plan:
         """Ask for the plan, and for compiled kernels once enough masks have been drawn."""
         self._first_batch = batch
-        self._plan = self._planner.plan(batch, self._n_samples, rows_split=self._rows is not None)
+        split = self._rows is not None
+        with naming_control_flow(self._settings.function):
+            self._plan = self._planner.plan(batch, self._n_samples, rows_split=split)
         per_pass = sum(math.prod(site.shape) for site in self._plan.sites if site.fired)
         drawn = self._settings.memory.count_units(per_pass * self._n_samples)
         if drawn >= UNITS_WORTH_COMPILING and self._device.type == "cpu":
@@ -229,7 +237,8 @@ def run_one_pass(settings: Settings, batch: Batch) -> Any:
     """Run one pass and return the model's output as it is; gradients flow."""
     passes = Passes(settings, _seed(settings), settings.place())
     passes.watch(batch)
-    output = passes.one(Plan(), batch)
+    with naming_control_flow(settings.function):
+        output = passes.one(Plan(), batch)
     settings.check_sites(passes.seen.sites)
     if not passes.seen.sites:
         settings.check_live(())
@@ -239,7 +248,7 @@ def run_one_pass(settings: Settings, batch: Batch) -> Any:
 def list_sites(settings: Settings, inputs: Any) -> tuple[DropoutSite, ...]:
     """Return the dropout calls that one pass over the first batch of `inputs` makes."""
     device = settings.place()
-    with torch.no_grad():
+    with torch.no_grad(), naming_control_flow(settings.function):
         batch = next(iter(_reader(settings, device).batches(inputs)))
         passes = Passes(settings, 0, device)
         passes.watch(batch)

@@ -37,6 +37,7 @@ __all__ = [
     "has_operator_modes",
     "is_batched",
     "is_below_other_vmap",
+    "is_compiler_error",
     "is_operator",
     "missing_names",
     "multi_head_body",
@@ -392,3 +393,8 @@ class _BelowVmap(torch.autograd.Function):
             raise RuntimeError("dropout below a vmap of the model's own")
         results, differ = _computed(together, alone, tensors, in_dims[3:])
         return results, (0 if differ else None,) * len(results)
+
+
+def is_compiler_error(error: BaseException) -> bool:
+    """Tell whether code that is compiled when it is called could not be."""
+    return type(error).__module__.startswith("torch._dynamo")

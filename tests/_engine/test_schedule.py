@@ -213,3 +213,21 @@ def test_rows_are_looked_at_in_every_batch_before_they_are_split() -> None:
             expected = net(unequal)
         found = mean[-len(unequal) :]
         assert float((found - expected).abs().mean() / expected.abs().mean()) < 0.2
+
+
+@pytest.mark.parametrize("sample_chunk", [1, 4, None])
+def test_a_shape_that_changes_by_pass_is_refused_by_name(sample_chunk: int | None) -> None:
+    class Varies(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.drop(x)
+            return h[:, : 2 + int(h[0, 0] > 0)]
+
+    text = r"the same shape in every pass, but got shapes \[\(6, 2\), \(6, 3\)\]"
+    with pytest.raises(mcdrop.ShapeError, match=text):
+        mcdrop.predict_with_uncertainty(
+            Varies(), torch.ones(6, 4), n_samples=20, seed=0, sample_chunk=sample_chunk
+        )
