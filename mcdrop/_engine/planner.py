@@ -138,6 +138,8 @@ class Planner:
             with FlopCounter() as counter:
                 opened = self._passes.opened(draft, batch, 2, counter)
         except CANNOT_BATCH as error:
+            if ran_out_of_memory(error):
+                return replace(draft, reason=_FILLS_MEMORY)
             lines = str(error).strip().splitlines() or [type(error).__name__]
             return replace(draft, reason=f"the model cannot be batched over passes: {lines[0]}")
         difference = _difference(opened, plain)

@@ -47,7 +47,7 @@ class Schedule:
     def __init__(
         self, settings: Settings, inputs: Any, n_samples: int, *, total_known: bool = True
     ) -> None:
-        self._settings = settings
+        self._settings = settings = settings.placed(inputs)
         self._inputs = inputs
         self._n_samples = n_samples
         self._total_known = total_known
@@ -235,6 +235,7 @@ class Schedule:
 
 def run_one_pass(settings: Settings, batch: Batch) -> Any:
     """Run one pass and return the model's output as it is; gradients flow."""
+    settings = settings.placed((batch.args, batch.kwargs))
     passes = Passes(settings, _seed(settings), settings.place())
     passes.watch(batch)
     with naming_control_flow(settings.function):
@@ -247,6 +248,7 @@ def run_one_pass(settings: Settings, batch: Batch) -> Any:
 
 def list_sites(settings: Settings, inputs: Any) -> tuple[DropoutSite, ...]:
     """Return the dropout calls that one pass over the first batch of `inputs` makes."""
+    settings = settings.placed(inputs)
     device = settings.place()
     with torch.no_grad(), naming_control_flow(settings.function):
         batch = next(iter(_reader(settings, device).batches(inputs)))

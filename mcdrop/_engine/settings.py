@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mcdrop._engine.inputs import Prepare
 from mcdrop._engine.outputs import Selection
@@ -17,6 +18,7 @@ from mcdrop._engine.plan import Memory
 from mcdrop._engine.record import Masks, Strategy
 from mcdrop._live.rules.registry import registrations
 from mcdrop._live.sites import DropoutSite
+from mcdrop._trees import tensors
 from mcdrop.checks import checked_device, require_choice, require_count
 from mcdrop.errors import NoDropoutError, RangeError
 
@@ -100,8 +102,15 @@ class Settings:
         """Return the device to run on: the one asked for, or the model's."""
         if self.device is not None:
             return torch.device(self.device)
-        tensors = (*self.model.parameters(), *self.model.buffers())
-        return tensors[0].device if tensors else torch.device("cpu")
+        first = next(_tensors(self.model), None)
+        return torch.device("cpu") if first is None else first.device
+
+    def placed(self, inputs: Any) -> Settings:
+        """Return settings on the device of the inputs, where the model has none of its own."""
+        if self.device is not None or next(_tensors(self.model), None) is not None:
+            return self
+        first = next(tensors(inputs), None)
+        return self if first is None else replace(self, device=first.device)
 
     def check_sites(self, sites: Sequence[DropoutSite]) -> None:
         """Refuse rates for sites that do not exist."""
@@ -143,6 +152,10 @@ class Settings:
         )
 
 
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    return chain(model.parameters(), model.buffers())
+
+
 def _is_floating(dtype: object) -> bool:
     return isinstance(dtype, torch.dtype) and dtype.is_floating_point
 
@@ -157,8 +170,8 @@ def _structure(model: nn.Module) -> Iterator[Hashable]:
             if isinstance(value, bool | int | float | str) and name != "training"
         ]
         yield path, kind.__module__, kind.__qualname__, id(kind), tuple(plain), _code(module)
-    tensors: list[tuple[str, Any]] = [*model.named_parameters(), *model.named_buffers()]
-    for name, tensor in tensors:
+    named: list[tuple[str, Any]] = [*model.named_parameters(), *model.named_buffers()]
+    for name, tensor in named:
         yield name, tuple(tensor.shape), tensor.dtype
 
 

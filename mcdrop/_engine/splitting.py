@@ -15,6 +15,8 @@ __all__ = ["passes_that_fit", "rows_that_fit", "treats_rows_alone"]
 
 # Elements of the widest tensor that one chunk of passes may hold: 8 MiB of float32 on a CPU.
 _CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**26}
+# Tensors of that size that a pass may hold at a time, of four bytes an element.
+_BYTES_AT_A_TIME = 16 * 4
 
 # How much larger a chunk may be to save work before the first dropout.
 _PREFIX_FACTOR = 16
@@ -39,7 +41,7 @@ def passes_that_fit(plan: Plan, device: torch.device, *, rows_split: bool = Fals
     call repeats that work, and it should stay below a tenth of the call.
     """
     widest = max([1, plan.output_numel, *(math.prod(site.shape) for site in plan.sites)])
-    budget = _CHUNK_ELEMENTS.get(device.type, 2**20) // (_SPLIT if rows_split else 1)
+    budget = _budget(device) // (_SPLIT if rows_split else 1)
     chunk = max(1, budget // widest)
     if plan.defers:
         # Deferred layers run in tiles of their own; only results that are read take memory.
@@ -48,6 +50,15 @@ def passes_that_fit(plan: Plan, device: torch.device, *, rows_split: bool = Fals
     chunk = max(chunk, min(wanted, _PREFIX_FACTOR * budget // widest))
     # Masks are drawn in blocks of up to 64 passes, a power of two.
     return int(chunk - chunk % 64 if chunk > 64 else 2 ** (chunk.bit_length() - 1))
+
+
+def _budget(device: torch.device) -> int:
+    """Return the elements of the widest tensor of a chunk, fewer where memory is short."""
+    most = _CHUNK_ELEMENTS.get(device.type, 2**20)
+    if device.type != "cuda":
+        return most
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(2**16, min(most, free // _BYTES_AT_A_TIME))
 
 
 def rows_that_fit(passes: Passes, batch: Batch) -> int | None:
@@ -71,7 +82,7 @@ def rows_that_fit(passes: Passes, batch: Batch) -> int | None:
         return None
     sizes = [output.numel(), *(math.prod(site.shape) for site in passes.seen.sites)]
     per_row = max(sizes) / _PROBE_ROWS
-    budget = _CHUNK_ELEMENTS.get(tensors[0].device.type, 2**20)
+    budget = _budget(tensors[0].device)
     if per_row * n_rows <= budget:
         return None
     return max(1, int(budget / _SPLIT / (_PASSES * per_row)))

@@ -81,7 +81,10 @@ class LastLayer:
             generator = torch.Generator(x.device).manual_seed(0)
             numbers = torch.randn(self.mean.shape, generator=generator, device=x.device)
             # Six orders of magnitude, so that any nonlinearity changes some of them.
-            sizes = 10.0 ** torch.randint(-3, 4, numbers.shape, generator=generator).to(x.device)
+            powers = torch.randint(
+                -3, 4, numbers.shape, generator=generator, device=x.device, dtype=numbers.dtype
+            )
+            sizes = 10.0**powers
             self.mean = (numbers * sizes).to(self.mean.dtype)
         # A copy goes on, so that in-place functions after the layer are noticed.
         return self.mean.clone()

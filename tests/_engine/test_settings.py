@@ -135,3 +135,12 @@ def test_one_site_that_fires_is_enough() -> None:
         settings.check_live([never])
     with pytest.raises(mcdrop.NoDropoutError, match=r"without any \(has 2, but never called it\)"):
         settings.check_live([])
+
+
+def test_a_model_without_tensors_runs_where_its_inputs_are() -> None:
+    x = torch.empty(2, 3, device="meta")
+    settings = settings_of(nn.Dropout())
+    assert settings.placed({"x": (x,)}).place() == torch.device("meta")
+    assert settings.placed((1, "x")).place() == torch.device("cpu")
+    assert settings_of(net()).placed(x).place() == torch.device("cpu")
+    assert settings_of(nn.Dropout(), device="cpu").placed(x).place() == torch.device("cpu")
