@@ -29,7 +29,7 @@ from mcdrop._live.mode import LiveDropout
 from mcdrop._live.rules import ACCEPTING, PLAIN, compute, live_rules
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.source import MaskSource, Span
-from mcdrop._twin.copy import renormalized, structural_copy
+from mcdrop._twin.copy import recorded_copy, renormalized
 from mcdrop._twin.drift import Changes, changed, contents
 from mcdrop._twin.flag_readers import may_read_flags
 from mcdrop._twin.state import TwinState
@@ -99,7 +99,7 @@ class Passes:
     def _make_twin(self) -> None:
         """Copy the model; parameters that it writes to are copied as well, all others shared."""
         settings = self._settings
-        self._twin = structural_copy(
+        self._twin, made = recorded_copy(
             settings.model, device=self._device, dtype=settings.dtype, own=self._own
         )
         # Hooks of the user's have to see values. Elsewhere deferring saves less than it costs.
@@ -112,7 +112,7 @@ class Passes:
         shared = frozenset(map(address, settings.model.parameters())) & parameters.keys()
         self._shared = shared
         own = [x for at, x in parameters.items() if at not in shared]
-        self._state = TwinState(self._twin, own if self._own else ())
+        self._state = TwinState(made, own if self._own else ())
         buffers = map(address, self._twin.buffers())
         self._weights = frozenset((*parameters, *buffers)) - {0}
 

@@ -11,9 +11,11 @@ import types
 import weakref
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -27,11 +29,28 @@ from mcdrop._twin.objects import (
     shallow,
 )
 
-__all__ = ["renormalized", "structural_copy"]
+__all__ = ["Made", "recorded_copy", "renormalized", "structural_copy"]
 
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 _CONTAINERS = frozenset({list, tuple, set, dict, OrderedDict, deque})
 _MAPPINGS = (dict, OrderedDict, defaultdict, Counter)
+
+
+@dataclass
+class Made:
+    """What a copy holds for itself, besides its modules: a forward pass may change it.
+
+    Attributes:
+        containers: Dicts of attributes and of anything else, lists, sets, queues.
+        tensors: Buffers and other tensors that are no parameters.
+        arrays: NumPy arrays.
+        objects: Objects of classes of the user's.
+    """
+
+    containers: list[Any] = field(default_factory=list)
+    tensors: list[Tensor] = field(default_factory=list)
+    arrays: list[npt.NDArray[Any]] = field(default_factory=list)
+    objects: list[Any] = field(default_factory=list)
 
 
 def structural_copy(
@@ -54,11 +73,23 @@ def structural_copy(
         closures, weak references and small helper objects held as attributes point into the copy;
         tied weights stay tied.
     """
+    return recorded_copy(model, device=device, dtype=dtype, own=own)[0]
+
+
+def recorded_copy(
+    model: nn.Module,
+    *,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    own: Collection[int] = (),
+) -> tuple[nn.Module, Made]:
+    """Copy as `structural_copy` does; return what the copy holds for itself as well."""
+    copier = _Copier(device, dtype, own)
     with torch.no_grad():
-        copy = _Copier(device, dtype, own).module(model)
+        copy = copier.module(model)
     for module in copy.modules():
         module.__dict__["training"] = False
-    return copy
+    return copy, copier.made
 
 
 class _Copier:
@@ -71,6 +102,7 @@ class _Copier:
         self._dtype = dtype
         self._own = frozenset(own)
         self._memo: dict[int, Any] = {}
+        self.made = Made()
 
     def module(self, module: nn.Module) -> nn.Module:
         """Copy one module and, through its attributes, the modules below it."""
@@ -85,6 +117,7 @@ class _Copier:
         state.pop(COMPILED_CALL, None)
         copy.__dict__.update({name: self._attribute(value) for name, value in state.items()})
         copy.__dict__[COMPILED_CALL] = None
+        self.made.containers.append(copy.__dict__)
         return copy
 
     def _attribute(self, value: Any) -> Any:
@@ -94,7 +127,10 @@ class _Copier:
             return value
         if kind in _CONTAINERS and kind is not deque and not value:
             # Most attributes of a module are empty dicts of hooks.
-            return self._memo.setdefault(id(value), kind())
+            if id(value) not in self._memo:
+                self._memo[id(value)] = kind()
+                self._record(self._memo[id(value)])
+            return self._memo[id(value)]
         if isinstance(value, nn.Module):
             return self.module(value)
         if isinstance(value, types.MethodType) and isinstance(value.__self__, nn.Module):
@@ -108,15 +144,20 @@ class _Copier:
         kind, memo = type(value), self._memo
         if isinstance(value, Tensor):
             memo[id(value)] = self._tensor(value)
+            if not isinstance(value, nn.Parameter):
+                self.made.tensors.append(memo[id(value)])
         elif kind in _MAPPINGS:
             # Entered before its items, which may refer to it.
             copied: Any = defaultdict(value.default_factory) if kind is defaultdict else kind()
             memo[id(value)] = copied
             copied.update({key: self._attribute(item) for key, item in value.items()})
+            self._record(copied)
         elif kind is deque:
             memo[id(value)] = deque(map(self._attribute, value), value.maxlen)
+            self._record(memo[id(value)])
         elif kind in _CONTAINERS:
             memo[id(value)] = kind(map(self._attribute, value))
+            self._record(memo[id(value)])
         elif kind is functools.partial:
             arguments = {name: self._attribute(item) for name, item in value.keywords.items()}
             function = self._attribute(value.func)
@@ -132,13 +173,23 @@ class _Copier:
             )
         elif isinstance(value, np.ndarray):
             memo[id(value)] = value.copy()
+            self.made.arrays.append(memo[id(value)])
         elif is_generator(value):
             memo[id(value)] = copied_generator(value)
         elif is_helper(value) or is_own(value):
-            copied = memo[id(value)] = shallow(value)
-            if copied is not value:
-                for name, item in attributes_of(value).items():
-                    object.__setattr__(copied, name, self._attribute(item))
+            self._object(value)
+
+    def _object(self, value: Any) -> None:
+        """Enter the copy of an object into the memo; or the object, if it has no copy."""
+        copied = self._memo[id(value)] = shallow(value)
+        self.made.objects.append(copied)
+        if copied is not value:
+            for name, item in attributes_of(value).items():
+                object.__setattr__(copied, name, self._attribute(item))
+
+    def _record(self, container: Any) -> None:
+        if not isinstance(container, tuple):
+            self.made.containers.append(container)
 
     def _tensor(self, value: Tensor) -> Tensor:
         """Share a parameter, clone a buffer, and move either to the device and type of the copy."""

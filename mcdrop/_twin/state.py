@@ -7,33 +7,27 @@ held, and tensors and arrays have their old values.
 
 from __future__ import annotations
 
-import types
 from collections import deque
 from collections.abc import Iterable
-from copy import copy
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mcdrop._live.functorch import writes
 from mcdrop._live.memory import address
-from mcdrop._twin.objects import attributes_of, is_helper, is_own
+from mcdrop._twin.copy import Made
+from mcdrop._twin.objects import attributes_of
 
 __all__ = ["TwinState"]
 
-_UNCHANGING = frozenset(
-    {bool, int, float, str, type(None), types.FunctionType, types.MethodType, nn.Parameter}
-)
-
 
 class TwinState:
-    """The attributes of every module of a copy, as they were when it was made.
+    """What a copy holds for itself, as it was when its hooks were set.
 
     Args:
-        twin: The copy; its modules' attributes are restored, parameters it shares left alone.
+        made: What the copier made.
         own: Parameters of the copy's own, which are restored as well.
 
     Attributes:
@@ -41,57 +35,37 @@ class TwinState:
             be relied on.
     """
 
-    def __init__(self, twin: nn.Module, own: Iterable[Tensor] = ()) -> None:
+    def __init__(self, made: Made, own: Iterable[Tensor] = ()) -> None:
         self.by_content = False
         # Most containers are empty dicts of hooks: for these a look at their length is enough.
         self._empty: list[Any] = []
         self._containers: list[tuple[Any, Any]] = []
-        self._tensors: list[tuple[Tensor, Tensor]] = []
         self._slots: list[tuple[Any, dict[str, Any]]] = []
-        self._arrays: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
-        noted: set[int] = set()
-        for module in twin.modules():
-            self._note(module.__dict__, noted)
-        self._noted = noted
-        self._places = {address(tensor) for tensor, _ in self._tensors} - {0}
+        for container in made.containers:
+            self._note(container)
+        for value in made.objects:
+            self._note_object(value)
+        self._kept = {id(value) for value in (*made.containers, *made.objects)}
+        self._arrays = [(array, array.copy()) for array in made.arrays if array.flags.writeable]
         self._ranges = [_range(array) for array, _ in self._arrays]
-        self._tensors += [(parameter, parameter.detach().clone()) for parameter in own]
+        self._places = set(map(address, made.tensors)) - {0}
+        self._tensors = [(x, x.detach().clone()) for x in (*made.tensors, *own)]
         self._n_writes = [_n_writes(tensor) for tensor, _ in self._tensors]
 
-    def _note(self, value: Any, noted: set[int]) -> None:
-        """Remember the content of what can be written to, at any depth of containers."""
-        kind = type(value)
-        if kind in _UNCHANGING or id(value) in noted:
-            return
-        noted.add(id(value))
-        if isinstance(value, dict | list | set | deque):
-            if not value:
-                self._empty.append(value)
-                return
-            self._containers.append((value, copy(value)))
-            for item in value.values() if isinstance(value, dict) else value:
-                if type(item) not in _UNCHANGING:
-                    self._note(item, noted)
-        elif isinstance(value, tuple):
-            for item in value:
-                self._note(item, noted)
-        elif isinstance(value, Tensor):
-            if not isinstance(value, nn.Parameter):
-                self._tensors.append((value, value.detach().clone()))
-        elif isinstance(value, np.ndarray):
-            if value.flags.writeable:
-                self._arrays.append((value, value.copy()))
-        elif not isinstance(value, nn.Module) and (is_helper(value) or is_own(value)):
-            self._note_object(value, noted)
+    def _note(self, container: Any) -> None:
+        if container:
+            self._containers.append((container, container.copy()))
+        else:
+            self._empty.append(container)
 
-    def _note_object(self, value: Any, noted: set[int]) -> None:
+    def _note_object(self, value: Any) -> None:
         """Remember the attributes of an object that is no module."""
-        held = getattr(value, "__dict__", {})
-        in_slots = {k: v for k, v in attributes_of(value).items() if k not in held}
+        held = getattr(value, "__dict__", None)
+        if held is not None:
+            self._note(held)
+        in_slots = {k: v for k, v in attributes_of(value).items() if k not in (held or ())}
         if in_slots:
             self._slots.append((value, in_slots))
-        for item in (held, *in_slots.values()):
-            self._note(item, noted)
 
     def has_written_tensors(self) -> bool:
         """Tell whether a tensor has been written to."""
@@ -104,7 +78,7 @@ class TwinState:
         if isinstance(output, Tensor):
             begin = address(output)
             return begin in self._places or any(a <= begin < b for a, b in self._ranges)
-        if id(output) in self._noted:
+        if id(output) in self._kept:
             return True
         if isinstance(output, dict):
             return any(map(self.shares, output.values()))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import mcdrop
 from mcdrop._trees import tensors
+from mcdrop._twin.copy import recorded_copy
 from mcdrop._twin.state import TwinState
 from tests.passes import draw
 
@@ -228,8 +229,8 @@ def test_arrays_that_cannot_be_written_to_are_left_alone() -> None:
 
 
 def test_nothing_changed_means_nothing_written() -> None:
-    net = Stateful(number)
-    state = TwinState(net)
+    net, made = recorded_copy(Stateful(number))
+    state = TwinState(made)
     version = net.buffer._version
     state.restore()
     assert not state.has_written_tensors()
