@@ -30,8 +30,8 @@ FLOORS = [
     "_tasks",
     "acquisition",
     "recalibration",
-    "baselines",
     "wrapper",
+    "baselines",
     "report",
     "cli",
 ]
