@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mcdrop import (
         acquisition,
         baselines,
+        comparison,
         errors,
         layers,
         metrics,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     )
     from mcdrop._live.rules.registry import register_rule
     from mcdrop._live.sites import DropoutSite
+    from mcdrop.comparison import Comparison, compare
     from mcdrop.errors import (
         McdropError,
         NoDropoutError,
@@ -46,6 +48,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "CalibrationReport": "report",
     "ClassificationPrediction": "prediction",
+    "Comparison": "comparison",
     "DropoutSite": "_live.sites",
     "MCDropout": "wrapper",
     "McdropError": "errors",
@@ -57,6 +60,7 @@ _HOMES = {
     "ShapeError": "errors",
     "UnsupportedError": "errors",
     "calibration_report": "report",
+    "compare": "comparison",
     "fit_noise_std": "prediction",
     "load_prediction": "prediction",
     "noise_std_from_weight_decay": "prediction",
@@ -67,6 +71,7 @@ _HOMES = {
 _MODULES = (
     "acquisition",
     "baselines",
+    "comparison",
     "errors",
     "layers",
     "metrics",
@@ -78,6 +83,7 @@ _MODULES = (
 __all__ = [
     "CalibrationReport",
     "ClassificationPrediction",
+    "Comparison",
     "DropoutSite",
     "MCDropout",
     "McdropError",
@@ -91,6 +97,8 @@ __all__ = [
     "acquisition",
     "baselines",
     "calibration_report",
+    "compare",
+    "comparison",
     "errors",
     "fit_noise_std",
     "layers",

@@ -32,6 +32,7 @@ FLOORS = [
     "recalibration",
     "wrapper",
     "baselines",
+    "comparison",
     "report",
     "cli",
 ]
