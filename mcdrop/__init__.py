@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from mcdrop._live.rules.registry import register_rule
     from mcdrop._live.sites import DropoutSite
+    from mcdrop.baselines.dropout_rate import tune_dropout_rate
     from mcdrop.comparison import Comparison, compare
     from mcdrop.errors import (
         McdropError,
@@ -66,6 +67,7 @@ _HOMES = {
     "noise_std_from_weight_decay": "prediction",
     "predict_with_uncertainty": "wrapper",
     "register_rule": "_live.rules.registry",
+    "tune_dropout_rate": "baselines.dropout_rate",
     "wrap": "wrapper",
 }
 _MODULES = (
@@ -110,6 +112,7 @@ __all__ = [
     "recalibration",
     "register_rule",
     "report",
+    "tune_dropout_rate",
     "wrap",
 ]
 

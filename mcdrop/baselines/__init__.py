@@ -3,6 +3,7 @@
 from mcdrop.baselines.bayesian_ridge import BayesianRidge
 from mcdrop.baselines.deterministic import Deterministic
 from mcdrop.baselines.dropout_penalty import equivalent_logistic_penalty, equivalent_ridge_penalty
+from mcdrop.baselines.dropout_rate import RateChoice, RateScore, tune_dropout_rate
 from mcdrop.baselines.gaussian_process import GaussianProcess
 from mcdrop.baselines.logistic import LogisticL2
 from mcdrop.baselines.networks import DeepEnsemble, DropoutNetwork, L2Network
@@ -17,8 +18,11 @@ __all__ = [
     "GaussianProcess",
     "L2Network",
     "LogisticL2",
+    "RateChoice",
+    "RateScore",
     "Ridge",
     "Training",
     "equivalent_logistic_penalty",
     "equivalent_ridge_penalty",
+    "tune_dropout_rate",
 ]
