@@ -97,7 +97,8 @@ def tune_dropout_rate(
         rates: Rates to try, each in (0, 1).
         level: Coverage of the intervals.
         **options: Further options of `predict_with_uncertainty`, such as ``n_samples=`` (at least
-            100 is advisable), ``output_type=`` and ``seed=`` (0 if left out); not ``noise_std``, which is chosen here.
+            100 is advisable), ``output_type=`` and ``seed=`` (0 if left out); not ``noise_std``,
+            which is chosen here.
 
     Returns:
         The best rate with its noise, all scores, and the rates that cannot be told from it.

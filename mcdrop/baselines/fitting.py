@@ -10,11 +10,16 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mcdrop.baselines.network_parts import (
+    cross_entropy,
+    half_squared_error,
+    normal_loss,
+    perceptron,
+)
 from mcdrop.baselines.stacked import Member, Training, train_stacked
-from mcdrop.baselines.table import Matrix, feature_matrix, label_vector, target_matrix
+from mcdrop.baselines.standardized import InUnitsOfData, Table, standardized_table
 from mcdrop.errors import RangeError, UnsupportedError
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction, fit_noise_std
 
@@ -27,14 +32,11 @@ __all__ = [
     "Plan",
     "checked_network",
     "fit_networks",
-    "perceptron",
 ]
 
 NetworkTask = Literal["regression", "heteroscedastic", "classification"]
 Network: TypeAlias = Sequence[int] | Callable[[int, int], nn.Module]
 AnyPrediction: TypeAlias = RegressionPrediction | ClassificationPrediction
-
-_FEWEST_ROWS = 10
 
 
 @dataclass(frozen=True)
@@ -105,47 +107,6 @@ class Fitted:
     chosen: Choice
 
 
-class InUnitsOfData(nn.Module):
-    """A network trained on standardized numbers, as a function of the numbers themselves."""
-
-    def __init__(self, network: nn.Module, table: _Table) -> None:
-        super().__init__()
-        self.network = network
-        self._heteroscedastic = table.heteroscedastic
-        self.register_buffer("center", torch.from_numpy(table.center))
-        self.register_buffer("scale", torch.from_numpy(table.scale))
-        self.register_buffer("target_center", torch.from_numpy(table.target_center))
-        self.register_buffer("target_scale", torch.from_numpy(table.target_scale))
-
-    def forward(self, X: Tensor) -> Any:
-        """Return means, pairs of means and log variances, or logits; float64."""
-        # float64 up to here: float32 cannot tell large features that differ little.
-        standardized = (X.double() - self.get_buffer("center")) / self.get_buffer("scale")
-        outputs = self.network(standardized.float()).double()
-        center, scale = self.get_buffer("target_center"), self.get_buffer("target_scale")
-        if not self._heteroscedastic:
-            return outputs * scale + center
-        mean, log_variance = outputs.chunk(2, dim=-1)
-        return mean * scale + center, log_variance + 2 * scale.log()
-
-
-@dataclass(frozen=True)
-class _Table:
-    """Standardized rows with what undoes it."""
-
-    X: Tensor
-    y: Tensor
-    features: Matrix
-    targets: Any
-    center: Matrix
-    scale: Matrix
-    target_center: Matrix
-    target_scale: Matrix
-    target_shape: tuple[int, ...]
-    n_outputs: int
-    heteroscedastic: bool
-
-
 # How a baseline predicts: networks, their plan and features to a prediction.
 Predict = Callable[[Fitted, Tensor], AnyPrediction]
 
@@ -168,7 +129,7 @@ def fit_networks(plan: Plan, X: Any, y: Any, predict: Predict) -> Fitted:
         NonFiniteError: If a value is NaN or infinite.
         RangeError: If there are too few rows, or labels are no class indices.
     """
-    table = _table(plan, X, y)
+    table = standardized_table(plan.function, plan.task, X, y)
     train, held_out = _split(plan, len(table.X))
     candidates = plan.candidates
     needs_noise = plan.task == "regression"
@@ -188,7 +149,7 @@ def fit_networks(plan: Plan, X: Any, y: Any, predict: Predict) -> Fitted:
 
 
 def _fitted(
-    table: _Table,
+    table: Table,
     networks: Sequence[nn.Module],
     noise: Tensor | None,
     choices: Sequence[Choice],
@@ -200,7 +161,7 @@ def _fitted(
 
 
 def _trained(
-    plan: Plan, table: _Table, rows: Tensor, pairs: Sequence[tuple[float, float]]
+    plan: Plan, table: Table, rows: Tensor, pairs: Sequence[tuple[float, float]]
 ) -> list[list[nn.Module]]:
     """Train `n_members` networks for each pair of rate and penalty, all at once."""
     members = [
@@ -223,7 +184,7 @@ def _trained(
 
 def _scored(
     plan: Plan,
-    table: _Table,
+    table: Table,
     networks: Sequence[nn.Module],
     held_out: Tensor,
     pair: tuple[float, float],
@@ -244,67 +205,12 @@ def _scored(
     return Choice(*pair, -noisy.log_prob(y).mean().item()), noise
 
 
-def _table(plan: Plan, X: Any, y: Any) -> _Table:
-    """Check and standardize the rows."""
-    features = feature_matrix(plan.function, X)
-    if len(features) < _FEWEST_ROWS:
-        raise RangeError.of(
-            plan.function,
-            "X",
-            f"hold at least {_FEWEST_ROWS} rows",
-            len(features),
-            "Use Ridge or BayesianRidge for so few rows",
-        )
-    center, scale = features.mean(axis=0), _spread(features)
-    standardized = torch.from_numpy((features - center) / scale).float()
-    rest: dict[str, Any] = {"features": features, "center": center, "scale": scale}
-    if plan.task == "classification":
-        labels = label_vector(plan.function, y, len(features))
-        n_outputs = int(labels.max()) + 1
-        one, zero = np.ones(n_outputs), np.zeros(n_outputs)
-        return _Table(
-            X=standardized, y=torch.from_numpy(labels), targets=labels, target_center=zero,
-            target_scale=one, target_shape=(), n_outputs=n_outputs, heteroscedastic=False, **rest,
-        )  # fmt: skip
-    target = target_matrix(plan.function, y, len(features))
-    columns = target.reshape(len(target), -1)
-    target_center, target_scale = columns.mean(axis=0), _spread(columns)
-    hetero = plan.task == "heteroscedastic"
-    return _Table(
-        X=standardized,
-        y=torch.from_numpy((columns - target_center) / target_scale).float(),
-        targets=target,
-        target_center=target_center,
-        target_scale=target_scale,
-        target_shape=target.shape[1:],
-        n_outputs=columns.shape[1] * (2 if hetero else 1),
-        heteroscedastic=hetero,
-        **rest,
-    )
-
-
-def _spread(values: Matrix) -> Matrix:
-    """Return standard deviations; 1 for constant columns, up to rounding."""
-    spread = values.std(axis=0)
-    constant = spread <= 1e-12 * np.abs(values).max(axis=0)
-    return np.where(constant, 1.0, spread)
-
-
 def _split(plan: Plan, n_rows: int) -> tuple[Tensor, Tensor]:
     """Return training and validation rows, drawn by the seed."""
     share = plan.training.validation
     n_held = min(max(2, round(share * n_rows)), n_rows - 2)
     order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(plan.seed))
     return order[n_held:], order[:n_held]
-
-
-def perceptron(n_inputs: int, n_outputs: int, hidden: Sequence[int]) -> nn.Sequential:
-    """Return linear layers with ReLU and dropout after each hidden one."""
-    layers: list[nn.Module] = []
-    for width in hidden:
-        layers += [nn.Linear(n_inputs, width), nn.ReLU(), nn.Dropout(0.0)]
-        n_inputs = width
-    return nn.Sequential(*layers, nn.Linear(n_inputs, n_outputs))
 
 
 def checked_network(function: str, network: Any) -> Network:
@@ -325,24 +231,6 @@ def checked_network(function: str, network: Any) -> Network:
             function, "network", "hold hidden widths of at least 1", repr(network), "Pass (50,)"
         )
     return widths
-
-
-def half_squared_error(outputs: Tensor, y: Tensor) -> Tensor:
-    """Half squared error of each member, summed over outputs."""
-    return 0.5 * (outputs - y).square().sum(dim=-1).mean(dim=-1)
-
-
-def normal_loss(outputs: Tensor, y: Tensor) -> Tensor:
-    """Negative log-likelihood of each member that predicts mean and log variance."""
-    mean, log_variance = outputs.chunk(2, dim=-1)
-    scaled = (y - mean).square() * (-log_variance).exp()
-    return 0.5 * (log_variance + scaled).sum(dim=-1).mean(dim=-1)
-
-
-def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy of each member."""
-    losses = F.cross_entropy(outputs.flatten(0, 1), y.flatten(), reduction="none")
-    return losses.unflatten(0, y.shape).mean(dim=1)
 
 
 _LOSSES = {

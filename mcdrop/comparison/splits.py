@@ -50,6 +50,10 @@ def checked_splits(
     found = [_checked(number, pair, n_rows) for number, pair in enumerate(pairs)]
     if not found:
         raise ShapeError.of(FUNCTION, "cv", "hold at least one split", "none", "Pass cv=5")
+    if len(found) == 1 and len(found[0][1]) < 2:
+        raise ShapeError.of(
+            FUNCTION, "cv", "hold several test rows or several splits", "1 row", "Test more rows"
+        )
     return found
 
 

@@ -111,9 +111,12 @@ def how(found: ComparisonContents) -> str:
 def _verdict(found: ComparisonContents, key: str) -> str:
     """Name the winner, or those that cannot be told apart."""
     label, winner, leaders = MEASURES[key].label, found.winner(key), found.leaders(key)
+    stated = [name for name in found.methods if key in found.metrics[name]]
+    if len(stated) < 2:
+        return f"{label}: of {_plain(stated[0])} alone, nothing to compare with."
     if winner is not None:
         return f"{label}: {_plain(winner)} is better than every other method."
-    if len(leaders) == len([n for n in found.methods if key in found.metrics[n]]):
+    if len(leaders) == len(stated):
         return f"{label}: no differences between methods beyond the noise."
     return f"{label}: no winner; not beaten: {', '.join(map(_plain, leaders))}."
 

@@ -58,6 +58,7 @@ def test_rows_of_every_kind_of_table(kind: Any) -> None:
         ([([0, 1], [10])], RangeError, "row numbers from 0 to 9"),
         ([([0, 1], [-1])], RangeError, "something else in split 0"),
         ([([0, 1], [])], RangeError, "at least one in each part"),
+        ([([0, 1], [2])], ShapeError, "hold several test rows or several splits, but got 1 row"),
         ([([0.5], [1])], RangeError, "Pass positions, not labels of an index"),
     ],
 )

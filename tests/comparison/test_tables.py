@@ -36,3 +36,8 @@ def test_every_line_of_a_table_has_the_same_cells() -> None:
         assert len({line.replace("\\|", "").count("|") for line in block}) == 1
     assert str(FOUND.metrics["Point"]["rmse"]) in text
     assert "corrected resampled t-test (Nadeau & Bengio 2003)" in text
+
+
+def test_a_score_of_one_method_alone_is_not_compared() -> None:
+    # The point forecast has no density.
+    assert "NLL: of Ridge\\|1 alone, nothing to compare with." in FOUND.to_markdown()
