@@ -99,7 +99,7 @@ class GaussianProcess:
         )
         with warnings.catch_warnings():
             # A feature without effect has a length scale at its bound, as it should.
-            warnings.filterwarnings("ignore", category=ConvergenceWarning)
+            warnings.filterwarnings("ignore", "The optimal value found", ConvergenceWarning)
             return make_pipeline(StandardScaler(), process).fit(features, target)
 
     def predict(self, X: Any) -> RegressionPrediction:

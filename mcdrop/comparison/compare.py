@@ -149,7 +149,9 @@ class _Run:
                 for train, test in self._splits:
                     rows = (rows_of(self._X, train), self._y[train])
                     X_test, y_test = rows_of(self._X, test), self._y[test]
-                    prediction, took = fitted_prediction(name, method, self._task, rows, X_test)
+                    prediction, took = fitted_prediction(
+                        name, method, self._task, rows, X_test, quiet=self._progress
+                    )
                     scores[name].append(split_scores(prediction, y_test))
                     spent += took
                     if name == ensemble:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from mcdrop.baselines import (
@@ -15,6 +16,7 @@ from mcdrop.baselines import (
     L2Network,
     LogisticL2,
     Ridge,
+    Training,
 )
 from mcdrop.errors import RangeError, UnsupportedError
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
@@ -87,12 +89,29 @@ def checked_methods(methods: Any) -> dict[str, Any]:
 
 
 def fitted_prediction(
-    name: str, method: Any, task: CompareTask, train: tuple[Any, Any], X_test: Any
+    name: str,
+    method: Any,
+    task: CompareTask,
+    train: tuple[Any, Any],
+    X_test: Any,
+    *,
+    quiet: bool = False,
 ) -> tuple[Prediction, float]:
-    """Fit a copy of a method, predict, and measure the wall time of both, in seconds."""
+    """Fit a copy of a method, predict, and measure the wall time of both, in seconds.
+
+    Args:
+        name: Of the method, for errors.
+        method: An object with fit and predict, or a function.
+        task: What it predicts.
+        train: Features and targets.
+        X_test: Features of the rows to predict.
+        quiet: Whether a bar is shown already, beside which the method must not show its own.
+    """
     start = time.perf_counter()
     if hasattr(method, "fit"):
         model = copy.deepcopy(method)
+        if quiet and isinstance(getattr(model, "training", None), Training):
+            model.training = replace(model.training, progress=False)
         # Some fit in place and return nothing.
         model.fit(*train)
         by_class = task == "classification" and hasattr(model, "predict_proba")

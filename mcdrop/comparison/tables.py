@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from mcdrop.checks import require_installed
@@ -135,7 +136,11 @@ def _rank(rank: float | None) -> str:
 
 def _difference(found: ComparisonContents, name: str, key: str) -> str:
     paired = found.differences[name].get(key)
-    return "" if paired is None else f"{paired.estimate} {found.outcomes[name][key]}"
+    if paired is None:
+        return ""
+    # A difference that rounds to zero has no sign.
+    shown = re.sub(r"-(0(?:\.0*)?)(?![.\d])", r"\1", str(paired.estimate))
+    return f"{shown} {found.outcomes[name][key]}"
 
 
 def _grid(head: list[str], rows: list[list[str]]) -> list[str]:

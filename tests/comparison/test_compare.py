@@ -17,6 +17,7 @@ from mcdrop.baselines import (
     BayesianRidge,
     DeepEnsemble,
     DropoutNetwork,
+    L2Network,
     LogisticL2,
     Ridge,
     Training,
@@ -147,8 +148,13 @@ def test_dropout_is_as_good_as_an_ensemble_of_k() -> None:
 
 
 def test_progress_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    compare(X, Y, [BayesianRidge()], task="regression", cv=2, progress=True)
-    assert "Fits" in capsys.readouterr().err
+    loud = Training(epochs=1, progress=True)
+    network = L2Network((4,), weight_decays=[0.0], training=loud)
+    compare(X, Y, [BayesianRidge(), network], task="regression", cv=2, progress=True)
+    shown = capsys.readouterr().err
+    assert "Fits" in shown
+    assert "Training" not in shown, "two bars at a time are one too many"
+    assert network.training.progress
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from mcdrop import compare
@@ -36,6 +38,12 @@ def test_every_line_of_a_table_has_the_same_cells() -> None:
         assert len({line.replace("\\|", "").count("|") for line in block}) == 1
     assert str(FOUND.metrics["Point"]["rmse"]) in text
     assert "corrected resampled t-test (Nadeau & Bengio 2003)" in text
+
+
+def test_a_difference_that_rounds_to_zero_has_no_sign() -> None:
+    same = compare(X, Y, {"a": Ridge(1.0), "b": Ridge(1.0 - 1e-9)}, task="regression")
+    shown = [line for line in same.to_markdown().splitlines() if line.startswith("| b |")]
+    assert not re.search(r"-0(\.0+)?[\s,\]]", "".join(shown))
 
 
 def test_a_score_of_one_method_alone_is_not_compared() -> None:
