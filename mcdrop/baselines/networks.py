@@ -229,6 +229,8 @@ class DropoutNetwork(_TrainedNetworks):
         rates: Dropout rates to choose from.
         n_members: Networks; 1 for plain MC dropout.
         n_samples: Passes of each network in prediction.
+        alive: False turns dropout off in prediction (the weight scaling rule): the same training,
+            without what the passes add.
         task: As for `DeepEnsemble`.
         weight_decays: lambda to choose from.
         training: As for `L2Network`.
@@ -252,6 +254,7 @@ class DropoutNetwork(_TrainedNetworks):
         rates: Sequence[float] = _RATES,
         n_members: int = 1,
         n_samples: int = 100,
+        alive: bool = True,
         task: NetworkTask = "regression",
         weight_decays: Sequence[float] = _DECAYS,
         training: Training | None = None,
@@ -263,6 +266,7 @@ class DropoutNetwork(_TrainedNetworks):
                 "DropoutNetwork", "rates", "hold at least one rate", "none", "Pass [0.1]"
             )
         self.n_samples = n_samples
+        self.alive = alive
         super().__init__(network, task, rates, weight_decays, n_members, training, random_state)
 
     def fit(self, X: Any, y: Any) -> DropoutNetwork:
@@ -280,6 +284,8 @@ class DropoutNetwork(_TrainedNetworks):
         return self
 
     def _predicted(self, fitted: Fitted, X: torch.Tensor) -> AnyPrediction:
+        if not self.alive:
+            return super()._predicted(fitted, X)
         return dropout_predictions(self.task, fitted, X, self.n_samples, self.random_state)
 
 

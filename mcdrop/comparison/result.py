@@ -35,6 +35,10 @@ class Comparison(ComparisonContents):
         """Return scores, differences, ranks, verdicts and how they were made."""
         return markdown(self)
 
+    def _repr_markdown_(self) -> str:
+        """Show the tables where a notebook shows the value of a cell."""
+        return self.to_markdown()
+
     def plot(self) -> Figure:
         """Draw the paired differences to the reference, one panel per judged measure.
 

@@ -122,6 +122,19 @@ def test_rates_are_those_asked_for_and_the_chosen_one_is_in_force() -> None:
     assert model.predict(X[:2]).run.sites[0].p == rate
 
 
+def test_dropout_off_is_the_same_training_without_passes() -> None:
+    options: dict[str, Any] = {"rates": [0.3]}
+    off = quick(DropoutNetwork, alive=False, **options).fit(X, Y)
+    on = quick(DropoutNetwork, **options).fit(X, Y)
+    inputs = torch.from_numpy(X[:5])
+    torch.testing.assert_close(off.networks[0](inputs), on.networks[0](inputs))
+    p = off.predict(X[:5])
+    assert not p.epistemic_variance.any()
+    torch.testing.assert_close(p.mean, off.networks[0](inputs).squeeze(-1).detach())
+    # Each has the noise that suits its own predictions.
+    assert not torch.equal(p.aleatoric_variance, on.predict(X[:5]).aleatoric_variance)
+
+
 def test_same_seed_same_numbers() -> None:
     a, b, c = (quick(DropoutNetwork, random_state=s).fit(X, Y).predict(X) for s in (1, 1, 2))
     assert torch.equal(a.mean, b.mean)

@@ -14,4 +14,5 @@ def test_every_view_shows_the_same_methods() -> None:
     assert isinstance(found, Comparison)
     assert set(found.to_pandas()["method"]) == {"a", "b"}
     assert "| a |" in found.to_markdown()
+    assert found._repr_markdown_() == found.to_markdown()
     assert found.plot().axes[0].get_yticklabels()[0].get_text() == "b"
