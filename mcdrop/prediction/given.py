@@ -114,6 +114,8 @@ def given_probs(function: str, argument: str, values: Any, *, members: bool = Fa
     probs = given_samples(function, argument, values) if members else None
     if probs is None:
         probs = given_mean(function, argument, values)
+    if members and probs.ndim == 2:
+        _require_draws_first(function, argument, probs)
     slack = 0.0 if probs.ndim <= rows + 1 else _SUM_TOLERANCE
     require_probabilities(function, argument, probs.transpose(0, rows), slack=slack)
     if probs.ndim == rows + 1:
@@ -132,3 +134,16 @@ def given_probs(function: str, argument: str, values: Any, *, members: bool = Fa
             "Pass probabilities, not logits: softmax(logits, -1)",
         )
     return probs
+
+
+def _require_draws_first(function: str, argument: str, probs: Tensor) -> None:
+    """Refuse (N, C): one draw of all classes, where (S, N) draws of class 1 are expected."""
+    sums = probs.sum(dim=1)
+    if probs.shape[1] > 1 and bool(((sums - 1).abs() < _SUM_TOLERANCE).all()):
+        raise ShapeError.of(
+            function,
+            argument,
+            "have draws or members first, (S, N, C)",
+            f"{shown(probs.shape)}, whose rows sum to one as those of a single member do",
+            "Stack several members, or pass a single one to from_probs",
+        )

@@ -178,6 +178,11 @@ def test_pixels_have_classes_along_dimension_one() -> None:
         (lambda R, C: C.from_probs([[math.nan, 1.0]]), NonFiniteError, "in row 0"),
         (lambda R, C: C.from_samples([[[0.5, 0.5]]]), ShapeError, "with S >= 2"),
         (
+            lambda R, C: C.from_samples([[0.2, 0.8], [0.5, 0.5], [1.0, 0.0]]),
+            ShapeError,
+            r"members first, \(S, N, C\), but got \(3, 2\), whose rows sum to one.*from_probs",
+        ),
+        (
             lambda R, C: C.from_samples([[[0.5, 0.5], [1, 0]], [[0.5, 0.5], [0.5, 1.2]]]),
             RangeError,
             r"`samples` to lie in \[0, 1\], but got 1.2 in row 1",
