@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mcdrop import (
         acquisition,
         baselines,
+        comparison,
         errors,
         layers,
         metrics,
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     )
     from mcdrop._live.rules.registry import register_rule
     from mcdrop._live.sites import DropoutSite
+    from mcdrop.baselines.dropout_rate import tune_dropout_rate
+    from mcdrop.comparison import Comparison, compare
     from mcdrop.errors import (
         McdropError,
         NoDropoutError,
@@ -46,6 +49,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "CalibrationReport": "report",
     "ClassificationPrediction": "prediction",
+    "Comparison": "comparison",
     "DropoutSite": "_live.sites",
     "MCDropout": "wrapper",
     "McdropError": "errors",
@@ -57,16 +61,19 @@ _HOMES = {
     "ShapeError": "errors",
     "UnsupportedError": "errors",
     "calibration_report": "report",
+    "compare": "comparison",
     "fit_noise_std": "prediction",
     "load_prediction": "prediction",
     "noise_std_from_weight_decay": "prediction",
     "predict_with_uncertainty": "wrapper",
     "register_rule": "_live.rules.registry",
+    "tune_dropout_rate": "baselines.dropout_rate",
     "wrap": "wrapper",
 }
 _MODULES = (
     "acquisition",
     "baselines",
+    "comparison",
     "errors",
     "layers",
     "metrics",
@@ -78,6 +85,7 @@ _MODULES = (
 __all__ = [
     "CalibrationReport",
     "ClassificationPrediction",
+    "Comparison",
     "DropoutSite",
     "MCDropout",
     "McdropError",
@@ -91,6 +99,8 @@ __all__ = [
     "acquisition",
     "baselines",
     "calibration_report",
+    "compare",
+    "comparison",
     "errors",
     "fit_noise_std",
     "layers",
@@ -102,6 +112,7 @@ __all__ = [
     "recalibration",
     "register_rule",
     "report",
+    "tune_dropout_rate",
     "wrap",
 ]
 

@@ -30,8 +30,9 @@ FLOORS = [
     "_tasks",
     "acquisition",
     "recalibration",
-    "baselines",
     "wrapper",
+    "baselines",
+    "comparison",
     "report",
     "cli",
 ]

@@ -20,7 +20,12 @@ from mcdrop.report.findings_regression import regression_findings
 from mcdrop.report.hypotheses import Hypothesis, comparison_key, comparisons, verdicts
 from mcdrop.report.hypotheses_classification import classification_hypotheses
 from mcdrop.report.hypotheses_regression import regression_hypotheses
-from mcdrop.report.matching import matched_classification, matched_regression, require_comparable
+from mcdrop.report.matching import (
+    matched_classification,
+    matched_regression,
+    require_comparable,
+    taken_baselines,
+)
 from mcdrop.report.measures import NamedScores, Outcome, Resampling, Score, identical, outcome
 from mcdrop.report.regression import Regression, regression_curves, regression_scores
 from mcdrop.report.report import CalibrationReport
@@ -35,7 +40,7 @@ def calibration_report(
     prediction: Prediction,
     y: Any,
     *,
-    baselines: Mapping[str, Prediction] | None = None,
+    baselines: Mapping[str, Any] | None = None,
     title: str = "Calibration report",
     name: str = "MC dropout",
     level: float = 0.95,
@@ -53,7 +58,8 @@ def calibration_report(
     Args:
         prediction: RegressionPrediction or ClassificationPrediction for N rows.
         y: Targets of these rows with the shape of the predictive mean, or labels (N,).
-        baselines: Predictions of the same type for the same rows, by name.
+        baselines: Predictions of the same type for the same rows, by name. A bare array is taken
+            as a point forecast, or as class probabilities.
         title: Heading of the report.
         name: Name of the main method in tables and figures.
         level: Coverage of all intervals, in (0, 1); verdicts share the level 1 - `level`.
@@ -82,7 +88,7 @@ def calibration_report(
         >>> round(report.metrics["rmse"].value, 2), report.metrics["coverage_90"].value
         (1.17, 1.0)
     """
-    others = dict(baselines or {})
+    others = taken_baselines(prediction, baselines)
     require_comparable(prediction, others, name)
     resampling = Resampling(level, n_resamples, seed)
     predictions: dict[str, Any] = {name: prediction, **others}
@@ -188,7 +194,9 @@ def _remarks(r: Regression) -> tuple[str, ...]:
             f"Every score is averaged over the {n_outputs} outputs of a row without scaling them: "
             "outputs in large units weigh more. Figures pool the outputs; intervals count rows."
         )
-    if r.has_spread and r.prediction.family == "mixture" and not r.has_noise:
+    # Draws from elsewhere may be draws of y itself.
+    by_passes = r.prediction.family == "mixture" and r.prediction.run is not None
+    if r.has_spread and by_passes and not r.has_noise:
         remarks.append(
             "No observation noise was given. Intervals, CRPS and PIT describe the mean function, "
             "not single targets, which scatter more: predict with noise_std=."

@@ -101,10 +101,12 @@ class Regression:
         """Which distribution intervals and densities are taken from."""
         if self.has_own_intervals:
             return "recalibrated"
+        drawn = "samples" if self.prediction.run is None else "passes"
+        count = f"{self.prediction.n_samples} {drawn}"
         if self.passes is not None and self.has_noise:
-            return f"mixture over {self.prediction.n_samples} passes"
+            return f"mixture over {count}"
         if self.passes is not None:
-            return f"{self.prediction.n_samples} passes without observation noise"
+            return f"{count} without observation noise"
         if self.prediction.family == "mixture":
             return "moment-matched normal, as the passes were not kept"
         return "normal"
