@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         recalibration,
         report,
     )
+    from mcdrop._export.export import export
     from mcdrop._live.rules.registry import register_rule
     from mcdrop._live.sites import DropoutSite
     from mcdrop.baselines.dropout_rate import tune_dropout_rate
@@ -62,6 +63,7 @@ _HOMES = {
     "UnsupportedError": "errors",
     "calibration_report": "report",
     "compare": "comparison",
+    "export": "_export.export",
     "fit_noise_std": "prediction",
     "load_prediction": "prediction",
     "noise_std_from_weight_decay": "prediction",
@@ -102,6 +104,7 @@ __all__ = [
     "compare",
     "comparison",
     "errors",
+    "export",
     "fit_noise_std",
     "layers",
     "load_prediction",

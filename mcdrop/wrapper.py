@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from mcdrop._engine.batch import Batch
+from mcdrop._engine.control_flow import refuse_tracing
 from mcdrop._engine.inputs import Prepare
 from mcdrop._engine.outputs import Select, Selection
 from mcdrop._engine.plan import Memory
@@ -132,7 +133,9 @@ class MCDropout(nn.Module):
 
         Raises:
             NoDropoutError: If the model did not call dropout.
+            UnsupportedError: If `torch.export` traces the call.
         """
+        refuse_tracing("MCDropout")
         return run_one_pass(self._settings("MCDropout"), Batch(args, kwargs, None))
 
     def sites(self, inputs: Any) -> tuple[DropoutSite, ...]:

@@ -31,6 +31,7 @@ FLOORS = [
     "acquisition",
     "recalibration",
     "wrapper",
+    "_export",
     "baselines",
     "comparison",
     "report",

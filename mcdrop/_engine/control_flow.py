@@ -1,14 +1,16 @@
-"""torch's own control flow (`torch.cond`, `while_loop`), which is compiled, and sees no mode."""
+"""What torch traces or compiles: control flow in a model, which sees no mode, and the sampler."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 from mcdrop._live.functorch import is_compiler_error
 from mcdrop.errors import UnsupportedError
 
-__all__ = ["naming_control_flow"]
+__all__ = ["naming_control_flow", "refuse_tracing"]
 
 
 @contextmanager
@@ -33,3 +35,23 @@ def naming_control_flow(function: str) -> Iterator[None]:
             "torch.cond, while_loop or code that is compiled when it is called",
             "Write `if` and `for`, or call the function that is not compiled",
         ) from error
+
+
+def refuse_tracing(function: str) -> None:
+    """Refuse a call that `torch.export` traces, which would keep one mask or none.
+
+    Args:
+        function: Public function to name in errors.
+
+    Raises:
+        UnsupportedError: If it is traced.
+    """
+    is_exporting = getattr(torch.compiler, "is_exporting", bool)
+    if is_exporting():
+        raise UnsupportedError.of(
+            function,
+            "model",
+            "be called outside torch.export, which would keep one mask or none",
+            "a call while a program is traced",
+            "Export the passes as constants: mcdrop.export(model, example, path)",
+        )

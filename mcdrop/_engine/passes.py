@@ -79,7 +79,8 @@ class Passes:
         seen: What was seen of the latest forward call.
         used_globals: Whether the latest single pass used torch's, NumPy's or Python's generator.
         may_defer: Whether the model may be handed placeholders.
-        watched: What watching a training run decided, in one sentence; empty if nothing.
+        found: What watching a training run decided, if one was watched.
+        watched: That in one sentence; empty if nothing.
     """
 
     def __init__(self, settings: Settings, seed: int, device: torch.device) -> None:
@@ -92,7 +93,7 @@ class Passes:
         # What the user accepts as stochastic may draw where it cannot be seen.
         self._threads = bool(settings.stochastic)
         self._own = renormalized(settings.model)
-        self._found: Watched | None = None
+        self.found: Watched | None = None
         self.watched = ""
         self._make_twin()
 
@@ -106,8 +107,8 @@ class Passes:
         on_cpu = self._device.type == "cpu"
         self.may_defer = on_cpu and sees_writes() and not has_hooks(self._twin)
         self._tracker = Tracker(settings.function, self._twin, settings.stochastic)
-        if self._found is not None:
-            self._tracker.settle(self._found)
+        if self.found is not None:
+            self._tracker.settle(self.found)
         parameters = {address(x): x for x in self._twin.parameters()}
         shared = frozenset(map(address, settings.model.parameters())) & parameters.keys()
         self._shared = shared
@@ -145,7 +146,7 @@ class Passes:
                 # Rows may belong together, as the nodes of a graph do.
                 found = self._watched(batch)
             memory.keep(key, found)
-        self._found, self.watched = found, found.summary
+        self.found, self.watched = found, found.summary
         self._tracker.settle(found)
 
     def _watched(self, batch: Batch) -> Watched:

@@ -15,6 +15,7 @@ from mcdrop._live.functorch import below_vmap, is_batched, shares_memory
 from mcdrop._live.last_layer import LastLayer
 from mcdrop._live.memory import address
 from mcdrop._live.sites import DropoutSite
+from mcdrop._masks.mask import DropoutMask
 from mcdrop._masks.rows import RowLayout
 from mcdrop._masks.source import MaskSource, Span
 from mcdrop._trees import tensors
@@ -169,6 +170,23 @@ class Call:
         if self.flops is not None:
             self.seen.flops_before.append(self.flops())
         return site
+
+    def mask(self, site: DropoutSite, shape: tuple[int, ...]) -> DropoutMask:
+        """Return the mask of a dropout call that fires.
+
+        Args:
+            site: The call.
+            shape: Shape of one pass's mask.
+        """
+        return DropoutMask(
+            self.source,
+            site.p,
+            shape,
+            site.order,
+            self.span,
+            stacked=self.index is not None,
+            rows=None if self.rows is None else self.rows.sites[site.order],
+        )
 
     def read(self, value: Any) -> Any:
         """Return nested tuples, lists and dicts with values in place of placeholders."""

@@ -23,6 +23,7 @@ from mcdrop.prediction.classification import ClassificationPrediction, entropy
 from mcdrop.prediction.regression import RegressionPrediction
 
 __all__ = [
+    "CLASSES_USUAL_SHARE",
     "Accumulator",
     "ClassificationAccumulator",
     "RegressionAccumulator",
@@ -52,7 +53,7 @@ class Accumulator(Protocol[Result_co]):
 _Z = 1.96
 # Probabilities are less linear in the masks than real-valued outputs: on trained classifiers the
 # variance of their mean over a stratum is 0.25 to 0.4 of that over 16 independent passes.
-_USUAL_SHARE = 0.3
+CLASSES_USUAL_SHARE = 0.3
 # Longest interval on a log scale: a factor of exp(3).
 _LONGEST = 3.0
 
@@ -233,7 +234,7 @@ class ClassificationAccumulator:
         self._binary = binary or multilabel
         self._multilabel = multilabel
         self._samples: list[Tensor] | None = [] if keep_samples else None
-        self._moments = Moments(groups, usual_share=_USUAL_SHARE)
+        self._moments = Moments(groups, usual_share=CLASSES_USUAL_SHARE)
         self._entropies = Moments(groups)
         self._tails = Tails(probabilities=True)
         self._votes: Tensor | None = None

@@ -66,15 +66,7 @@ def drop(
     if call.last is not None and site.order == call.last.site:
         by_element = kind == "dropout" and mask_shape == tuple(x.shape)
         return call.last.hold(call.read(x), rate, by_element=by_element)
-    mask = DropoutMask(
-        call.source,
-        site.p,
-        mask_shape,
-        site.order,
-        call.span,
-        stacked=call.index is not None,
-        rows=None if call.rows is None else call.rows.sites[site.order],
-    )
+    mask = call.mask(site, mask_shape)
     if may_defer and call.placeholders is not None and x.ndim > 1 and x.dtype in FLOATS:
         before = call.placeholders.deferred(x)
         values = call.read(x) if before is None or isinstance(before, Dropped) else before
