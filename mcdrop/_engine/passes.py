@@ -183,7 +183,7 @@ class Passes:
         """Run passes one after the other; arguments and result as for `vectorized`."""
         outputs = []
         for number in range(span.first, span.first + span.count):
-            each = Span(span.batch, number)
+            each = replace(span, first=number, count=1)
             with self._globals(plan, each):
                 outputs.append(self._kept(self._output(plan, batch, each, None)))
         shapes = {output.shape for output in outputs}
@@ -235,10 +235,14 @@ class Passes:
     @_sharing_no_writes
     def observed(self, plan: Plan, batch: Batch, opened: bool) -> Seen:
         """Run one pass and return what was seen, with what every site was given."""
-        call = self._call(plan, _FIRST, opened=opened)
-        call.seen.dropped = []
-        self._live(batch, call)
-        return call.seen
+
+        def run() -> Seen:
+            call = replace(self._call(plan, _FIRST, opened=opened), seen=Seen(dropped=[]))
+            self._live(batch, call)
+            return call.seen
+
+        seed = self._source.seed_of_pass(_FIRST)
+        return run_seeded_if_random(run, seed, threads=self._threads)[0]
 
     @_sharing_no_writes
     def plain(self, batch: Batch) -> Tensor:
@@ -319,6 +323,7 @@ class Passes:
             self._settings.rates,
             index,
             rows=plan.rows,
+            shares_masks=self._settings.masks == "shared",
             last=last,
             placeholders=Placeholders(compute, ACCEPTING) if defers else None,
             protected=self._weights,

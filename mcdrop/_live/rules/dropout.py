@@ -73,7 +73,8 @@ def drop(
         site.order,
         call.span,
         stacked=call.index is not None,
-        rows=None if call.rows is None else call.rows.sites[site.order],
+        rows=call.rows.sites[site.order] if call.shares_masks and call.rows else None,
+        row=call.row_dim(site, mask_shape),
     )
     if may_defer and call.placeholders is not None and x.ndim > 1 and x.dtype in FLOATS:
         before = call.placeholders.deferred(x)
