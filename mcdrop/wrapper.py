@@ -176,7 +176,8 @@ class MCDropout(nn.Module):
             inputs: As for `predict_with_uncertainty`.
             n_samples: Number of passes, S >= 1.
             select: Which tensor of the output to keep, if the model returns several.
-            seed: Same seed, same numbers; None draws one from the operating system.
+            seed: Same seed, same numbers for any `batch_size`, up to rounding, unless
+                `run.depends_on_batches` says otherwise; None draws one from the operating system.
             batch_size: Rows per forward call; None passes the inputs on whole, unless one pass
                 over them is large and the model is seen to treat every row on its own.
             sample_chunk: Passes per vectorized call; None chooses.
@@ -270,7 +271,8 @@ class MCDropout(nn.Module):
                 `aleatoric_variance` zero.
             keep_samples: Keep all passes, for mixture densities and intervals; memory then grows
                 with S.
-            seed: Same seed, same numbers; None draws one from the operating system.
+            seed: Same seed, same numbers for any `batch_size`, up to rounding, unless
+                `run.depends_on_batches` says otherwise; None draws one from the operating system.
             batch_size: Rows per forward call; None passes the inputs on whole, unless one pass
                 over them is large and the model is seen to treat every row on its own.
             sample_chunk: Passes per vectorized call; None chooses.

@@ -6,12 +6,13 @@ import copy
 import functools
 import types
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mcdrop._masks.rows import RowNumbers
 from mcdrop._trees import mapped, tensors
 
 __all__ = ["Batch", "owned"]
@@ -25,11 +26,13 @@ class Batch:
         args: Positional arguments.
         kwargs: Keyword arguments.
         n_rows: Size of dimension 0 if all tensors agree on it, else None.
+        numbers: Numbers of the rows among all inputs; None if rows are not known.
     """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     n_rows: int | None
+    numbers: RowNumbers | None = None
 
     def tensors(self) -> list[Tensor]:
         """Return the tensors among the arguments, at any depth of tuples, lists and dicts."""
@@ -42,7 +45,8 @@ class Batch:
     def take(self, rows: list[int]) -> Batch:
         """Return the arguments for rows by number; only where `n_rows` is known."""
         args, kwargs = mapped((self.args, self.kwargs), lambda x: x[rows])
-        return Batch(args, kwargs, len(rows))
+        numbers = None if self.numbers is None else tuple(self.numbers[row] for row in rows)
+        return Batch(args, kwargs, len(rows), numbers)
 
     def copied(self) -> Batch:
         """Return arguments of their own for one forward call, which may write to them.
@@ -51,20 +55,23 @@ class Batch:
         they can be, such as graphs and key-value caches.
         """
         memo: dict[int, Any] = {}
-        return Batch(_own(self.args, memo), _own(self.kwargs, memo), self.n_rows)
+        return replace(self, args=_own(self.args, memo), kwargs=_own(self.kwargs, memo))
 
     def disturbed(self) -> Batch:
-        """Return the arguments with noise added to floating point tensors, to tell rows apart."""
+        """Return the arguments with rows that differ, to tell them apart.
+
+        Noise is added to floating point tensors; in others, all rows but the first are rotated.
+        """
         generator = torch.Generator().manual_seed(0)
 
         def disturb(x: Tensor) -> Tensor:
             if not x.is_floating_point():
-                return x
+                return torch.cat([x[:1], x[1:].roll(1, dims=-1)]) if x.ndim > 1 else x
             noise = torch.randn(x.shape, generator=generator).to(x)
             return x + noise * (1 + x.abs().amax())
 
         args, kwargs = mapped((self.args, self.kwargs), disturb)
-        return Batch(args, kwargs, self.n_rows)
+        return replace(self, args=args, kwargs=kwargs)
 
     def rows(self, start: int, stop: int) -> Batch:
         """Return the arguments for some rows; only where `n_rows` is known."""
@@ -73,7 +80,8 @@ class Batch:
             return x[start:stop]
 
         args, kwargs = mapped((self.args, self.kwargs), cut)
-        return Batch(args, kwargs, min(stop, self.n_rows or 0) - start)
+        numbers = None if self.numbers is None else self.numbers[start:stop]
+        return Batch(args, kwargs, min(stop, self.n_rows or 0) - start, numbers)
 
     def first(self, n: int) -> Batch:
         """Return the first rows, or all arguments if there are no more or rows are not known."""

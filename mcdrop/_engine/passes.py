@@ -184,7 +184,7 @@ class Passes:
         """Run passes one after the other; arguments and result as for `vectorized`."""
         outputs = []
         for number in range(span.first, span.first + span.count):
-            each = Span(span.batch, number)
+            each = replace(span, first=number, count=1)
             with self._globals(plan, each):
                 outputs.append(self._kept(self._output(plan, batch, each, None)))
         shapes = {output.shape for output in outputs}
@@ -236,10 +236,14 @@ class Passes:
     @_sharing_no_writes
     def observed(self, plan: Plan, batch: Batch, opened: bool) -> Seen:
         """Run one pass and return what was seen, with what every site was given."""
-        call = self._call(plan, _FIRST, opened=opened)
-        call.seen.dropped = []
-        self._live(batch, call)
-        return call.seen
+
+        def run() -> Seen:
+            call = replace(self._call(plan, _FIRST, opened=opened), seen=Seen(dropped=[]))
+            self._live(batch, call)
+            return call.seen
+
+        seed = self._source.seed_of_pass(_FIRST)
+        return run_seeded_if_random(run, seed, threads=self._threads)[0]
 
     @_sharing_no_writes
     def plain(self, batch: Batch) -> Tensor:
@@ -320,6 +324,7 @@ class Passes:
             self._settings.rates,
             index,
             rows=plan.rows,
+            shares_masks=self._settings.masks == "shared",
             last=last,
             placeholders=Placeholders(compute, ACCEPTING) if defers else None,
             protected=self._weights,
@@ -345,7 +350,8 @@ class Passes:
                     output = self._twin(*own.args, **own.kwargs)
             finally:
                 self._state.by_content |= call.seen.hands_out_memory
-            return self._kept_apart(output)
+            # What the copy keeps is about to be restored.
+            return owned(output) if self._state.shares(output) else output
         finally:
             self._state.restore()
 
@@ -386,10 +392,6 @@ class Passes:
 
     def _picked(self, output: Any) -> Tensor:
         return self._settings.selection.pick(self._settings.function, output)
-
-    def _kept_apart(self, output: Any) -> Any:
-        """Copy an output that the copy of the model keeps, which is about to be restored."""
-        return owned(output) if self._state.shares(output) else output
 
     def _kept(self, output: Tensor) -> Tensor:
         """Copy an output that lies in a buffer, which the next pass writes to."""

@@ -14,7 +14,7 @@ from mcdrop._engine.batch import Batch
 from mcdrop._engine.flops import FlopCounter
 from mcdrop._engine.passes import CANNOT_BATCH, Passes
 from mcdrop._engine.plan import Plan
-from mcdrop._engine.row_probe import row_layout
+from mcdrop._engine.row_probe import known_rows, row_layout
 from mcdrop._engine.settings import Settings
 from mcdrop._engine.splitting import passes_that_fit, rows_that_fit, treats_rows_alone
 from mcdrop._masks.source import Span
@@ -124,7 +124,10 @@ class Planner:
                 break
         else:
             plan = self._sequential(replace(draft, reason=plan.reason), batch, plain)
-        if plan.seeds_globals and self._settings.masks == "shared":
+        if self._settings.masks == "independent":
+            known = known_rows(self._passes.observed, plan, batch)
+            plan = replace(plan, rows=known)
+        elif plan.seeds_globals:
             self._check_rows_share(plan, batch)
         self._settings.check_sites(plan.sites)
         self._settings.check_live(plan.sites)

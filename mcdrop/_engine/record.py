@@ -33,6 +33,8 @@ class Run:
         seconds: Wall time of the whole prediction.
         watched: What watching a training run on the copy decided, and what it could not judge;
             empty where no module could read a training flag.
+        depends_on_batches: What draws other numbers where rows are split into other batches, and
+            why; empty where a row's masks depend on the seed and on its number alone.
     """
 
     strategy: Strategy
@@ -48,6 +50,7 @@ class Run:
     dtype: str
     seconds: float
     watched: str = ""
+    depends_on_batches: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain numbers, strings, lists and dicts, ready for JSON."""
@@ -56,8 +59,8 @@ class Run:
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Run:
         """Rebuild a record from what `to_dict` returned."""
-        # Records of earlier versions lack it.
-        record = {"watched": "", **record}
+        # Records of earlier versions lack these.
+        record = {"watched": "", "depends_on_batches": "", **record}
         values = {field.name: record[field.name] for field in fields(cls)}
         values["sites"] = tuple(
             DropoutSite(**{**site, "shape": tuple(site["shape"])}) for site in record["sites"]

@@ -1,8 +1,9 @@
-"""Finds the dimensions that count rows, by running the model on two and on three rows."""
+"""Finds the dimensions that count rows, by running the model on few rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeAlias
 
 import torch
@@ -14,7 +15,7 @@ from mcdrop._live.call import Seen
 from mcdrop._masks.rows import RowDim, RowLayout
 from mcdrop.errors import McdropError, UnsupportedError
 
-__all__ = ["row_layout"]
+__all__ = ["known_rows", "row_layout"]
 
 
 Observe: TypeAlias = Callable[[Plan, Batch, bool], Seen]
@@ -61,12 +62,79 @@ def row_layout(function: str, observe: Observe, draft: Plan, batch: Batch) -> Ro
     return RowLayout(tuple(sites), tuple(random_calls))
 
 
-def _swapped(observe: Observe, draft: Plan, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+def known_rows(observe: Observe, draft: Plan, batch: Batch) -> RowLayout | None:
+    """Find the row dimensions of every site where rows can be told, by a run of two rows.
+
+    Args:
+        observe: As in `row_layout`.
+        draft: The plan so far, with the sites of the whole batch.
+        batch: The first batch.
+
+    Returns:
+        The layout, with no dimension for a site whose rows are not understood; None if that is all.
+    """
+    if batch.n_rows is None or not draft.sites:
+        return None
+    rows: Sequence[RowDim | None] = ()
+    # A model may refuse two of its rows in whatever way it likes; it can still predict them all.
+    with suppress(Exception):
+        rows = _rows_of_sites(observe, draft, batch, batch.n_rows)
+    sites = tuple(() if row is None else (row,) for row in rows)
+    return RowLayout(sites, ()) if any(sites) else None
+
+
+def _rows_of_sites(
+    observe: Observe, draft: Plan, batch: Batch, n_rows: int
+) -> Sequence[RowDim | None]:
+    """Return the dimension of every site that counts rows, or None."""
+    few = [0, 1, 0] if n_rows == 2 else [0, n_rows - 1]
+    seen = observe(draft, batch.take(few), True)
+    if [site.name for site in seen.sites] != [site.name for site in draft.sites]:
+        return ()
+    pairs = zip(draft.sites, seen.sites, strict=True)
+    rows = [_only_row(a.shape, b.shape, n_rows, len(few)) for a, b in pairs]
+    if all(row is None or row.per_row == 1 for row in rows):
+        return rows
+    # Noise may spoil integers and masks of attention; it is added where the rows do not differ.
+    ordered: list[RowDim | None] = []
+    for disturbs in (False, True):
+        swapped = _swapped(observe, draft, batch, disturbs=disturbs)
+        ordered = [
+            row if row is None or row.per_row == 1 else _order_or_none(row, *pair)
+            for row, pair in zip(rows, swapped, strict=True)
+        ]
+        if ordered.count(None) == rows.count(None):
+            break
+    return ordered
+
+
+def _only_row(
+    whole: Sequence[int], part: Sequence[int], n_whole: int, n_part: int
+) -> RowDim | None:
+    """Return the dimension that is proportional to the rows, if it is the only one that grows."""
+    if len(whole) != len(part):
+        return None
+    grown = [dim for dim, (a, b) in enumerate(zip(whole, part, strict=True)) if a != b]
+    if len(grown) != 1:
+        return None
+    (dim,) = grown
+    per_row, rest = divmod(whole[dim], n_whole)
+    return RowDim(dim, per_row) if rest == 0 and part[dim] == per_row * n_part else None
+
+
+def _swapped(
+    observe: Observe, draft: Plan, batch: Batch, *, disturbs: bool = True
+) -> list[tuple[Tensor, Tensor]]:
     """Return what every site is given for two rows and for the same rows in the other order.
 
-    The rows are disturbed, so that their entries differ wherever they can.
+    Args:
+        observe: As in `row_layout`.
+        draft: The plan so far.
+        batch: The first batch.
+        disturbs: Whether rows are disturbed, so that their entries differ wherever they can.
     """
-    two = batch.take([0, (batch.n_rows or 1) - 1]).disturbed()
+    two = batch.take([0, (batch.n_rows or 1) - 1])
+    two = two.disturbed() if disturbs else two
     straight, crossed = (observe(draft, two.take(rows), True) for rows in ([0, 1], [1, 0]))
     return list(zip(straight.dropped or (), crossed.dropped or (), strict=True))
 
@@ -89,6 +157,14 @@ def _order(function: str, name: str, row: RowDim, straight: Tensor, crossed: Ten
     """Tell by swapping two rows whether rows are the outer or inner part of a merged dimension."""
     if row.per_row == 1:
         return row
+    found = _order_or_none(row, straight, crossed)
+    if found is None:
+        raise _untold(function, f"{name}, where rows are merged with another dimension")
+    return found
+
+
+def _order_or_none(row: RowDim, straight: Tensor, crossed: Tensor) -> RowDim | None:
+    """Return a merged dimension with its order, or None if entries do not tell it."""
     fitting = []
     for rows_first in (True, False):
         sizes = (2, row.per_row) if rows_first else (row.per_row, 2)
@@ -96,9 +172,7 @@ def _order(function: str, name: str, row: RowDim, straight: Tensor, crossed: Ten
         if torch.allclose(flipped.flatten(row.dim, row.dim + 1), crossed, rtol=1e-4, atol=1e-5):
             fitting.append(RowDim(row.dim, row.per_row, rows_first))
     # Entries that are equal however the rows lie tell nothing.
-    if len(fitting) == 1:
-        return fitting[0]
-    raise _untold(function, f"{name}, where rows are merged with another dimension")
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _untold(function: str, found: str) -> McdropError:

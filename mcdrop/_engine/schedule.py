@@ -64,6 +64,7 @@ class Schedule:
         self._rows: int | None = None
         self._most = 0
         self._sites: tuple[DropoutSite, ...] = ()
+        self._by_batch: dict[str, None] = {}
 
     def __enter__(self) -> Self:
         n_batches = self._reader.count(self._inputs) if self._settings.progress else None
@@ -109,7 +110,9 @@ class Schedule:
         while begin < end:
             count = min(plan.chunk * max(1, fewer_rows), end - begin)
             try:
-                chunk = self._chunk(plan, batch, Span(number, begin, count))
+                # Parts of the same inputs that begin at other rows have batches of their own.
+                span = Span(self._settings.first_row + number, begin, count, batch.numbers)
+                chunk = self._chunk(plan, batch, span)
             except (RuntimeError, MemoryError) as error:
                 if count == 1 or not ran_out_of_memory(error):
                     raise
@@ -119,6 +122,7 @@ class Schedule:
             plan = self._plan or plan
             if begin == 0:
                 self._check_first(batch, chunk, number)
+                self._by_batch.update(dict.fromkeys(self._passes.seen.drawn_by_batch))
             if begin == first:
                 shape = chunk.shape[1:]
             if chunk.shape[1:] != shape:
@@ -150,10 +154,34 @@ class Schedule:
             dtype=str(self._plan.dtype).removeprefix("torch."),
             seconds=time.perf_counter() - self._began,
             watched=self._passes.watched,
+            depends_on_batches=self._depends_on_batches(self._plan),
+        )
+
+    def _numbered(self) -> Iterator[Batch]:
+        """Yield the batches as they come, with rows numbered among all inputs."""
+        first = self._settings.first_row
+        for batch in self._reader.batches(self._inputs):
+            n_rows = batch.n_rows
+            if n_rows is None:
+                yield batch
+                first += 1
+                continue
+            yield replace(batch, numbers=range(first, first + n_rows))
+            first += n_rows
+
+    def _depends_on_batches(self, plan: Plan) -> str:
+        """Say which numbers depend on how rows are split into batches, and why."""
+        if self._settings.masks == "shared":
+            return ""
+        found = ", ".join(self._by_batch)
+        if plan.seeds_globals:
+            found = ", ".join([*self._by_batch, "a global generator"])
+        return found and (
+            f"{found}: rows cannot be told apart there, so another batch_size draws other numbers"
         )
 
     def _parts(self) -> Iterator[Batch]:
-        for batch in self._reader.batches(self._inputs):
+        for batch in self._numbered():
             is_first = self._plan is None
             if is_first and self._settings.batch_size is None:
                 self._rows = self._planner.rows_per_call(batch)

@@ -50,6 +50,7 @@ class Settings:
         progress: Whether to show a progress bar on standard error.
         prepare: Turns an item of the inputs, or all of them, into what the model takes.
         exact_last: Integrate the last dropout in closed form; chunks are then (s, n, ..., 2).
+        first_row: Number of the first row; the masks of a row depend on its number.
         memory: What earlier predictions of the same wrapper found out.
     """
 
@@ -69,6 +70,7 @@ class Settings:
     progress: bool = False
     prepare: Prepare | None = None
     exact_last: bool = False
+    first_row: int = 0
     memory: Memory = field(default_factory=Memory)
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from mcdrop._live.last_layer import LastLayer
 from mcdrop._live.memory import address
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.mask import DropoutMask
-from mcdrop._masks.rows import RowLayout
+from mcdrop._masks.rows import RowDim, RowLayout
 from mcdrop._masks.source import MaskSource, Span
 from mcdrop._trees import tensors
 
@@ -82,6 +82,8 @@ class Seen:
         widest: Numbers per pass in the largest tensor that was dropped out at once.
         used_registered: Whether a kernel was answered by what the user registered for it.
         hands_out_memory: Whether the model may have written to tensors where torch does not count.
+        drawn_by_batch: Sites whose masks, and modules whose random numbers, depend on the batch as
+            a whole rather than on each row.
     """
 
     sites: list[DropoutSite] = field(default_factory=list)
@@ -95,6 +97,7 @@ class Seen:
     widest: int = 0
     used_registered: bool = False
     hands_out_memory: bool = False
+    drawn_by_batch: list[str] = field(default_factory=list)
     _names: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -130,7 +133,8 @@ class Call:
         span: The passes that run in this call: one, or the passes of a chunk.
         rates: Rates by site name that override the model's own; the key "" overrides all.
         index: The dummy index that vmap batches over the passes of a chunk, or None.
-        rows: The row dimensions, where all rows share one mask; None for independent masks.
+        rows: The row dimensions; None where they are not known.
+        shares_masks: Whether all rows share one mask.
         last: Integrates the last dropout in closed form, or None.
         placeholders: What is deferred until it is read; None where nothing may be.
         protected: Storage addresses that an in-place dropout must not write to.
@@ -146,6 +150,7 @@ class Call:
     rates: Mapping[str, float] = field(default_factory=dict)
     index: Tensor | None = None
     rows: RowLayout | None = None
+    shares_masks: bool = False
     last: LastLayer | None = None
     placeholders: Placeholders | None = None
     protected: frozenset[int] = frozenset()
@@ -185,8 +190,29 @@ class Call:
             site.order,
             self.span,
             stacked=self.index is not None,
-            rows=None if self.rows is None else self.rows.sites[site.order],
+            rows=self.rows.sites[site.order] if self.shares_masks and self.rows else None,
+            row=self.row_dim(site, shape),
         )
+
+    def row_dim(self, site: DropoutSite, mask_shape: tuple[int, ...]) -> RowDim | None:
+        """Return the dimension of a mask that counts rows, where each row has its own mask.
+
+        None if rows share masks, or if they cannot be told apart, which is noted.
+
+        Args:
+            site: The dropout call.
+            mask_shape: Shape of one pass's mask.
+        """
+        if self.shares_masks:
+            return None
+        numbers = self.span.rows
+        if self.rows is not None and numbers is not None and site.order < len(self.rows.sites):
+            rows = self.rows.sites[site.order]
+            if len(rows) == 1 and mask_shape[rows[0].dim] == rows[0].per_row * len(numbers):
+                return rows[0]
+        if not self.opened:
+            self.seen.drawn_by_batch.append(site.name)
+        return None
 
     def read(self, value: Any) -> Any:
         """Return nested tuples, lists and dicts with values in place of placeholders."""

@@ -26,6 +26,8 @@ class DropoutMask:
         span: The passes.
         stacked: Whether values have passes first; otherwise the span is one pass.
         rows: The row dimensions if all rows share one mask, else None.
+        row: The dimension that counts rows, where each has a mask of its own that depends on its
+            number alone; None where it depends on the batch.
         buffer: With the site, the key of the buffer for products.
     """
 
@@ -36,6 +38,7 @@ class DropoutMask:
     span: Span
     stacked: bool
     rows: tuple[RowDim, ...] | None
+    row: RowDim | None = None
     buffer: str = "whole"
 
     def part(self, passes: slice) -> DropoutMask:
@@ -45,7 +48,7 @@ class DropoutMask:
             passes: Start and stop, counted from the first pass of the span.
         """
         first, count = self.span.first + passes.start, passes.stop - passes.start
-        return replace(self, span=Span(self.span.batch, first, count), buffer="part")
+        return replace(self, span=replace(self.span, first=first, count=count), buffer="part")
 
     @property
     def is_one_per_unit(self) -> bool:
@@ -61,7 +64,7 @@ class DropoutMask:
     def keep(self) -> Tensor:
         """Return booleans that broadcast with the values, True where a value is kept."""
         if self.rows is None:
-            keep = self.source.keep(self.p, self.shape, self.site, self.span)
+            keep = self.source.keep(self.p, self.shape, self.site, self.span, self.row)
         else:
             one_row = shared_shape(self.shape, self.rows)
             keep = self.source.keep(self.p, one_row, self.site, self.span)
@@ -78,7 +81,8 @@ class DropoutMask:
         values = x if self.stacked else x.unsqueeze(0)
         key = (self.buffer, self.site)
         if self.rows is None and math.prod(self.shape) == math.prod(values.shape[1:]):
-            product = self.source.times(values, scale, self.p, (self.site, self.span), key)
+            where = (self.shape, self.site, self.span, self.row)
+            product = self.source.times(values, scale, self.p, where, key)
             if product is not None:
                 return product if self.stacked else product[0]
         return scaled_product(x, self.keep(), scale, self.source.workspace, key)

@@ -44,7 +44,7 @@ class Compiled:
     drop_by_pattern: Callable[[Floats, PatternBits, int, Any, Floats], None]
     drop_by_lane: Callable[[Floats, Integers, int, Any, Floats], None]
     choose_patterns: Callable[
-        [PatternBits, PatternBits, Integers, Integers, int, PatternBits], None
+        [PatternBits, PatternBits, Integers, Integers, int, int, PatternBits], None
     ]
     kept_by_pattern: Callable[[PatternBits, int, Booleans], None]
 
@@ -134,7 +134,8 @@ def load() -> Compiled | None:
         compile_for(
             _choose_patterns,
             *(
-                f"void(int16[::1], int16[:,:,::1], {u}[:,:,:], {u}[:,:,::1], int64, int16[:,:,::1])"
+                f"void(int16[::1], int16[:,:,::1], {u}[:,:,::1], {u}[::1], int64, int64,"
+                " int16[:,:,::1])"
                 for u in integers
             ),
         ),
@@ -183,32 +184,32 @@ def _choose_patterns(
     picks: PatternBits,
     starts: Integers,
     steps: Integers,
-    window: int,
+    per_cycle: int,
+    limit: int,
     out: PatternBits,
 ) -> None:
     """Look patterns up, in the second half of the table where a stratum drops one extra time.
 
     Args:
         table: 2^16 patterns of `fewest` drops, then 2^16 of one more.
-        picks: Random bits, (cycles, strata, units).
-        starts: u of the rule "extra drop iff (u + k * extra) mod 2^b < extra", (cycles, 1, units).
-        steps: k * extra, (cycles, strata, 1); sums wrap modulo 2^b.
-        window: Sums below this mean an extra drop.
-        out: The patterns, (cycles, strata, units).
+        picks: Random bits, (rows, strata, units).
+        starts: u of the rule "extra drop iff (u + k * extra) mod 2^b < extra", (rows, cycles,
+            units).
+        steps: k * extra, (strata,); sums wrap modulo 2^b.
+        per_cycle: Strata per cycle.
+        limit: Sums below this mean an extra drop.
+        out: The patterns, (strata, rows, units).
     """
     half = len(table) // 2
-    for cycle in range(out.shape[0]):
-        begun = starts[cycle, 0]
-        for stratum in range(out.shape[1]):
-            step, lanes, chosen = (
-                steps[cycle, stratum, 0],
-                picks[cycle, stratum],
-                out[cycle, stratum],
-            )
+    for stratum in range(out.shape[0]):
+        step = steps[stratum]
+        for row in range(out.shape[1]):
+            begun = starts[row, stratum // per_cycle]
+            lanes, chosen = picks[row, stratum], out[stratum, row]
             for unit in range(out.shape[2]):
                 place = starts.dtype.type(begun[unit] + step)
                 where = np.int64(lanes[unit]) & (half - 1)
-                chosen[unit] = table[where + half if place < window else where]
+                chosen[unit] = table[where + half if place < limit else where]
 
 
 def _kept_by_pattern(patterns: PatternBits, first: int, out: Booleans) -> None:

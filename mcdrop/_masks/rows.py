@@ -1,4 +1,4 @@
-"""Which dimensions of a mask count rows, so that all rows can share one mask."""
+"""Which dimensions of a mask count rows, so that rows can share a mask, or each has its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["RowDim", "RowLayout", "expand_rows", "shared_shape"]
+__all__ = ["RowDim", "RowLayout", "RowNumbers", "expand_rows", "shared_shape"]
+
+RowNumbers = range | tuple[int, ...]
+"""Numbers of rows among all inputs."""
 
 
 @dataclass(frozen=True)

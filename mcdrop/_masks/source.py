@@ -1,8 +1,10 @@
 """The source of masks: which units a pass keeps, drawn from a key instead of a running state.
 
-A mask is a pure function of (seed, batch, site, pass), so the numbers do not depend on how passes
-are grouped into chunks or on the strategy that runs them. The bits of several passes are drawn
-together, as a block, because starting a stream costs about as much as a few hundred elements.
+The mask of a row is a pure function of (seed, row, site, pass), where rows are numbered among all
+inputs. So the numbers do not depend on how rows are split into batches, on how passes are grouped
+into chunks, or on the strategy that runs them. Masks whose rows are not known, and those that rows
+share, are functions of (seed, batch, site, pass). The bits of a block of rows and passes are drawn
+together, because starting a stream costs as much as thousands of units.
 """
 
 from __future__ import annotations
@@ -14,18 +16,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mcdrop._masks.blocks import (
+    Chosen,
+    Place,
+    lane_blocks,
+    pattern_blocks,
+    row_blocks,
+    rows_per_block,
+)
 from mcdrop._masks.drawn import Drawn, DropPatterns, Lanes
 from mcdrop._masks.numba_kernels import compiled
 from mcdrop._masks.numpy_kernels import FLOATS, Workspace
-from mcdrop._masks.stratified import drop_patterns, passes_per_stream
-from mcdrop._masks.streams import Key, Streams
+from mcdrop._masks.rows import RowDim, RowNumbers
+from mcdrop._masks.stratified import CYCLE, STRATUM, PatternPart, drop_patterns
+from mcdrop._masks.streams import Streams
 
 __all__ = ["MaskSource", "Span", "effective_rate"]
 
-_BLOCK_PASSES = 64
-_BLOCK_ELEMENTS = 2**18
 # Bytes of random bits that are kept from one chunk of passes to the next.
 _KEPT_BITS = 64 * 2**20
+# Bytes of patterns of one site beyond which a block of passes is kept in part.
+_LARGE_SITE = 4 * 2**20
 
 
 def _lane_bits(p: float) -> int:
@@ -56,11 +67,13 @@ class Span:
         batch: Number of the batch.
         first: Number of the first pass.
         count: Number of passes.
+        rows: Numbers of its rows among all inputs; None if they are not known.
     """
 
     batch: int = 0
     first: int = 0
     count: int = 1
+    rows: RowNumbers | None = None
 
 
 class MaskSource:
@@ -84,8 +97,16 @@ class MaskSource:
         self.workspace = Workspace()
         self._streams = Streams(seed, device)
         self._latest: dict[int, tuple[tuple[object, ...], Drawn]] = {}
+        self._edges: dict[tuple[int, range], tuple[tuple[object, ...], Tensor]] = {}
 
-    def keep(self, p: float, shape: tuple[int, ...], site: int, span: Span) -> Tensor:
+    def keep(
+        self,
+        p: float,
+        shape: tuple[int, ...],
+        site: int,
+        span: Span,
+        row: RowDim | None = None,
+    ) -> Tensor:
         """Draw which units survive in some passes.
 
         Args:
@@ -93,18 +114,24 @@ class MaskSource:
             shape: Shape of one pass's mask.
             site: Number of the dropout call within a pass.
             span: The passes.
+            row: The dimension that counts the rows of the span; None for one mask per batch.
 
         Returns:
             Boolean tensor, (span.count, *shape), True where a unit is kept.
         """
-        numel = math.prod(shape)
-        keep = self._empty("keep", (span.count, numel))
-        for passes, first, drawn in self._drawn(p, numel, site, span):
+        place = Place.of(shape, row, span.batch, span.rows)
+        keep = self._empty("keep", (span.count, place.numel))
+        for passes, first, drawn in self._drawn(p, place, site, span):
             drawn.keep(first, keep[passes])
         return keep.view(span.count, *shape)
 
     def times(
-        self, x: Tensor, scale: float, p: float, where: tuple[int, Span], key: object
+        self,
+        x: Tensor,
+        scale: float,
+        p: float,
+        where: tuple[tuple[int, ...], int, Span, RowDim | None],
+        key: object,
     ) -> Tensor | None:
         """Drop units of `x` without masks in memory, where a compiled kernel does that.
 
@@ -112,13 +139,14 @@ class MaskSource:
             x: Values, (span.count, ...), or (1, ...) where they are the same for all passes.
             scale: What the survivors are multiplied by.
             p: Probability that a unit is dropped, in (0, 1).
-            where: Number of the dropout call within a pass, and the passes.
+            where: Shape of one pass's mask, number of the dropout call within a pass, the passes,
+                and the dimension that counts rows, as in `keep`.
             key: Names the buffer of the result.
 
         Returns:
             ``x * keep * scale``, (span.count, ...), or None.
         """
-        numel, (site, span) = math.prod(x.shape[1:]), where
+        numel, (shape, site, span, row) = math.prod(x.shape[1:]), where
         if not self._streams.on_cpu or x.dtype not in FLOATS:
             return None
         kernels = compiled(span.count * numel)
@@ -127,7 +155,8 @@ class MaskSource:
         out = self.workspace.empty(key, (span.count, numel), x.dtype)
         values, product = x.detach().reshape(len(x), numel).contiguous().numpy(), out.numpy()
         factor = product.dtype.type(scale)
-        for passes, first, drawn in self._drawn(p, numel, site, span):
+        place = Place.of(shape, row, span.batch, span.rows)
+        for passes, first, drawn in self._drawn(p, place, site, span):
             some = values[passes] if len(values) > 1 else values
             drawn.times(first, some, factor, product[passes], kernels)
         return out.view(span.count, *x.shape[1:])
@@ -136,6 +165,7 @@ class MaskSource:
         """Free all buffers now, rather than at the next garbage collection."""
         self.workspace = Workspace()
         self._latest.clear()
+        self._edges.clear()
 
     def generator(self, call: int, span: Span, device: torch.device) -> torch.Generator:
         """Return a generator for random numbers that the model draws itself.
@@ -153,48 +183,115 @@ class MaskSource:
         return self._streams.integer((span.batch, -(2**62), span.first))
 
     def _drawn(
-        self, p: float, numel: int, site: int, span: Span
+        self, p: float, place: Place, site: int, span: Span
     ) -> Iterator[tuple[slice, int, Drawn]]:
         """Yield the blocks of a span: passes, number of the first within its block, bits."""
-        length = passes_per_stream(numel) if self.stratified else _block_size(numel)
         last = span.first + span.count
-        for number in range(span.first // length, (last - 1) // length + 1):
-            block = number * length
-            begin, end = max(block, span.first), min(block + length, last)
-            # A device generator gives other numbers for a shorter draw; NumPy's gives a prefix.
-            fewer = self._streams.on_cpu and span.count >= length
-            drawn = self._bits(
-                p, numel, (span.batch, site, number), end - block if fewer else length
-            )
-            yield slice(begin - span.first, end - span.first), begin - block, drawn
+        blocks = pattern_blocks if self.stratified else lane_blocks
+        for block in blocks(span.first, last, place.units):
+            for wanted in _in_parts(block, place.numel) if self.stratified else (block,):
+                begin, end = max(wanted.start, span.first), min(wanted.stop, last)
+                if begin < end:
+                    drawn = self._bits(p, place, site, (block, wanted))
+                    yield slice(begin - span.first, end - span.first), begin - wanted.start, drawn
 
-    def _bits(self, p: float, numel: int, key: Key, n_passes: int) -> Drawn:
-        """Return the bits of one block; the latest of every site are kept for the next call.
+    def _bits(self, p: float, place: Place, site: int, passes: tuple[range, range]) -> Drawn:
+        """Return the bits of some passes; the latest of every site are kept for the next call.
 
         Args:
             p: Probability that a unit is dropped.
-            numel: Units in one pass.
-            key: Batch, site and number of the block.
-            n_passes: Passes of the block that are needed; patterns cover the whole block anyway.
+            place: The rows and their units.
+            site: Number of the dropout call.
+            passes: A block of passes, and those of it that are wanted.
         """
-        batch, site, number = key
-        named = (p, numel, batch, number, None if self.stratified else n_passes)
+        named = (p, place, passes)
         latest = self._latest.get(site)
         if latest is not None and latest[0] == named:
             return latest[1]
-        bits = _lane_bits(p)
-        rate = _numerator(p, bits)
-        drawn: Drawn
-        if self.stratified:
-            drawn = DropPatterns(drop_patterns(self._streams, (rate, bits), numel, key))
-        else:
-            lanes = self._streams.lanes(n_passes * numel, bits, key).view(n_passes, numel)
-            # Lanes are signed, so the lowest of them start at -2^(bits - 1).
-            drawn = Lanes(lanes, rate - 2 ** (bits - 1))
+        bits = self._of_rows(p, place, site, passes)
+        # Lanes are signed, so the lowest of them start at -2^(bits - 1).
+        lane = _lane_bits(p)
+        threshold = _numerator(p, lane) - 2 ** (lane - 1)
+        drawn = DropPatterns(bits) if self.stratified else Lanes(bits, threshold)
         held = sum(old.bits.nbytes for other, (_, old) in self._latest.items() if other != site)
         if held + drawn.bits.nbytes <= _KEPT_BITS:
             self._latest[site] = (named, drawn)
         return drawn
+
+    def _of_rows(self, p: float, place: Place, site: int, passes: tuple[range, range]) -> Tensor:
+        """Put the bits of all rows together, (strata or passes, units of all rows)."""
+        per_unit = len(passes[0])
+        if self.stratified:
+            # All blocks of passes of one cycle have the same blocks of rows, as they share starts.
+            per_unit = max(per_unit, CYCLE) // STRATUM
+        size = rows_per_block(per_unit * place.units, self._streams.device.type)
+        whole: Tensor | None = None
+        for number, within, rows in row_blocks(place.rows, size):
+            bits = self._of_block(p, (size, place.units), (number, site), passes, within)
+            if place.outer == 1 and bits.shape[1] == len(place.rows):
+                # Compiled kernels take contiguous arrays alone.
+                return bits.reshape(len(bits), -1).contiguous()
+            if whole is None:
+                shape = (len(bits), place.outer, len(place.rows), place.inner)
+                whole = bits.new_empty(shape)
+            whole[:, :, rows] = bits.unflatten(2, (place.outer, place.inner)).transpose(1, 2)
+        if whole is None:
+            raise RuntimeError("MaskSource: a mask without rows")
+        return whole.view(len(whole), -1)
+
+    def _of_block(
+        self,
+        p: float,
+        size: tuple[int, int],
+        key: tuple[int, int],
+        passes: tuple[range, range],
+        within: Chosen,
+    ) -> Tensor:
+        """Return the bits of some rows of one block, (strata or passes, rows, units).
+
+        On the CPU, fewer rows of a block are a prefix of more. Rows that begin a block are drawn
+        alone; of others, twice as many as are needed are drawn and kept, since the batches that
+        follow are likely to need them. A device draws whole blocks.
+
+        Args:
+            p: Probability that a unit is dropped.
+            size: Rows of the block, and units of one row.
+            key: Number of the block of rows, and site.
+            passes: As in `_bits`.
+            within: Places of the rows in the block.
+        """
+        rows, units = size
+        end = within.stop if isinstance(within, slice) else int(within.max()) + 1
+        leads = isinstance(within, slice) and within.start == 0
+        if leads and (self._streams.on_cpu or end == rows or key[0] < 0):
+            return self._draw(p, (end, units), key, passes)
+        named = (p, units, key)
+        edge = (key[1], passes[1])
+        kept = self._edges.get(edge)
+        if kept is not None and kept[0] == named and kept[1].shape[1] >= end:
+            return kept[1][:, within]
+        rows = min(rows, 2 * end) if self._streams.on_cpu else rows
+        bits = self._draw(p, (rows, units), key, passes)
+        self._edges.pop(edge, None)
+        if sum(x.nbytes for _, x in self._edges.values()) + bits.nbytes <= _KEPT_BITS:
+            self._edges[edge] = (named, bits)
+        return bits[:, within]
+
+    def _draw(
+        self,
+        p: float,
+        size: tuple[int, int],
+        key: tuple[int, int],
+        passes: tuple[range, range],
+    ) -> Tensor:
+        """Draw the bits of the first rows of a block, (strata or passes, rows, units)."""
+        (block, wanted), (rows, units), bits = passes, size, _lane_bits(p)
+        if self.stratified:
+            part = PatternPart(block, wanted, rows, units)
+            return drop_patterns(self._streams, (_numerator(p, bits), bits), part, key)
+        named = (*key, block.start // len(block))
+        lanes = self._streams.lanes(rows * len(block) * units, bits, named)
+        return lanes.view(rows, len(block), units).transpose(0, 1)
 
     def _empty(self, key: object, shape: tuple[int, int]) -> Tensor:
         """Return memory for masks, used again on the CPU."""
@@ -203,7 +300,9 @@ class MaskSource:
         return torch.empty(shape, dtype=torch.bool, device=self._streams.device)
 
 
-def _block_size(numel: int) -> int:
-    """Passes drawn together: a power of two, at most 64, at most 256 Ki elements."""
-    fitting = max(1, _BLOCK_ELEMENTS // max(1, numel))
-    return int(min(_BLOCK_PASSES, 2 ** (fitting.bit_length() - 1)))
+def _in_parts(block: range, numel: int) -> Iterator[range]:
+    """Yield a block of stratified passes, in cycles or strata where it would take much memory."""
+    step = len(block)
+    if len(block) // STRATUM * numel * 2 > _LARGE_SITE:
+        step = CYCLE if len(block) > CYCLE else STRATUM
+    return (range(start, start + step) for start in range(block.start, block.stop, step))

@@ -12,8 +12,10 @@ rho = -1/15 + e (1 - e) / (240 p (1 - p)), where e is the fractional part of 16 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +24,9 @@ from torch import Tensor
 
 from mcdrop._masks.numba_kernels import Integers, compiled
 from mcdrop._masks.numpy_kernels import tiles
-from mcdrop._masks.streams import Key, Streams
+from mcdrop._masks.streams import Streams
 
-__all__ = ["CYCLE", "STRATUM", "drop_patterns", "kept_passes", "passes_per_stream"]
+__all__ = ["CYCLE", "STRATUM", "PatternPart", "drop_patterns", "kept_passes"]
 
 STRATUM = 16
 """Passes in one stratum."""
@@ -35,9 +37,6 @@ STRATUM = 16
 CYCLE = 64
 """Passes over which the drops of a unit are balanced where 16 p is not whole."""
 
-# Limits of one stream of bits: passes, and units times passes.
-_LONGEST = 1024
-_ELEMENTS = 2**20
 # Entries of a table of patterns: one for each value of a 16-bit draw.
 _TABLE = 2**16
 # From this many units on, masks are unpacked pass by pass, which then takes less memory traffic.
@@ -46,17 +45,32 @@ _LARGE_PASS = 2**13
 _SLOW_STEPS = 4
 
 
-def passes_per_stream(numel: int) -> int:
-    """Return the passes that one stream of bits serves: a power of two, at least 16.
+@dataclass(frozen=True)
+class PatternPart:
+    """Which patterns of one stream are wanted.
 
-    Args:
-        numel: Units in one pass.
+    Attributes:
+        passes: The passes of the stream.
+        wanted: Some of them: all, whole cycles, or one stratum.
+        rows: Rows, the first of the block.
+        units: Units of one row.
     """
-    fitting = max(STRATUM, min(_LONGEST, _ELEMENTS // max(1, numel)))
-    return int(2 ** (fitting.bit_length() - 1))
+
+    passes: range
+    wanted: range
+    rows: int
+    units: int
+
+    @property
+    def strata(self) -> tuple[int, int]:
+        """First and end of the strata that are wanted, counted from the first of the stream."""
+        begin = (self.wanted.start - self.passes.start) // STRATUM
+        return begin, begin + len(self.wanted) // STRATUM
 
 
-def drop_patterns(streams: Streams, rate: tuple[int, int], numel: int, key: Key) -> Tensor:
+def drop_patterns(
+    streams: Streams, rate: tuple[int, int], part: PatternPart, key: tuple[int, int]
+) -> Tensor:
     """Draw the passes of one stream in which each unit is dropped.
 
     With 16 p = fewest + extra / 2^bits and u uniform on the integers below 2^bits, drawn once per
@@ -68,46 +82,50 @@ def drop_patterns(streams: Streams, rate: tuple[int, int], numel: int, key: Key)
     Args:
         streams: Source of random bits.
         rate: The rate as a fraction of 2^bits, in [1, 2^bits), and bits, 16 or 32.
-        numel: Units in one pass.
-        key: Batch, site and number of the stream.
+        part: What is to be drawn.
+        key: Number of the block of rows, and site.
 
     Returns:
-        int16 tensor (passes / 16, numel); bit s of entry [b, i] is set where pass 16 b + s drops
-        unit i.
+        int16 tensor (len(part.wanted) / 16, rows, units); bit s of entry [b, r, i] is set where
+        pass 16 b + s of those wanted drops unit i of row r.
     """
     numerator, bits = rate
-    batch, site, number = key
-    n_strata = passes_per_stream(numel) // STRATUM
-    per_cycle = min(n_strata, CYCLE // STRATUM)
-    n_cycles = n_strata // per_cycle
+    n_strata, first = len(part.passes) // STRATUM, part.passes.start // STRATUM
     fewest, extra = divmod(STRATUM * numerator, 2**bits)
-    shape = (n_cycles, per_cycle, numel)
-    picks = streams.lanes(n_strata * numel, 16, key).view(shape)
-    tables = _tables(fewest, streams.device)
-    first = number * n_strata
-    starts = picks[:, :1]
-    steps = torch.zeros(n_strata, dtype=torch.int16)
-    if extra:
-        # Streams of patterns are numbered from 0, so negative numbers are free for the cycles.
-        cycle = (batch, site, -1 - first // max(CYCLE // STRATUM, n_strata))
-        starts = streams.lanes(n_cycles * numel, bits, cycle).view(n_cycles, 1, numel)
-        jumps = (first + 1 + np.arange(n_strata)) * extra
-        # The cast wraps modulo 2^bits, as signed integers.
-        steps = torch.from_numpy(jumps.astype(f"int{bits}"))
-    steps = steps.view(n_cycles, per_cycle, 1)
-    # Extra drop iff (u + k * extra) mod 2^bits < extra. Integers are signed here, so the least is
+    # Cycles, or the part of one that the block covers.
+    per_cycle = min(n_strata, CYCLE // STRATUM) if extra else n_strata
+    shapes = [(part.rows, n, part.units) for n in (n_strata, n_strata // per_cycle)]
+    # Blocks of passes are numbered from 0, so negative numbers are free for the cycles.
+    picks_key, starts_key = (*key, first), (*key, -1 - part.passes.start // CYCLE)
+    # The cast wraps modulo 2^bits, as signed integers.
+    jumps = ((first + 1 + np.arange(n_strata)) * extra).astype(f"int{bits}")
+    # Extra drop iff (u + k * extra) mod 2^b < extra. Integers are signed here, so the least is
     # -2^(bits - 1); for extra = 0 nothing lies below the limit.
-    window = extra - 2 ** (bits - 1)
+    limit = extra - 2 ** (bits - 1)
+    tables = _tables(fewest, streams.device)
+    begin, end = part.strata
+    cycles = slice(begin // per_cycle, -(-end // per_cycle))
     if not streams.on_cpu:
-        index = picks.to(torch.int64) & (_TABLE - 1)
-        index += _TABLE * (starts + steps.to(starts.device) < window)
-        return tables[index].view(n_strata, numel)
-    out = torch.empty(shape, dtype=torch.int16)
-    kernels = compiled(n_strata * numel)
+        picks, starts = (
+            streams.lanes(prod(shape), width, name).view(shape)
+            for shape, width, name in zip(shapes, (16, bits), (picks_key, starts_key), strict=True)
+        )
+        by_stratum = starts.repeat_interleave(per_cycle, dim=1)
+        steps = torch.from_numpy(jumps).to(starts.device).unsqueeze(1)
+        index = (picks.to(torch.int64) & (_TABLE - 1)) + _TABLE * (by_stratum + steps < limit)
+        return tables[index[:, begin:end]].transpose(0, 1).contiguous()
+    draws = streams.array(prod(shapes[0]), 16, picks_key).reshape(shapes[0])
+    begun = draws[:, :1]
+    if extra:
+        begun = streams.array(prod(shapes[1]), bits, starts_key).reshape(shapes[1])
+    if end - begin < n_strata:
+        draws, begun, jumps = draws[:, begin:end], begun[:, cycles], jumps[begin:end]
+    out = np.empty((end - begin, part.rows, part.units), dtype=np.int16)
+    kernels = compiled(out.size)
     look_up = _look_up if kernels is None else kernels.choose_patterns
-    begun, jumped = starts.numpy(), steps.numpy()
-    look_up(tables.numpy(), picks.numpy(), begun, jumped, window, out.numpy())
-    return out.view(n_strata, numel)
+    draws, begun, jumps = (np.ascontiguousarray(each) for each in (draws, begun, jumps))
+    look_up(tables.numpy(), draws, begun, jumps, per_cycle, limit, out)
+    return torch.from_numpy(out)
 
 
 def _look_up(
@@ -115,19 +133,20 @@ def _look_up(
     picks: Integers,
     starts: Integers,
     steps: Integers,
-    window: int,
+    per_cycle: int,
+    limit: int,
     out: Integers,
 ) -> None:
     """Look patterns up as the compiled `choose_patterns` does, in tiles that fit the cache."""
-    n_cycles, per_cycle, numel = out.shape
-    lanes = picks.view(np.uint16)
-    for cycles in tiles(n_cycles, _SLOW_STEPS * per_cycle * numel):
-        for units in tiles(numel, _SLOW_STEPS * per_cycle * len(lanes[cycles])):
-            once_more = starts[cycles, :, units] + steps[cycles] < window
-            where = np.left_shift(once_more, 16, dtype=np.int32)
-            where |= lanes[cycles, :, units]
-            # Every index is valid; with mode="wrap" NumPy writes to `out` without a buffer.
-            np.take(table, where, mode="wrap", out=out[cycles, :, units])
+    lanes = picks.view(np.uint16).transpose(1, 0, 2)
+    for some in tiles(len(out), _SLOW_STEPS * out[0].size):
+        numbers = np.arange(len(out))[some] // per_cycle
+        begun = starts[:, numbers].transpose(1, 0, 2)
+        once_more = begun + steps[some, None, None] < limit
+        where = np.left_shift(once_more, 16, dtype=np.int32)
+        where |= lanes[some]
+        # Every index is valid; with mode="wrap" NumPy writes to `out` without a buffer.
+        np.take(table, where, mode="wrap", out=out[some])
 
 
 def kept_passes(patterns: Tensor, first: int, out: Tensor) -> None:

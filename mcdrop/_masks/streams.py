@@ -9,10 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mcdrop._masks.numba_kernels import Integers
+
 __all__ = ["Key", "Streams"]
 
 Key = tuple[int, int, int]
-"""Batch, site and block; negative entries name streams of other kinds."""
+"""Block of rows, site and block of passes; negative entries name streams of other kinds."""
+
+
+# The fourth word of a state of SFC64 is a counter.
+_COUNTER = struct.pack("<q", 1)
 
 
 class Streams:
@@ -47,24 +53,31 @@ class Streams:
             bits: 16 or 32.
             key: Names the stream.
         """
+        if not isinstance(self._generator, torch.Generator):
+            return torch.from_numpy(self.array(n, bits, key))
         digest = self._digest(key)
-        n_words = -(-n * bits // 64)
-        dtype = torch.int16 if bits == 16 else torch.int32
+        self._generator.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        words = torch.empty(-(-n * bits // 64), dtype=torch.int64, device=self.device)
+        # Without bounds, the sign bit would stay 0 and bias the top lane.
+        words.random_(-(2**63), None, generator=self._generator)
+        return words.view(torch.int16 if bits == 16 else torch.int32)[:n]
+
+    def array(self, n: int, bits: int, key: Key) -> Integers:
+        """Draw as `lanes` does, to an array; on the CPU alone."""
         if isinstance(self._generator, torch.Generator):
-            self._generator.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-            words = torch.empty(n_words, dtype=torch.int64, device=self.device)
-            # Without bounds, the sign bit would stay 0 and bias the top lane.
-            words.random_(-(2**63), None, generator=self._generator)
-            return words.view(dtype)[:n]
+            raise RuntimeError("Streams.array: bits are drawn on a device")
+        words = np.frombuffer(self._digest(key) + _COUNTER, dtype=np.uint64)
         self._generator.state = {
             "bit_generator": "SFC64",
-            "state": {"state": np.frombuffer(digest + struct.pack("<q", 1), dtype=np.uint64)},
+            "state": {"state": words},
             "has_uint32": 0,
             "uinteger": 0,
         }
         # The generator's author discards 12 rounds after seeding.
         self._generator.random_raw(12, output=False)
-        return torch.from_numpy(np.asarray(self._generator.random_raw(n_words))).view(dtype)[:n]
+        raw = np.asarray(self._generator.random_raw(-(-n * bits // 64)))
+        drawn: Integers = raw.view(np.int16 if bits == 16 else np.int32)
+        return drawn[:n]
 
     def generator(self, key: Key, device: torch.device) -> torch.Generator:
         """Return a generator that has just been started for a key.

@@ -26,6 +26,17 @@ def test_rows_are_cut_taken_and_disturbed_alike_in_every_argument() -> None:
     assert torch.equal(taken.kwargs["z"], X[[5, 0], 0])
     assert not torch.equal(batch.disturbed().args[0], X)
     assert torch.equal(batch.disturbed().args[0], batch.disturbed().args[0])
+    words = Batch((torch.tensor([[1, 2, 3], [1, 2, 3], [4, 5, 6]]),), {}, 3)
+    assert words.disturbed().args[0].tolist() == [[1, 2, 3], [3, 1, 2], [6, 4, 5]]
+
+
+def test_rows_keep_their_numbers() -> None:
+    batch = Batch((X,), {}, 6, range(10, 16))
+    assert batch.rows(2, 9).numbers == range(12, 16)
+    assert batch.take([5, 0]).numbers == (15, 10)
+    assert batch.take([5, 0]).take([1]).numbers == (10,)
+    assert batch.copied().numbers == batch.disturbed().numbers == range(10, 16)
+    assert Batch((X,), {}, 6).take([1]).numbers is None
 
 
 def test_the_signature_tells_shapes_and_plain_arguments_apart() -> None:

@@ -41,6 +41,12 @@ def test_what_is_missing_is_named() -> None:
         Run.from_dict(record)
 
 
+def test_a_record_of_an_earlier_version_lacks_what_came_later() -> None:
+    record = RUN.to_dict()
+    del record["depends_on_batches"], record["watched"]
+    assert Run.from_dict(record).depends_on_batches == ""
+
+
 def test_the_record_of_a_run_survives_as_well() -> None:
     net = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.5), nn.Linear(6, 1))
     _, run = draw(net, torch.ones(3, 4), 5)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mcdrop._engine.batch import Batch
 from mcdrop._engine.passes import Passes
 from mcdrop._engine.plan import Plan
+from mcdrop._engine.planner import Planner
 from mcdrop._engine.row_probe import row_layout
 from mcdrop._engine.settings import Settings
 from mcdrop._masks.rows import RowDim, RowLayout
@@ -155,3 +156,62 @@ def test_rows_of_equal_entries_are_told_apart_by_disturbing_them() -> None:
 
     found, _ = draw(Merged().eval(), torch.ones(3, 4), 32, masks="shared")
     assert torch.equal(found, found[:, :1].expand_as(found))
+
+
+def known_of(model: nn.Module, *args: Tensor) -> RowLayout | None:
+    """Look at a model whose rows have masks of their own."""
+    settings = Settings("sample", model, {})
+    passes = Passes(settings, 0, torch.device("cpu"))
+    sizes = {len(x) for x in args}
+    batch = Batch(args, {}, sizes.pop() if len(sizes) == 1 else None)
+    return Planner(settings, passes).plan(batch, 4, rows_split=False).rows
+
+
+KNOWN = {
+    **FUNCTIONS,
+    "twice": (FUNCTIONS["twice"][0], ()),
+    "no rows": (FUNCTIONS["no rows"][0], ()),
+}
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(("function", "expected"), KNOWN.values(), ids=KNOWN.keys())
+def test_rows_with_masks_of_their_own_are_found_from_any_number(
+    function: Callable[[Tensor], Tensor], expected: tuple[RowDim, ...], n_rows: int
+) -> None:
+    found = known_of(Function(function), X[:n_rows])
+    assert found == (RowLayout((expected,), ()) if expected else None)
+
+
+@pytest.mark.parametrize("function", [REFUSED[name][0] for name in ("one more", "rows in between")])
+def test_what_cannot_be_told_has_masks_of_the_batch(function: Callable[..., Any]) -> None:
+    assert known_of(Function(function), X) is None
+
+
+class PickyError(Exception):
+    pass
+
+
+def test_a_model_may_refuse_two_rows_in_whatever_way_it_likes() -> None:
+    def picky(x: Tensor) -> Tensor:
+        if len(x) < 5:
+            raise PickyError
+        return x
+
+    assert known_of(Function(picky), X) is None
+    assert known_of(Function(lambda x, y: x + y), X, X[:1]) is None
+
+
+def test_rows_of_integers_are_told_apart_as_well() -> None:
+    class Embedded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.drop = nn.Embedding(7, 3), nn.Dropout(0.5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.drop(self.words(x).transpose(0, 1).flatten(0, 1))
+            return out.view(x.shape[1], x.shape[0], 3).sum(dim=0)
+
+    # One row is compared with itself, rotated.
+    found = known_of(Embedded(), torch.tensor([[0, 3, 6, 2]]))
+    assert found == RowLayout(((RowDim(0, 4, rows_first=False),),), ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 
 from mcdrop._fusion.placeholders import Dropped, Placeholders
 from mcdrop._live import functorch
-from mcdrop._live.call import Call, InPlaceError
+from mcdrop._live.call import Call, InPlaceError, Seen
+from mcdrop._live.sites import DropoutSite
+from mcdrop._masks.rows import RowDim, RowLayout
 from mcdrop._masks.source import MaskSource, Span
 
 X = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
@@ -161,3 +164,31 @@ def test_a_single_pass_is_computed_alone() -> None:
     assert not call.is_batched(X)
     (found,) = call.over_passes(lambda *_: None, lambda each: (each[0] * 2,), (X,))
     assert torch.equal(found, X * 2)
+
+
+ROWS = RowLayout(((RowDim(0, 2),), (), (RowDim(0, 1), RowDim(1, 1))), ())
+
+
+@pytest.mark.parametrize(
+    ("order", "mask_shape", "numbers", "expected"),
+    [
+        (0, (8, 6), range(4), RowDim(0, 2)),
+        (0, (8, 6), (3, 9, 11, 12), RowDim(0, 2)),
+        (0, (1, 6), range(4), None),
+        (0, (8, 6), range(3), None),
+        (0, (8, 6), None, None),
+        (1, (8, 6), range(4), None),
+        (2, (4, 4), range(4), None),
+        (3, (8, 6), range(4), None),
+    ],
+)
+def test_a_mask_whose_rows_are_not_known_is_noted(
+    order: int, mask_shape: tuple[int, ...], numbers: Any, expected: RowDim | None
+) -> None:
+    call = dataclasses.replace(call_of(rows=ROWS), span=Span(rows=numbers))
+    site = DropoutSite("name", "dropout", 0.5, order, mask_shape, True)
+    assert call.row_dim(site, mask_shape) == expected
+    assert call.seen.drawn_by_batch == ([] if expected else ["name"])
+    shared = dataclasses.replace(call, shares_masks=True, seen=Seen())
+    assert shared.row_dim(site, mask_shape) is None
+    assert shared.seen.drawn_by_batch == []

@@ -7,6 +7,9 @@ import pytest
 import torch
 from scipy import stats
 
+from mcdrop._masks import blocks
+from mcdrop._masks.numba_kernels import Integers
+from mcdrop._masks.rows import RowDim, RowNumbers
 from mcdrop._masks.source import MaskSource, Span, effective_rate
 from mcdrop._masks.streams import Key, Streams
 
@@ -58,17 +61,152 @@ def test_a_mask_depends_on_its_pass_and_not_on_the_grouping(numel: int, p: float
 
 def test_bits_are_drawn_once_however_passes_are_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
-    original = Streams.lanes
+    original = Streams.array
 
-    def lanes(self: Streams, n: int, bits: int, key: Key) -> torch.Tensor:
+    def array(self: Streams, n: int, bits: int, key: Key) -> Integers:
         drawn.append(n)
         return original(self, n, bits, key)
 
-    monkeypatch.setattr(Streams, "lanes", lanes)
+    monkeypatch.setattr(Streams, "array", array)
     source = MaskSource(5, CPU)
     for first in range(0, 64, 4):
         source.keep(0.3, (1000,), 2, Span(1, first, 4))
-    assert drawn == [64 * 1000]
+    assert drawn == [4 * 1000] * 16
+    drawn.clear()
+    source = MaskSource(5, CPU, stratified=True)
+    for first in range(0, 64, 4):
+        source.keep(0.25, (1000,), 2, Span(1, first, 4))
+    assert drawn == [1000, 1000, 2 * 1000]
+
+
+LAYOUTS = {
+    "rows first": RowDim(0, 1),
+    "rows second": RowDim(1, 1),
+    "rows outer": RowDim(0, 3),
+    "rows inner": RowDim(1, 3, rows_first=False),
+}
+
+
+def by_row(
+    source: MaskSource, numbers: RowNumbers, row: RowDim, p: float, passes: tuple[int, int]
+) -> torch.Tensor:
+    """Masks of some rows, (passes, rows, units of a row)."""
+    shape = [5, 6]
+    shape[row.dim] = row.per_row * len(numbers)
+    keep = source.keep(p, tuple(shape), 2, Span(9, *passes, numbers), row).clone()
+    sizes = (len(numbers), row.per_row) if row.rows_first else (row.per_row, len(numbers))
+    apart = keep.unflatten(1 + row.dim, sizes)
+    return apart.movedim(1 + row.dim + (0 if row.rows_first else 1), 1).flatten(2)
+
+
+@pytest.mark.parametrize("stratified", [True, False])
+@pytest.mark.parametrize("row", LAYOUTS.values(), ids=LAYOUTS.keys())
+@pytest.mark.parametrize("p", [0.3, 0.001])
+def test_a_mask_depends_on_its_row_and_not_on_the_rows_drawn_with_it(
+    row: RowDim, stratified: bool, p: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Blocks of few rows, so that batches cross their borders.
+    monkeypatch.setitem(blocks._INTEGERS, "cpu", 1000)
+    whole = by_row(MaskSource(5, CPU, stratified=stratified), range(90), row, p, (0, 100))
+    assert int((~whole).sum()) > 0
+    splits: list[list[RowNumbers]] = [
+        [range(i, i + 1) for i in range(90)],
+        [range(i, min(i + 7, 90)) for i in range(0, 90, 7)],
+        [range(64), range(64, 90)],
+        [range(40, 90), range(40)],
+        [tuple(range(0, 90, 3)), (1, 2, 88, 89), (5, 4, 80, 5)],
+    ]
+    for split in splits:
+        source = MaskSource(5, CPU, stratified=stratified)
+        for numbers in split:
+            for first, count in ((0, 3), (3, 61), (64, 36)):
+                found = by_row(source, numbers, row, p, (first, count))
+                assert torch.equal(found, whole[first : first + count, list(numbers)])
+
+
+@pytest.mark.parametrize("stratified", [True, False])
+@pytest.mark.parametrize("row", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_whole_blocks_as_a_device_draws_them_hold_the_same_masks(
+    row: RowDim, stratified: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(blocks._INTEGERS, "cpu", 1000)
+    whole = by_row(MaskSource(5, CPU, stratified=stratified), range(90), row, 0.3, (0, 100))
+    monkeypatch.setattr(Streams, "on_cpu", False)
+    source = MaskSource(5, CPU, stratified=stratified)
+    for numbers in (range(7), range(7, 90), (3, 40, 41, 89)):
+        found = by_row(source, numbers, row, 0.3, (10, 70))
+        assert torch.equal(found, whole[10:80, list(numbers)])
+
+
+@pytest.mark.parametrize("units", [50, 600])
+def test_drops_of_every_row_are_balanced_over_every_cycle(
+    units: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Blocks of passes differ in length within the first cycle, and blocks of rows with them.
+    monkeypatch.setitem(blocks._INTEGERS, "cpu", 40 * units)
+    source, rows = MaskSource(4, CPU, stratified=True), range(3, 103)
+    keep = source.keep(0.3, (100, units), 0, Span(0, 0, 256, rows), RowDim(0, 1))
+    for length in (16, 64):
+        counts = (~keep).view(-1, length, 100, units).sum(dim=1)
+        # 16 p = 4.8 and 64 p = 19.2.
+        assert counts.unique().tolist() == {16: [4, 5], 64: [19, 20]}[length]
+    # Rounding is as random between rows as within them.
+    extra = (~keep[:16]).sum(dim=0).double() - 16 * effective_rate(0.3)
+    correlation = torch.corrcoef(extra).fill_diagonal_(0)
+    assert correlation.abs().max() < 5.5 / units**0.5
+
+
+@pytest.mark.parametrize("stratified", [True, False])
+def test_rows_of_all_blocks_are_independent_and_balanced(
+    stratified: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(blocks._INTEGERS, "cpu", 1000)
+    source, rows = MaskSource(4, CPU, stratified=stratified), range(37, 437)
+    keep = source.keep(0.25, (400, 20), 0, Span(0, 0, 64, rows), RowDim(0, 1)).clone()
+    dropped = (~keep).double()
+    if stratified:
+        assert (dropped.view(4, 16, 400, 20).sum(dim=1) == 4).all()
+    one = dropped[::16] - 0.25
+    n = 4 * 20
+    correlation = torch.einsum("sru,squ->rq", one, one) / (n * 0.25 * 0.75)
+    correlation.fill_diagonal_(0)
+    # The largest of 79,800 normal values is about 4.6 standard errors, in 1 % of cases 5.3.
+    assert correlation.abs().max() < 5.5 / n**0.5
+    assert abs(correlation.mean()) < 4 / (n * 400 * 399 / 2) ** 0.5
+    # A pass of one row against the same pass of all others would show a stream used twice.
+    assert len({bytes(row.numpy().tobytes()) for row in keep.transpose(0, 1)}) == 400
+
+
+def test_rows_one_at_a_time_draw_three_times_as_many_in_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[int] = []
+    original = Streams.array
+
+    def array(self: Streams, n: int, bits: int, key: Key) -> Integers:
+        drawn.append(n)
+        return original(self, n, bits, key)
+
+    monkeypatch.setattr(Streams, "array", array)
+    source = MaskSource(5, CPU, stratified=True)
+    for first in range(256):
+        numbers = range(first, first + 1)
+        source.keep(0.25, (1, 50), 0, Span(first, 0, 16, numbers), RowDim(0, 1))
+    # 1 row, then twice as many as are needed each time. A row draws four strata of 50 units.
+    assert [n // 200 for n in drawn] == [1, 4, 10, 22, 46, 94, 190, 382]
+
+
+def test_a_large_layer_is_kept_in_part_and_stays_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def masks() -> torch.Tensor:
+        source = MaskSource(5, CPU, stratified=True)
+        spans = [Span(0, first, 20, range(30)) for first in range(0, 600, 20)]
+        return torch.cat([source.keep(0.3, (30, 50), 0, s, RowDim(0, 1)).clone() for s in spans])
+
+    whole = masks()
+    monkeypatch.setattr("mcdrop._masks.source._LARGE_SITE", 0)
+    assert torch.equal(masks(), whole)
+    monkeypatch.setattr("mcdrop._masks.source._KEPT_BITS", 0)
+    assert torch.equal(masks(), whole)
 
 
 def test_every_lane_of_a_word_has_the_same_rate() -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mcdrop._live.call import Call, Rule, TorchFunction
+from mcdrop._masks.rows import RowDim
 from mcdrop._masks.source import Span
 
 __all__ = ["random_rules"]
@@ -120,7 +121,11 @@ def _drawn(call: Call, draw: Any, x: Tensor) -> Tensor:
     """
     order = call.seen.random_calls
     call.seen.random_calls += 1
-    rows = () if call.rows is None else call.rows.random_calls[order]
+    rows: tuple[RowDim, ...] = ()
+    if call.shares_masks:
+        rows = () if call.rows is None else call.rows.random_calls[order]
+    elif not call.opened:
+        call.seen.drawn_by_batch.append(f"{call.seen.module_path}:random numbers")
 
     def one(number: int, each: Tensor) -> Tensor:
         span = Span(call.span.batch, 0 if call.opened else number)
