@@ -207,9 +207,13 @@ def test_the_three_kinds_of_class_scores_agree() -> None:
         torch.testing.assert_close(other.expected_entropy, found[0].expected_entropy)
 
 
-def test_an_error_inside_the_model_reaches_the_caller_unchanged() -> None:
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        mcdrop.wrap(nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 1))).sample(X)
+@pytest.mark.parametrize("error", [RuntimeError, KeyError, ZeroDivisionError])
+def test_an_error_inside_the_model_reaches_the_caller_unchanged(error: type[Exception]) -> None:
+    def fail(x: torch.Tensor) -> torch.Tensor:
+        raise error("my own")
+
+    with pytest.raises(error, match="my own"):
+        mcdrop.wrap(Returns(fail)).sample(X)
 
 
 def test_outputs_with_other_rows_than_inputs_are_refused_when_split() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,8 @@ def as_tensor(function: str, value: Any, dtype: torch.dtype, *, keep_integers: b
 
     Args:
         function: Public function to name in errors.
-        value: ndarray, Series or DataFrame, of any byte order, nullable or not.
+        value: ndarray, Series or DataFrame, of any byte order, nullable or not; missing values
+            become NaN.
         dtype: Floating point type of the model.
         keep_integers: Whether integer columns of pandas stay integers.
 
@@ -39,7 +41,7 @@ def as_tensor(function: str, value: Any, dtype: torch.dtype, *, keep_integers: b
         UnsupportedError: If it holds anything but real numbers.
     """
     is_pandas = _is_pandas(value)
-    array = _numbers(function, value.to_numpy() if is_pandas else value)
+    array = _numbers(function, value.to_numpy() if is_pandas else value, value)
     if array.dtype.kind == "f":
         return torch.from_numpy(array.astype(np.float64)).to(dtype)
     # torch knows few of its operations for unsigned integers of more than eight bits.
@@ -50,17 +52,49 @@ def as_tensor(function: str, value: Any, dtype: torch.dtype, *, keep_integers: b
     return tensor
 
 
-def _numbers(function: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the numbers in native byte order; objects are read as floats, None as NaN."""
+def _numbers(function: str, array: npt.NDArray[Any], given: Any) -> npt.NDArray[Any]:
+    """Return the numbers in native byte order; objects are read as floats, missing ones as NaN."""
     if array.dtype.kind == "O":
         try:
-            array = np.asarray(array.tolist(), dtype=np.float64)
+            array = _floats(array)
         except (TypeError, ValueError):
-            found = sorted({type(item).__name__ for item in array.flat})
-            raise _no_numbers(function, f"{', '.join(found[:5])} objects") from None
+            raise _no_numbers(function, _not_numbers(array, given)) from None
     if array.dtype.kind not in _NUMBERS:
         raise _no_numbers(function, f"dtype {array.dtype}")
     return array.astype(array.dtype.newbyteorder("="))
+
+
+def _floats(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return objects as floats, but not text that reads as a number."""
+    flat = [math.nan if _is_missing(item) else item for item in array.flat]
+    if any(isinstance(item, str | bytes) for item in flat):
+        raise TypeError("text")
+    return np.asarray(flat, dtype=np.float64).reshape(array.shape)
+
+
+def _is_missing(item: object) -> bool:
+    """Whether an object is None or pandas.NA, which is known by its name without pandas."""
+    return item is None or type(item).__name__ == "NAType"
+
+
+def _not_numbers(array: npt.NDArray[Any], given: Any) -> str:
+    """Return what the objects are, by column where columns have names."""
+    columns = getattr(given, "columns", None)
+    if columns is None or array.ndim != 2:
+        return f"{', '.join(_kinds(array)[:5])} objects"
+    found = []
+    for name, column in zip(columns, array.T, strict=True):
+        try:
+            _floats(column)
+        except (TypeError, ValueError):
+            kinds = [kind for kind in _kinds(column) if kind not in ("int", "float", "bool")]
+            found.append(f"{str(name)!r} ({', '.join(kinds)})")
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return f"column {', '.join(found[:5])}{more}"
+
+
+def _kinds(array: npt.NDArray[Any]) -> list[str]:
+    return sorted({type(item).__name__ for item in array.flat})
 
 
 def _no_numbers(function: str, found: str) -> Exception:
