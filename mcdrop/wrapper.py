@@ -31,7 +31,7 @@ from mcdrop.checks import checked_model, checked_rates, require_choice, require_
 from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.regression import RegressionPrediction
 
-__all__ = ["MCDropout", "predict_with_uncertainty", "wrap"]
+__all__ = ["MCDropout", "wrap"]
 
 
 def wrap(
@@ -210,7 +210,7 @@ class MCDropout(nn.Module):
 
     @overload
     def predict_with_uncertainty(
-        self, inputs: Any, *, task: RegressionTask = "regression", **options: Unpack[Options]
+        self, inputs: Any, *, task: RegressionTask | None = None, **options: Unpack[Options]
     ) -> RegressionPrediction: ...
 
     @overload
@@ -227,7 +227,7 @@ class MCDropout(nn.Module):
         inputs: Any,
         *,
         n_samples: int | Literal["auto"] = 100,
-        task: Task = "regression",
+        task: Task | None = None,
         output_type: OutputType = "logits",
         select: Select = None,
         noise_std: float | Tensor | None = None,
@@ -296,7 +296,7 @@ class MCDropout(nn.Module):
             NonFiniteError: If an output holds NaN or infinity; the text names the rows.
             OutputError: If the output is not what `select` and `output_type` say.
             ShapeError: If the inputs have no rows, or the output does not fit the task.
-            RangeError: If an option lies outside its range.
+            RangeError: If an option lies outside its range, or `task` is needed and left out.
             UnsupportedError: If the last dropout cannot be integrated as asked.
 
         Source:
@@ -304,7 +304,11 @@ class MCDropout(nn.Module):
         """
         settings = self._settings(
             "predict_with_uncertainty",
-            selection=Selection(select, is_pair=task == "heteroscedastic"),
+            selection=Selection(
+                select,
+                is_pair=task == "heteroscedastic",
+                is_single=task is None and noise_std is None and not exact_last,
+            ),
             seed=seed,
             batch_size=batch_size,
             sample_chunk=sample_chunk,
@@ -331,68 +335,3 @@ class MCDropout(nn.Module):
             memory=self._memory,
             **options,
         )
-
-
-@overload
-def predict_with_uncertainty(
-    model: nn.Module | torch.export.ExportedProgram,
-    inputs: Any,
-    *,
-    p: float | Mapping[str, float] | None = None,
-    masks: Masks = "independent",
-    stochastic: Iterable[type[nn.Module] | str] = (),
-    stratified: bool = True,
-    task: RegressionTask = "regression",
-    **options: Unpack[Options],
-) -> RegressionPrediction: ...
-
-
-@overload
-def predict_with_uncertainty(
-    model: nn.Module | torch.export.ExportedProgram,
-    inputs: Any,
-    *,
-    p: float | Mapping[str, float] | None = None,
-    masks: Masks = "independent",
-    stochastic: Iterable[type[nn.Module] | str] = (),
-    stratified: bool = True,
-    task: ClassificationTask,
-    **options: Unpack[Options],
-) -> ClassificationPrediction: ...
-
-
-def predict_with_uncertainty(
-    model: nn.Module | torch.export.ExportedProgram,
-    inputs: Any,
-    *,
-    p: float | Mapping[str, float] | None = None,
-    masks: Masks = "independent",
-    stochastic: Iterable[type[nn.Module] | str] = (),
-    stratified: bool = True,
-    task: Task = "regression",
-    **options: Unpack[Options],
-) -> RegressionPrediction | ClassificationPrediction:
-    """Wrap a model and predict in one call.
-
-    Args:
-        model: As for `wrap`.
-        inputs: As for `MCDropout.predict_with_uncertainty`.
-        p: As for `wrap`.
-        masks: As for `wrap`.
-        stochastic: As for `wrap`.
-        stratified: As for `wrap`.
-        task: As for `MCDropout.predict_with_uncertainty`.
-        **options: As for `MCDropout.predict_with_uncertainty`.
-
-    Returns:
-        What `MCDropout.predict_with_uncertainty` returns.
-
-    Example:
-        >>> net = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 2))
-        >>> predict_with_uncertainty(net, torch.ones(4, 3), task="classification").probs.shape
-        torch.Size([4, 2])
-    """
-    mc = wrap(model, p, masks, stochastic, stratified=stratified)
-    if task == "regression" or task == "heteroscedastic":  # noqa: PLR1714 - narrows the type
-        return mc.predict_with_uncertainty(inputs, task=task, **options)
-    return mc.predict_with_uncertainty(inputs, task=task, **options)
