@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mcdrop.errors import UnsupportedError
 
-__all__ = ["as_tensor", "is_array"]
+__all__ = ["as_tensor", "is_array", "is_pandas"]
 
 # Kinds of NumPy types: booleans, signed and unsigned integers, floats.
 _NUMBERS = "biuf"
@@ -20,7 +20,7 @@ _NUMBERS = "biuf"
 
 def is_array(value: Any) -> bool:
     """Tell whether a value is an ndarray, a Series or a DataFrame."""
-    return isinstance(value, np.ndarray) or _is_pandas(value)
+    return isinstance(value, np.ndarray) or is_pandas(value)
 
 
 def as_tensor(function: str, value: Any, dtype: torch.dtype, *, keep_integers: bool) -> Tensor:
@@ -40,14 +40,14 @@ def as_tensor(function: str, value: Any, dtype: torch.dtype, *, keep_integers: b
     Raises:
         UnsupportedError: If it holds anything but real numbers.
     """
-    is_pandas = _is_pandas(value)
-    array = _numbers(function, value.to_numpy() if is_pandas else value, value)
+    is_table = is_pandas(value)
+    array = _numbers(function, value.to_numpy() if is_table else value, value)
     if array.dtype.kind == "f":
         return torch.from_numpy(array.astype(np.float64)).to(dtype)
     # torch knows few of its operations for unsigned integers of more than eight bits.
     wide = array.dtype.kind == "u" and array.dtype.itemsize > 1
     tensor = torch.from_numpy(array.astype(np.int64) if wide else array.copy())
-    if is_pandas and not (keep_integers and array.dtype.kind in "iu"):
+    if is_table and not (keep_integers and array.dtype.kind in "iu"):
         return tensor.to(dtype)
     return tensor
 
@@ -103,6 +103,6 @@ def _no_numbers(function: str, found: str) -> Exception:
     )
 
 
-def _is_pandas(value: Any) -> bool:
+def is_pandas(value: Any) -> bool:
     """Whether a value is a pandas object, without importing pandas."""
     return hasattr(value, "to_numpy") and hasattr(value, "iloc")
