@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from mcdrop._engine.batch import Batch
+from mcdrop._engine.function import PosteriorFunction
 from mcdrop._engine.inputs import Prepare
 from mcdrop._engine.outputs import Select, Selection
 from mcdrop._engine.plan import Memory
@@ -323,6 +325,60 @@ class MCDropout(nn.Module):
             settings, task, output_type, n_samples, noise_std, keep_samples, tolerance
         )
         return predict(options, inputs)
+
+    def function(
+        self, seed: int, index: int = 0, *, row_ndim: int = 1, select: Select = None
+    ) -> PosteriorFunction:
+        """Return one draw from the posterior as a deterministic, differentiable function.
+
+        It is pass `index` of ``wrap(model, masks="shared").sample(x, seed=seed)``: one set of
+        masks for all rows, in every call and any batch shape.
+
+        Args:
+            seed: Seed of the masks.
+            index: Number of the pass, from 0. Functions of one seed are distributed alike;
+                with `stratified` they share the drops of a unit out evenly.
+            row_ndim: Dimensions of one row: 1 for feature vectors, 3 for images. All dimensions
+                before them are batch dimensions.
+            select: As for `predict_with_uncertainty`.
+
+        Returns:
+            A function from rows (..., *row) to one output per row. It shares the weights.
+
+        Raises:
+            RangeError: If an argument is no number of at least 0.
+
+        Source:
+            Thompson (1933) samples functions so to choose what to try next.
+
+        Example:
+            >>> net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 1))
+            >>> f = wrap(net).function(seed=0)
+            >>> x = torch.rand(5, 3, 2, requires_grad=True)
+            >>> y = f(x)
+            >>> y.shape, torch.equal(y, f(x)), torch.autograd.grad(y.sum(), x)[0].shape
+            (torch.Size([5, 3, 1]), True, torch.Size([5, 3, 2]))
+        """
+        require_count("function", "seed", seed, 0)
+        require_count("function", "index", index, 0)
+        require_count("function", "row_ndim", row_ndim, 0)
+        settings = self._settings("function", selection=Selection(select), seed=seed)
+        return PosteriorFunction(replace(settings, masks="shared"), index, row_ndim)
+
+    def functions(
+        self, k: int, seed: int, *, row_ndim: int = 1, select: Select = None
+    ) -> tuple[PosteriorFunction, ...]:
+        """Return `k` draws from the posterior; see `function`.
+
+        Args:
+            k: Number of functions.
+            seed: Seed of the masks.
+            row_ndim: As for `function`.
+            select: As for `function`.
+        """
+        require_count("functions", "k", k)
+        each = (self.function(seed, i, row_ndim=row_ndim, select=select) for i in range(k))
+        return tuple(each)
 
     def _settings(self, function: str, **options: Any) -> Settings:
         return Settings(

@@ -272,3 +272,21 @@ def test_the_task_is_never_read_off_the_output() -> None:
     assert wide.predict_with_uncertainty(X, task="classification").probs.shape == (6, 10)
     with pytest.raises(mcdrop.RangeError, match=r"`task` to be one of \"regression\""):
         wide.predict_with_uncertainty(X, task="")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("kind", [nn.Dropout, nn.AlphaDropout])
+@pytest.mark.parametrize("p", [0.3, 0.5])
+def test_gradients_of_one_pass_see_the_masks_of_every_site(kind: Any, p: float) -> None:
+    torch.manual_seed(0)
+    layers = [[nn.Linear(8, 8, bias=False), kind(p)] for _ in range(4)]
+    net = nn.Sequential(*(layer for pair in layers for layer in pair)).double()
+    x = torch.randn(5, 8, dtype=torch.float64, requires_grad=True)
+    y = mcdrop.wrap(net)(x)
+    # A pass is affine in x, so that with t along x the derivative is the difference to t = 0.
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    f = mcdrop.wrap(net).function(seed=0)
+    start, end = f(0 * x), f(x)
+    (slope,) = torch.autograd.grad(end.sum(), x)
+    torch.testing.assert_close((slope * x).sum(), (end - start).sum())
+    if kind is nn.Dropout:
+        torch.testing.assert_close((gradient * x).sum(), y.sum())
