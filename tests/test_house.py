@@ -33,6 +33,7 @@ FLOORS = [
     "recalibration",
     "wrapper",
     "one_call",
+    "estimators",
     "baselines",
     "comparison",
     "report",

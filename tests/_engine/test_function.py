@@ -59,13 +59,14 @@ def test_seeds_and_numbers_draw_different_functions_around_the_mean() -> None:
 
 
 def test_it_follows_the_weights_and_leaves_the_model_alone() -> None:
-    net = nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 1)).double()
+    linear = nn.Linear(3, 1)
+    net = nn.Sequential(nn.Dropout(0.5), linear).double()
     f = mcdrop.wrap(net).function(seed=0)
     state = torch.get_rng_state()
     before = f(X[0])
     with torch.no_grad():
-        net[1].weight.mul_(2)
-        net[1].bias.mul_(2)
+        linear.weight.mul_(2)
+        linear.bias.mul_(2)
     torch.testing.assert_close(f(X[0]), 2 * before)
     assert torch.equal(torch.get_rng_state(), state)
     assert net.training
