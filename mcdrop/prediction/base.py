@@ -17,6 +17,7 @@ from torch import Tensor
 from mcdrop._engine.record import Run
 from mcdrop.checks import require_installed
 from mcdrop.errors import McdropError, OutputError, UnsupportedError
+from mcdrop.prediction.exchange import arrow_table, inference_data
 from mcdrop.prediction.tables import (
     checked_suffix,
     columns_of,
@@ -108,6 +109,33 @@ class Prediction:
         """Return every quantity but samples, rows first."""
         arrays = self.to_numpy()
         return {name: x for name, x in arrays.items() if name not in self._passes_first}
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """Stream the table of `to_pandas` to any reader of Arrow, such as polars or DuckDB.
+
+        Raises:
+            UnsupportedError: If pyarrow is not installed.
+        """
+        function = f"{type(self).__name__}.__arrow_c_stream__"
+        table = arrow_table(function, columns_of(self._per_row()), self.index)
+        return table.__arrow_c_stream__(requested_schema)
+
+    def to_inference_data(self, variable: str = "y") -> Any:
+        """Return the passes as ArviZ's `posterior_predictive` group: one chain, S draws.
+
+        Dimensions are (chain, draw, row, ...); rows carry the labels of the table that was
+        predicted. A pass is the mean function, or the class probabilities, of one set of masks.
+
+        Args:
+            variable: Name of what was predicted.
+
+        Raises:
+            OutputError: If the samples were not kept.
+            UnsupportedError: If ArviZ is not installed (``pip install "mcdrop[arviz]"``).
+        """
+        passes = self._require_samples("to_inference_data").cpu().numpy()
+        function = f"{type(self).__name__}.to_inference_data"
+        return inference_data(function, variable, passes, self.index)
 
     def joint_samples(self) -> Tensor:
         """Return samples of the joint distribution of all rows, (S, N, ...).
