@@ -36,6 +36,8 @@ _ABOUT_SHAPES = (
     "normalized_shape",
     "invalid for input of size",
 )
+# Checks of an exported program, which are assertions.
+_ABOUT_GUARDS = "Guard failed"
 
 
 @contextmanager
@@ -55,7 +57,7 @@ def naming_misfits(settings: Settings, passes: Passes, batch: Batch) -> Iterator
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
         found = _explained(settings, passes, batch)
         if found is None:
             raise
@@ -66,7 +68,7 @@ def _explained(settings: Settings, passes: Passes, batch: Batch) -> McdropError 
     """Run the model as it is on all rows, and say in our own words how it fails."""
     try:
         passes.plain(batch)
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
         text = (str(error).splitlines() or [""])[0].rstrip(".")
         where = _where(error)
     else:
@@ -79,6 +81,15 @@ def _explained(settings: Settings, passes: Passes, batch: Batch) -> McdropError 
         remedy = _retyped(batch.tensors(), settings.dtype or weights)
         return UnsupportedError.of(
             settings.function, "inputs", condition, f"{types}, which fails{where}: {text}", remedy
+        )
+    if text.startswith(_ABOUT_GUARDS):
+        shapes = ", ".join(str(tuple(x.shape)) for x in batch.tensors())
+        return ShapeError.of(
+            settings.function,
+            "inputs",
+            "have the shape that the program was exported for",
+            f"{shapes} ({text})",
+            "Export it with dynamic_shapes, or pass batches of that size",
         )
     if any(part in text for part in _ABOUT_SHAPES):
         shapes = ", ".join(str(tuple(x.shape)) for x in batch.tensors())

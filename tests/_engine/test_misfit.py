@@ -92,3 +92,22 @@ def test_errors_of_another_kind_stay_as_they_are() -> None:
         mcdrop.wrap(Fails("my own")).sample(torch.ones(2, 4))
     with pytest.raises(mcdrop.ShapeError, match="no channels left"):
         mcdrop.wrap(Fails("no channels left")).sample(torch.ones(2, 4))
+
+
+def test_a_program_of_fixed_shape_says_so() -> None:
+    program = torch.export.export(NET.eval(), (torch.ones(8, 4),))
+    mc = mcdrop.wrap(program)
+    assert mc.sample(torch.ones(8, 4), 2).shape == (2, 8, 1)
+    text = r"shape that the program was exported for, but got \(5, 4\) \(Guard failed.*dynamic_sha"
+    for call in (mc.sample, mc.sites):
+        with pytest.raises(mcdrop.ShapeError, match=text):
+            call(torch.ones(5, 4))
+
+
+def test_an_assertion_of_the_model_stays_as_it_is() -> None:
+    class Asserts(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise AssertionError("my own")
+
+    with pytest.raises(AssertionError, match="^my own$"):
+        mcdrop.wrap(Asserts()).sample(torch.ones(2, 4))
