@@ -82,7 +82,7 @@ def test_weights_without_a_shape_yet_are_refused() -> None:
 )
 def test_a_model_in_which_nothing_is_random_is_an_error(model: nn.Module, text: str) -> None:
     with pytest.raises(mcdrop.NoDropoutError, match=text):
-        mcdrop.wrap(model).predict_with_uncertainty(X)
+        mcdrop.wrap(model).predict_with_uncertainty(X, task="regression")
     with pytest.raises(mcdrop.NoDropoutError, match=text):
         mcdrop.wrap(model).sample(X)
 
@@ -261,9 +261,11 @@ def test_outputs_without_rows_and_of_changing_shape_are_refused() -> None:
 
     x = torch.ones(6, 3)
     with pytest.raises(mcdrop.ShapeError, match="return one row per input row.*without rows"):
-        mcdrop.wrap(Filters(True)).predict_with_uncertainty(x)
+        mcdrop.wrap(Filters(True)).predict_with_uncertainty(x, task="regression")
     with pytest.raises(mcdrop.ShapeError, match="return the same shape in every pass"):
-        mcdrop.wrap(Filters(False)).predict_with_uncertainty(torch.ones(60, 3), seed=0)
+        mcdrop.wrap(Filters(False)).predict_with_uncertainty(
+            torch.ones(60, 3), seed=0, task="regression"
+        )
 
 
 def test_passes_that_are_all_alike_are_said() -> None:
@@ -277,7 +279,7 @@ def test_passes_that_are_all_alike_are_said() -> None:
 
     mc = mcdrop.wrap(Apart())
     with pytest.warns(UserWarning, match="all 100 passes are alike, although dropout fired"):
-        mc.predict_with_uncertainty(torch.ones(4, 3), select=0)
+        mc.predict_with_uncertainty(torch.ones(4, 3), select=0, task="regression")
     with pytest.warns(UserWarning, match="does not reach the output"):
         mc.predict_with_uncertainty(torch.ones(4, 3), select=0, task="classification")
 

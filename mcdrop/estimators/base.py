@@ -95,8 +95,15 @@ class MCDropoutEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _check_options(self) -> None:
         function = f"{type(self).__name__}.fit"
-        sizes = self.hidden_layer_sizes
-        for size in sizes if isinstance(sizes, Sequence | np.ndarray) else [sizes]:
+        if not self._hidden():
+            raise RangeError.of(
+                function,
+                "hidden_layer_sizes",
+                "hold a layer to drop units of",
+                "none",
+                "Pass (64,)",
+            )
+        for size in self._hidden():
             require_count(function, "hidden_layer_sizes", size)
         checked_rate(function, self.p)
         require_count(function, "n_members", self.n_members)
@@ -114,6 +121,11 @@ class MCDropoutEstimator(BaseEstimator):  # type: ignore[misc]
                     function, name, "be a number of at least 0", repr(value), "Pass 0.001"
                 )
 
+    def _hidden(self) -> list[Any]:
+        """Return the units of every hidden layer; one number stands for one layer."""
+        sizes = self.hidden_layer_sizes
+        return list(sizes) if isinstance(sizes, Sequence | np.ndarray) else [sizes]
+
     def _recipe(self, n_rows: int) -> Recipe:
         """Return how to train so many rows."""
         batch = self.batch_size
@@ -128,11 +140,9 @@ class MCDropoutEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _start(self, rows: TrainingRows, n_outputs: int, generator: torch.Generator) -> Members:
         """Return untrained members in the scale of the features."""
-        sizes = self.hidden_layer_sizes
-        hidden = list(sizes) if isinstance(sizes, Sequence | np.ndarray) else [sizes]
         module = Members(
             rows.x.shape[1],
-            hidden,
+            self._hidden(),
             n_outputs,
             self.n_members,
             self.p,

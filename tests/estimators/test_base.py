@@ -124,6 +124,7 @@ def test_one_member_holds_out_a_share_of_the_rows(estimator: Any, y: Any) -> Non
         ({"n_members": 0}, "`n_members` to be an integer of at least 1"),
         ({"n_samples": 1}, "`n_samples` to be an integer of at least 2"),
         ({"hidden_layer_sizes": (0,)}, "`hidden_layer_sizes` to be an integer of at least 1"),
+        ({"hidden_layer_sizes": ()}, "`hidden_layer_sizes` to hold a layer to drop units of"),
         ({"activation": "gelu"}, '`activation` to be one of "relu", "silu", "tanh"'),
         ({"batch_size": "all"}, "`batch_size` to be an integer of at least 1"),
         ({"learning_rate": "fast"}, "`learning_rate` to be a number of at least 0"),
