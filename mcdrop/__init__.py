@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         baselines,
         comparison,
         errors,
+        estimators,
         layers,
         metrics,
         prediction,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         ShapeError,
         UnsupportedError,
     )
+    from mcdrop.one_call import predict_with_uncertainty
     from mcdrop.prediction import (
         ClassificationPrediction,
         RegressionPrediction,
@@ -42,8 +44,9 @@ if TYPE_CHECKING:
         load_prediction,
         noise_std_from_weight_decay,
     )
+    from mcdrop.rejection import RejectionRule
     from mcdrop.report import CalibrationReport, calibration_report
-    from mcdrop.wrapper import MCDropout, predict_with_uncertainty, wrap
+    from mcdrop.wrapper import MCDropout, wrap
 
 __version__ = "0.1.0"
 
@@ -59,6 +62,7 @@ _HOMES = {
     "OutputError": "errors",
     "RangeError": "errors",
     "RegressionPrediction": "prediction",
+    "RejectionRule": "rejection",
     "ShapeError": "errors",
     "UnsupportedError": "errors",
     "calibration_report": "report",
@@ -67,7 +71,7 @@ _HOMES = {
     "fit_noise_std": "prediction",
     "load_prediction": "prediction",
     "noise_std_from_weight_decay": "prediction",
-    "predict_with_uncertainty": "wrapper",
+    "predict_with_uncertainty": "one_call",
     "register_rule": "_live.rules.registry",
     "tune_dropout_rate": "baselines.dropout_rate",
     "wrap": "wrapper",
@@ -77,6 +81,7 @@ _MODULES = (
     "baselines",
     "comparison",
     "errors",
+    "estimators",
     "layers",
     "metrics",
     "prediction",
@@ -96,6 +101,7 @@ __all__ = [
     "OutputError",
     "RangeError",
     "RegressionPrediction",
+    "RejectionRule",
     "ShapeError",
     "UnsupportedError",
     "acquisition",
@@ -104,6 +110,7 @@ __all__ = [
     "compare",
     "comparison",
     "errors",
+    "estimators",
     "export",
     "fit_noise_std",
     "layers",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 import torch
@@ -11,6 +12,7 @@ from typing_extensions import Unpack
 
 from mcdrop._engine.batch import Batch
 from mcdrop._engine.control_flow import refuse_tracing
+from mcdrop._engine.function import PosteriorFunction
 from mcdrop._engine.inputs import Prepare
 from mcdrop._engine.outputs import Select, Selection
 from mcdrop._engine.plan import Memory
@@ -32,7 +34,7 @@ from mcdrop.checks import checked_model, checked_rates, require_choice, require_
 from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.regression import RegressionPrediction
 
-__all__ = ["MCDropout", "predict_with_uncertainty", "wrap"]
+__all__ = ["MCDropout", "wrap"]
 
 
 def wrap(
@@ -214,7 +216,7 @@ class MCDropout(nn.Module):
 
     @overload
     def predict_with_uncertainty(
-        self, inputs: Any, *, task: RegressionTask = "regression", **options: Unpack[Options]
+        self, inputs: Any, *, task: RegressionTask | None = None, **options: Unpack[Options]
     ) -> RegressionPrediction: ...
 
     @overload
@@ -231,7 +233,7 @@ class MCDropout(nn.Module):
         inputs: Any,
         *,
         n_samples: int | Literal["auto"] = 100,
-        task: Task = "regression",
+        task: Task | None = None,
         output_type: OutputType = "logits",
         select: Select = None,
         noise_std: float | Tensor | None = None,
@@ -301,7 +303,7 @@ class MCDropout(nn.Module):
             NonFiniteError: If an output holds NaN or infinity; the text names the rows.
             OutputError: If the output is not what `select` and `output_type` say.
             ShapeError: If the inputs have no rows, or the output does not fit the task.
-            RangeError: If an option lies outside its range.
+            RangeError: If an option lies outside its range, or `task` is needed and left out.
             UnsupportedError: If the last dropout cannot be integrated as asked.
 
         Source:
@@ -309,7 +311,11 @@ class MCDropout(nn.Module):
         """
         settings = self._settings(
             "predict_with_uncertainty",
-            selection=Selection(select, is_pair=task == "heteroscedastic"),
+            selection=Selection(
+                select,
+                is_pair=task == "heteroscedastic",
+                is_single=task is None and noise_std is None and not exact_last,
+            ),
             seed=seed,
             batch_size=batch_size,
             sample_chunk=sample_chunk,
@@ -325,6 +331,60 @@ class MCDropout(nn.Module):
         )
         return predict(options, inputs)
 
+    def function(
+        self, seed: int, index: int = 0, *, row_ndim: int = 1, select: Select = None
+    ) -> PosteriorFunction:
+        """Return one draw from the posterior as a deterministic, differentiable function.
+
+        It is pass `index` of ``wrap(model, masks="shared").sample(x, seed=seed)``: one set of
+        masks for all rows, in every call and any batch shape.
+
+        Args:
+            seed: Seed of the masks.
+            index: Number of the pass, from 0. Functions of one seed are distributed alike;
+                with `stratified` they share the drops of a unit out evenly.
+            row_ndim: Dimensions of one row: 1 for feature vectors, 3 for images. All dimensions
+                before them are batch dimensions.
+            select: As for `predict_with_uncertainty`.
+
+        Returns:
+            A function from rows (..., *row) to one output per row. It shares the weights.
+
+        Raises:
+            RangeError: If an argument is no number of at least 0.
+
+        Source:
+            Thompson (1933) samples functions so to choose what to try next.
+
+        Example:
+            >>> net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 1))
+            >>> f = wrap(net).function(seed=0)
+            >>> x = torch.rand(5, 3, 2, requires_grad=True)
+            >>> y = f(x)
+            >>> y.shape, torch.equal(y, f(x)), torch.autograd.grad(y.sum(), x)[0].shape
+            (torch.Size([5, 3, 1]), True, torch.Size([5, 3, 2]))
+        """
+        require_count("function", "seed", seed, 0)
+        require_count("function", "index", index, 0)
+        require_count("function", "row_ndim", row_ndim, 0)
+        settings = self._settings("function", selection=Selection(select), seed=seed)
+        return PosteriorFunction(replace(settings, masks="shared"), index, row_ndim)
+
+    def functions(
+        self, k: int, seed: int, *, row_ndim: int = 1, select: Select = None
+    ) -> tuple[PosteriorFunction, ...]:
+        """Return `k` draws from the posterior; see `function`.
+
+        Args:
+            k: Number of functions.
+            seed: Seed of the masks.
+            row_ndim: As for `function`.
+            select: As for `function`.
+        """
+        require_count("functions", "k", k)
+        each = (self.function(seed, i, row_ndim=row_ndim, select=select) for i in range(k))
+        return tuple(each)
+
     def _settings(self, function: str, **options: Any) -> Settings:
         return Settings(
             function,
@@ -336,68 +396,3 @@ class MCDropout(nn.Module):
             memory=self._memory,
             **options,
         )
-
-
-@overload
-def predict_with_uncertainty(
-    model: nn.Module | torch.export.ExportedProgram,
-    inputs: Any,
-    *,
-    p: float | Mapping[str, float] | None = None,
-    masks: Masks = "independent",
-    stochastic: Iterable[type[nn.Module] | str] = (),
-    stratified: bool = True,
-    task: RegressionTask = "regression",
-    **options: Unpack[Options],
-) -> RegressionPrediction: ...
-
-
-@overload
-def predict_with_uncertainty(
-    model: nn.Module | torch.export.ExportedProgram,
-    inputs: Any,
-    *,
-    p: float | Mapping[str, float] | None = None,
-    masks: Masks = "independent",
-    stochastic: Iterable[type[nn.Module] | str] = (),
-    stratified: bool = True,
-    task: ClassificationTask,
-    **options: Unpack[Options],
-) -> ClassificationPrediction: ...
-
-
-def predict_with_uncertainty(
-    model: nn.Module | torch.export.ExportedProgram,
-    inputs: Any,
-    *,
-    p: float | Mapping[str, float] | None = None,
-    masks: Masks = "independent",
-    stochastic: Iterable[type[nn.Module] | str] = (),
-    stratified: bool = True,
-    task: Task = "regression",
-    **options: Unpack[Options],
-) -> RegressionPrediction | ClassificationPrediction:
-    """Wrap a model and predict in one call.
-
-    Args:
-        model: As for `wrap`.
-        inputs: As for `MCDropout.predict_with_uncertainty`.
-        p: As for `wrap`.
-        masks: As for `wrap`.
-        stochastic: As for `wrap`.
-        stratified: As for `wrap`.
-        task: As for `MCDropout.predict_with_uncertainty`.
-        **options: As for `MCDropout.predict_with_uncertainty`.
-
-    Returns:
-        What `MCDropout.predict_with_uncertainty` returns.
-
-    Example:
-        >>> net = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 2))
-        >>> predict_with_uncertainty(net, torch.ones(4, 3), task="classification").probs.shape
-        torch.Size([4, 2])
-    """
-    mc = wrap(model, p, masks, stochastic, stratified=stratified)
-    if task == "regression" or task == "heteroscedastic":  # noqa: PLR1714 - narrows the type
-        return mc.predict_with_uncertainty(inputs, task=task, **options)
-    return mc.predict_with_uncertainty(inputs, task=task, **options)

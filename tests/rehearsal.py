@@ -109,7 +109,7 @@ CASES["cnn-classes"] = Case(*KINDS["cnn"], {}, {"task": "classification"})
 def rehearse(name: str) -> dict[str, Any]:
     """Predict there and here with other masks; return costs and how far the means are apart."""
     case = CASES[name]
-    options = {"n_samples": N_SAMPLES, "seed": 1, **case.predict}
+    options = {"task": "regression", "n_samples": N_SAMPLES, "seed": 1, **case.predict}
     torch.manual_seed(0)
     model, x = case.make().eval(), torch.randn(case.shape)
     with pretended_cuda() as log:

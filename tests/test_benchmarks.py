@@ -136,3 +136,13 @@ def test_the_page_of_guarantees_is_made_from_the_records(scripts: Callable[[str]
     statements = scripts("statements")
     written = (FOLDER.parents[1] / "docs" / "statements.md").read_text()
     assert written == statements.page()
+
+
+def test_estimators_are_compared_on_tables(tmp_path: Path) -> None:
+    text, content = run("tabular.py", tmp_path, "--dataset", "diabetes", "--dataset", "digits")
+    for name, measure in (("diabetes", "RMSE"), ("digits", "error rate")):
+        found = content["results"][name]
+        assert found["measure"] == measure
+        assert set(found["errors"]) == {"mcdrop", "ridge", "MLP", "forest"}
+        assert all(each["low"] <= each["value"] for each in found["difference"].values())
+        assert f"| {name}" in text

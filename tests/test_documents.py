@@ -131,3 +131,14 @@ def test_the_gains_of_optional_paths_on_the_page_are_those_of_the_record() -> No
         gains = (numba["independent"], numba["shared"], columns["shared"])
         cells = " | ".join(f"{each['gain']:.2f}x" for each in gains)
         assert f"| {each['workload']} | {cells} |" in page
+
+
+def test_the_table_of_estimators_on_the_page_is_that_of_the_record() -> None:
+    page = (ROOT / "docs" / "estimators.md").read_text()
+    record = json.loads((ROOT / "docs" / "data" / "tabular.json").read_text())
+    for name, each in record["results"].items():
+        errors = " | ".join(f"{error:.3g}" for error in each["errors"].values())
+        gaps = each["difference"].items()
+        better = ", ".join(other for other, gap in gaps if gap["high"] < 0) or "none"
+        worse = ", ".join(other for other, gap in gaps if gap["low"] > 0) or "none"
+        assert f"| {name} | {each['rows']} | {errors} | {better} | {worse} |" in page

@@ -25,7 +25,7 @@ def test_moments_agree_with_all_masks_within_four_standard_errors(p: float, hidd
     net = TinyNet(3, hidden, 2, p, seed=hidden)
     mean, variance = exact_mean_and_variance(net, X)
     prediction = mcdrop.wrap(net).predict_with_uncertainty(
-        X, n_samples=N_PASSES, seed=0, keep_samples=True, dtype=torch.float64
+        X, n_samples=N_PASSES, seed=0, keep_samples=True, dtype=torch.float64, task="regression"
     )
     assert prediction.samples is not None
     error = np.abs(prediction.mean.numpy() - mean)
@@ -67,7 +67,7 @@ def test_linear_model_with_input_dropout_has_the_closed_form_variance(p: float) 
     x = torch.randn(5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     exact = p / (1 - p) * (linear.weight.detach() * x).square().sum(dim=1)
     prediction = mcdrop.wrap(nn.Sequential(nn.Dropout(p), linear)).predict_with_uncertainty(
-        x, n_samples=N_PASSES, seed=2, keep_samples=True
+        x, n_samples=N_PASSES, seed=2, keep_samples=True, task="regression"
     )
     assert prediction.samples is not None
     centered = prediction.samples - linear(x).detach()
@@ -121,7 +121,7 @@ def test_overridden_rate_is_the_rate_of_the_variance() -> None:
     model = nn.Sequential(nn.Dropout(0.5), linear)
     for rates in (0.1, {"0": 0.1}):
         prediction = mcdrop.wrap(model, p=rates).predict_with_uncertainty(
-            x, n_samples=N_PASSES, seed=0
+            x, n_samples=N_PASSES, seed=0, task="regression"
         )
         exact = 0.1 / 0.9 * linear.weight.detach().square().sum().item()
         assert prediction.epistemic_variance.item() == pytest.approx(exact, rel=0.06)
@@ -135,7 +135,9 @@ def test_standard_errors_cover_the_exact_mean_and_std(stratified: bool, n_sample
     mc = mcdrop.wrap(net, stratified=stratified)
     hits = []
     for seed in range(200):
-        prediction = mc.predict_with_uncertainty(X[:1], n_samples=n_samples, seed=seed)
+        prediction = mc.predict_with_uncertainty(
+            X[:1], n_samples=n_samples, seed=seed, task="regression"
+        )
         assert prediction.std_mcse is not None
         hits.append(
             [
@@ -234,11 +236,11 @@ def passes(
 
 def test_two_passes_do_not_pretend_to_know_the_error_of_their_spread() -> None:
     mc = mcdrop.wrap(TinyNet(3, 8, 3, 0.3))
-    two = mc.predict_with_uncertainty(X, n_samples=2, seed=0)
+    two = mc.predict_with_uncertainty(X, n_samples=2, seed=0, task="regression")
     classes = mc.predict_with_uncertainty(X, n_samples=2, seed=0, task="classification")
     for error in (two.std_mcse, classes.probs_std_mcse, classes.mutual_information_mcse):
         assert error is not None
         assert bool(error.isnan().all())
-    three = mc.predict_with_uncertainty(X[:3], n_samples=3, seed=0).std_mcse
+    three = mc.predict_with_uncertainty(X[:3], n_samples=3, seed=0, task="regression").std_mcse
     assert three is not None
     assert bool((three > 0).all())

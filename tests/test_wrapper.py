@@ -80,7 +80,9 @@ def test_one_call_is_wrapping_and_predicting(task: Any, options: dict[str, Any])
 
 def test_one_call_opens_the_modules_that_are_named() -> None:
     model = nn.Sequential(net(), Noise())
-    found = mcdrop.predict_with_uncertainty(model, X, stochastic=(Noise,), seed=0)
+    found = mcdrop.predict_with_uncertainty(
+        model, X, stochastic=(Noise,), seed=0, task="regression"
+    )
     assert found.run is not None
     assert [site.name for site in found.run.sites] == ["0.2", "1"]
 
@@ -108,7 +110,8 @@ def test_independent_passes_are_asked_for_by_name() -> None:
 def test_a_strategy_may_be_asked_for(call: str) -> None:
     def draw(model: nn.Module, strategy: str) -> Any:
         method = getattr(mcdrop.wrap(model), call)
-        found = method(X, n_samples=20, seed=0, strategy=strategy)
+        task = {} if call == "sample" else {"task": "regression"}
+        found = method(X, n_samples=20, seed=0, strategy=strategy, **task)
         return found if call == "sample" else found.mean
 
     for strategy in ("vectorized", "sequential"):
@@ -256,3 +259,34 @@ def test_what_can_be_iterated_once_names_the_modules_for_good() -> None:
     mc = mcdrop.wrap(nn.Sequential(net(), Noise()), stochastic=iter([Noise]))
     assert mc.stochastic == (Noise,)
     assert len(mc.sites(X)) == len(mc.sites(X)) == 2
+
+
+def test_the_task_is_never_read_off_the_output() -> None:
+    wide = mcdrop.wrap(nn.Sequential(nn.Dropout(0.5), nn.Linear(X.shape[1], 10)))
+    text = r"`task` to be named .*shape \(6, 10\)\. Say task='classification' for scores of class"
+    with pytest.raises(mcdrop.RangeError, match=text):
+        wide.predict_with_uncertainty(X)
+    # Observation noise and a dropout in closed form are said of regressions alone.
+    assert wide.predict_with_uncertainty(X, noise_std=0.1).mean.shape == (6, 10)
+    assert wide.predict_with_uncertainty(X, exact_last=True).mean.shape == (6, 10)
+    assert wide.predict_with_uncertainty(X, task="classification").probs.shape == (6, 10)
+    with pytest.raises(mcdrop.RangeError, match=r"`task` to be one of \"regression\""):
+        wide.predict_with_uncertainty(X, task="")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("kind", [nn.Dropout, nn.AlphaDropout])
+@pytest.mark.parametrize("p", [0.3, 0.5])
+def test_gradients_of_one_pass_see_the_masks_of_every_site(kind: Any, p: float) -> None:
+    torch.manual_seed(0)
+    layers = [[nn.Linear(8, 8, bias=False), kind(p)] for _ in range(4)]
+    net = nn.Sequential(*(layer for pair in layers for layer in pair)).double()
+    x = torch.randn(5, 8, dtype=torch.float64, requires_grad=True)
+    y = mcdrop.wrap(net)(x)
+    # A pass is affine in x, so that with t along x the derivative is the difference to t = 0.
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    f = mcdrop.wrap(net).function(seed=0)
+    start, end = f(0 * x), f(x)
+    (slope,) = torch.autograd.grad(end.sum(), x)
+    torch.testing.assert_close((slope * x).sum(), (end - start).sum())
+    if kind is nn.Dropout:
+        torch.testing.assert_close((gradient * x).sum(), y.sum())

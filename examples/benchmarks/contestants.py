@@ -48,7 +48,9 @@ def _mcdrop(
     mc = mcdrop.wrap(model, masks=masks)
 
     def call(seed: int) -> Moments:
-        prediction = mc.predict_with_uncertainty(x, n_samples=n_samples, seed=seed)
+        prediction = mc.predict_with_uncertainty(
+            x, n_samples=n_samples, seed=seed, task="regression"
+        )
         return prediction.mean, prediction.variance
 
     return {"": call}

@@ -72,7 +72,7 @@ def gain(work: Workload, model: nn.Module, x: Tensor, path: str, repeats: int) -
         mc = mcdrop.wrap(model, masks=masks)  # type: ignore[arg-type]
 
         def on(mc: mcdrop.MCDropout = mc) -> None:
-            mc.predict_with_uncertainty(x, n_samples=work.n_samples, seed=0)
+            mc.predict_with_uncertainty(x, n_samples=work.n_samples, seed=0, task="regression")
 
         def off(on: Callable[[], None] = on) -> None:
             with without():

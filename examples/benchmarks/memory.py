@@ -46,13 +46,13 @@ def measured(n_rows: int, n_samples: int, masks: Any) -> dict[str, float]:
     """Predict in this process and return its memory in MiB."""
     mc = mcdrop.wrap(network(), masks=masks)
     x = torch.randn(n_rows, 64)
-    mc.predict_with_uncertainty(x[:8], n_samples=2, seed=0)
+    mc.predict_with_uncertainty(x[:8], n_samples=2, seed=0, task="regression")
     # Few rows do not wait for Numba, which is an import too.
     compiled.prepare(wait=True)
     baseline = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
     began = time.perf_counter()
-    prediction = mc.predict_with_uncertainty(x, n_samples=n_samples, seed=0)
+    prediction = mc.predict_with_uncertainty(x, n_samples=n_samples, seed=0, task="regression")
     seconds = time.perf_counter() - began
     return {
         "n_samples": prediction.n_samples,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mcdrop.errors import McdropError, NonFiniteError, OutputError, ShapeError
+from mcdrop.errors import McdropError, NonFiniteError, OutputError, RangeError, ShapeError
 
 __all__ = ["Select", "Selection", "check_rows_finite", "select_tensor", "shape_changes"]
 
@@ -23,10 +24,12 @@ class Selection:
     Attributes:
         select: None for a plain tensor; a key, index or attribute; or a callable.
         is_pair: Whether that is a pair (mean, noise), which is then stacked along a last dimension.
+        is_single: Whether every row has to hold one value, because the caller named no task.
     """
 
     select: Select = None
     is_pair: bool = False
+    is_single: bool = False
 
     def pick(self, function: str, output: Any) -> Tensor:
         """Return the prediction; see `select_tensor` for what is refused.
@@ -37,14 +40,23 @@ class Selection:
         """
         if self.is_pair:
             return _side_by_side(function, _part(output, self.select))
-        return select_tensor(function, output, self.select)
+        chosen = select_tensor(function, output, self.select)
+        if self.is_single and chosen.ndim > 1 and math.prod(chosen.shape[1:]) != 1:
+            raise RangeError.of(
+                function,
+                "task",
+                "be named for a model that returns several values per row",
+                f"none for an output of shape {tuple(chosen.shape)}",
+                "Say task='classification' for scores of classes, or task='regression'",
+            )
+        return chosen
 
     def identity(self) -> Hashable:
         """Return a key: equal for functions of the same code that read the same values."""
         function = getattr(self.select, "__func__", self.select)
         code = getattr(function, "__code__", None)
         if code is None:
-            return _Same(self.select), self.is_pair
+            return _Same(self.select), self.is_pair, self.is_single
         cells = getattr(function, "__closure__", None) or ()
         defaults = getattr(function, "__defaults__", None) or ()
         read = getattr(function, "__globals__", {})
@@ -54,7 +66,7 @@ class Selection:
             *defaults,
             *(read[name] for name in code.co_names if name in read),
         )
-        return code, tuple(map(_Same, values)), self.is_pair
+        return code, tuple(map(_Same, values)), self.is_pair, self.is_single
 
 
 @dataclass(frozen=True, eq=False)

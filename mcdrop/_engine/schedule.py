@@ -17,6 +17,7 @@ from typing_extensions import Self
 from mcdrop._engine.batch import Batch
 from mcdrop._engine.control_flow import naming_control_flow
 from mcdrop._engine.inputs import InputReader
+from mcdrop._engine.misfit import naming_misfits
 from mcdrop._engine.outputs import shape_changes
 from mcdrop._engine.passes import CANNOT_BATCH, Passes
 from mcdrop._engine.plan import Plan
@@ -184,7 +185,8 @@ class Schedule:
         for batch in self._numbered():
             is_first = self._plan is None
             if is_first and self._settings.batch_size is None:
-                self._rows = self._planner.rows_per_call(batch)
+                with naming_misfits(self._settings, self._passes, batch):
+                    self._rows = self._planner.rows_per_call(batch)
             if self._rows is None or batch.n_rows is None or batch.n_rows <= self._rows:
                 yield batch
                 continue
@@ -200,7 +202,8 @@ class Schedule:
         """Ask for the plan, and for compiled kernels once enough masks have been drawn."""
         self._first_batch = batch
         split = self._rows is not None
-        with naming_control_flow(self._settings.function):
+        misfits = naming_misfits(self._settings, self._passes, batch)
+        with naming_control_flow(self._settings.function), misfits:
             self._plan = self._planner.plan(batch, self._n_samples, rows_split=split)
         per_pass = sum(math.prod(site.shape) for site in self._plan.sites if site.fired)
         drawn = self._settings.memory.count_units(per_pass * self._n_samples)
@@ -281,8 +284,9 @@ def list_sites(settings: Settings, inputs: Any) -> tuple[DropoutSite, ...]:
     with torch.no_grad(), naming_control_flow(settings.function):
         batch = next(iter(_reader(settings, device).batches(inputs)))
         passes = Passes(settings, 0, device)
-        passes.watch(batch)
-        sites = passes.counted_sites(batch)
+        with naming_misfits(settings, passes, batch):
+            passes.watch(batch)
+            sites = passes.counted_sites(batch)
     settings.check_sites(sites)
     return sites
 

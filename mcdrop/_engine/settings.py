@@ -21,6 +21,7 @@ from mcdrop._live.sites import DropoutSite
 from mcdrop._trees import tensors
 from mcdrop.checks import checked_device, require_choice, require_count
 from mcdrop.errors import NoDropoutError, RangeError
+from mcdrop.layers.suggest import injection_line
 
 __all__ = ["AskedStrategy", "Settings"]
 
@@ -141,17 +142,28 @@ class Settings:
                 f"{kind} with {found}",
                 "Override the rate: mcdrop.wrap(model, p=0.1)",
             )
-        names = [
-            name for name, m in self.model.named_modules() if "drop" in type(m).__name__.lower()
-        ]
-        unused = f" (has {', '.join(names[:10])}, but never called it)" if names else ""
         raise NoDropoutError.of(
             self.function,
             "model",
             "call dropout in its forward pass",
-            f"{kind} without any{unused}",
-            "Pass a model that was trained with dropout",
+            f"{kind} without any{self._idle()}",
+            f"Train with dropout, or add it: {injection_line(self.model)}",
         )
+
+    def _idle(self) -> str:
+        """Return what the model or caller has that looks like dropout, but never drops."""
+        modules = [(name or "the model", m) for name, m in self.model.named_modules()]
+        unused = [name for name, m in modules if "drop" in type(m).__name__.lower()]
+        single = [
+            f"{name} is a {type(m).__name__} with dropout={m.dropout:g}, which drops between layers"
+            " alone, and one layer"
+            for name, m in modules
+            if isinstance(m, nn.RNNBase) and m.num_layers == 1 and m.dropout > 0
+        ]
+        found = [f"has {', '.join(unused[:10])}, but never called it"] if unused else []
+        found += single[:1]
+        found += ["so the rates given as `p` override nothing"] if self.rates else []
+        return f" ({'; '.join(found)})" if found else ""
 
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:

@@ -79,7 +79,7 @@ class Span:
 class MaskSource:
     """Draws the masks of one prediction with generators of its own.
 
-    The masks it returns are valid until it draws again.
+    The masks it returns are valid until it draws again; with gradients enabled, for good.
 
     Args:
         seed: Any integer; the same seed gives the same masks on the same kind of device.
@@ -294,8 +294,8 @@ class MaskSource:
         return lanes.view(rows, len(block), units).transpose(0, 1)
 
     def _empty(self, key: object, shape: tuple[int, int]) -> Tensor:
-        """Return memory for masks, used again on the CPU."""
-        if self._streams.on_cpu:
+        """Return memory for masks, used again on the CPU unless a backward pass will read it."""
+        if self._streams.on_cpu and not torch.is_grad_enabled():
             return self.workspace.empty(key, shape, torch.bool)
         return torch.empty(shape, dtype=torch.bool, device=self._streams.device)
 

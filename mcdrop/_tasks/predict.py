@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from mcdrop._engine.arrays import is_pandas
 from mcdrop._engine.batch import Batch
 from mcdrop._engine.record import Run
 from mcdrop._engine.schedule import Schedule
@@ -47,9 +48,17 @@ def predict(settings: TaskSettings, inputs: Any) -> RegressionPrediction | Class
         settings: The task and how its passes run.
         inputs: Whatever `InputReader` takes.
     """
+    index = getattr(inputs, "index", None) if is_pandas(inputs) else None
     if settings.is_regression:
-        return _predict(settings, inputs, settings.regression)
-    return _predict(settings, inputs, settings.classification)
+        return _named(_predict(settings, inputs, settings.regression), index)
+    return _named(_predict(settings, inputs, settings.classification), index)
+
+
+def _named(prediction: PredictionT, index: Any) -> PredictionT:
+    """Return the prediction with the index of its rows, where there is one label for each."""
+    if index is None or len(index) != len(prediction):
+        return prediction
+    return replace(prediction, index=index)
 
 
 def sample(settings: Settings, inputs: Any, n_samples: int) -> tuple[Tensor, Run]:

@@ -52,7 +52,8 @@ class TaskSettings:
 
     Attributes:
         engine: How the passes run.
-        task: Name of the task.
+        task: Name of the task; None if the caller named none, which stands for the regression of
+            one value per row.
         output_type: Kind of number that the model returns.
         n_samples: Passes per row, or "auto" for as many as the tolerance asks for.
         noise_std: Standard deviation of the observation noise, tau^-1/2, or None.
@@ -61,7 +62,7 @@ class TaskSettings:
     """
 
     engine: Settings
-    task: Task
+    task: Task | None
     output_type: OutputType = "logits"
     n_samples: int | Literal["auto"] = 100
     noise_std: float | Tensor | None = None
@@ -73,13 +74,15 @@ class TaskSettings:
         checked_passes(
             function, self.n_samples, tolerance=self.tolerance, keep_samples=self.keep_samples
         )
-        require_choice(function, "task", self.task, _TASKS)
+        if self.task is not None:
+            require_choice(function, "task", self.task, _TASKS)
         if self.task == "heteroscedastic":
             require_choice(function, "output_type", self.output_type, ("log_variance", "variance"))
-        elif self.task != "regression":
+        elif not self.is_regression:
             choices = ("logits", "probs", "log_probs")
             require_choice(function, "output_type", self.output_type, choices)
-        if self.noise_std is not None and self.task != "regression":
+        plain = self.task in (None, "regression")
+        if self.noise_std is not None and not plain:
             raise RangeError.of(
                 function,
                 "noise_std",
@@ -87,7 +90,7 @@ class TaskSettings:
                 self.noise_std,
                 "Leave it out",
             )
-        if self.engine.exact_last and (self.task != "regression" or self.keep_samples):
+        if self.engine.exact_last and (not plain or self.keep_samples):
             raise RangeError.of(
                 function,
                 "exact_last",
@@ -99,7 +102,7 @@ class TaskSettings:
     @property
     def is_regression(self) -> bool:
         """Whether the prediction is a `RegressionPrediction`."""
-        return self.task in get_args(RegressionTask)
+        return self.task is None or self.task in get_args(RegressionTask)
 
     def regression(self, first_row: int) -> RegressionAccumulator:
         """Make the accumulator of a batch.

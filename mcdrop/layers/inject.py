@@ -15,14 +15,14 @@ from mcdrop._twin.copy import structural_copy
 from mcdrop.checks import checked_rate, require_choice
 from mcdrop.errors import NoDropoutError, OutputError, RangeError, UnsupportedError
 
-__all__ = ["inject_dropout"]
+__all__ = ["ACTIVATIONS", "inject_dropout"]
 
 DropoutKind = Literal["dropout", "dropout2d"]
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 # Activations of hidden units. Not SELU, whose statistics plain dropout would break, nor what
 # usually comes last (Sigmoid, Softmax, Softplus).
-_ACTIVATIONS: tuple[type[nn.Module], ...] = (
+ACTIVATIONS: tuple[type[nn.Module], ...] = (
     nn.ReLU,
     nn.ReLU6,
     nn.LeakyReLU,
@@ -42,17 +42,19 @@ _CHILD = "injected_dropout"
 def inject_dropout(
     model: ModuleT,
     p: float,
-    after: Collection[type[nn.Module] | str] = _ACTIVATIONS,
+    after: Collection[type[nn.Module] | str] = ACTIVATIONS,
     *,
     kind: DropoutKind = "dropout",
 ) -> ModuleT:
     """Put dropout into a model that has none, or not enough: a copy that shares its weights.
 
     Each matched module gets a dropout as its child `injected_dropout`, applied to what the module
-    returns, wherever it is called from; a `torch.nn.Sequential` gets it as its last step. An
-    instance used in several places is followed by dropout in all of them, with independent masks.
-    Classes, attributes and state-dict keys are those of `model`, and so are the training flags:
-    in `eval()` the copy computes what the model does.
+    returns, wherever it is called from; a `torch.nn.Sequential` gets it as its last step. RNN, GRU
+    and LSTM drop units of their output sequence and of the last hidden state, not of the cell
+    state; `torch.nn.MultiheadAttention` of its output. An instance used in several places is
+    followed by dropout in all of them, with independent masks. Classes, attributes and state-dict
+    keys are those of `model`, and so are the training flags: in `eval()` the copy computes what
+    the model does.
 
     Args:
         model: Any module; it is only read. Parameters are shared, so training or moving the
@@ -125,24 +127,48 @@ def _attach(module: nn.Module, path: str, rate: float, kind: DropoutKind) -> Non
                 f"{path or 'the model'}, a {type(module).__name__} that runs in code of its own",
                 "Name the modules inside it",
             )
+    elif isinstance(module, nn.RNNCellBase | nn.Transformer):
+        raise UnsupportedError.of(
+            "inject_dropout",
+            "after",
+            "name modules whose output can be dropped",
+            f"{path or 'the model'}, a {type(module).__name__}",
+            "Name a module behind it, or set its own dropout",
+        )
     else:
         module.register_forward_hook(_drop_output)
     dropout = nn.Dropout(rate) if kind == "dropout" else _ChannelDropout(rate)
     module.add_module(_CHILD, dropout.train(module.training))
 
 
-def _drop_output(module: nn.Module, args: Any, output: Any) -> Tensor:
+def _drop_output(module: nn.Module, args: Any, output: Any) -> Any:
     """Forward hook of a module that has a dropout injected; a function, so that it pickles."""
-    if not isinstance(output, Tensor):
-        raise OutputError.of(
-            "inject_dropout",
-            "after",
-            "name modules that return one tensor",
-            f"{type(module).__name__}, which returns {type(output).__name__}",
-            "Name a module before or behind it",
-        )
-    dropped: Tensor = module.get_submodule(_CHILD)(output)
-    return dropped
+    drop = module.get_submodule(_CHILD)
+    if isinstance(output, Tensor):
+        return drop(output)
+    if isinstance(module, nn.RNNBase):
+        sequence, state = output
+        if isinstance(state, tuple):
+            return _drop_sequence(drop, sequence), (drop(state[0]), state[1])
+        return _drop_sequence(drop, sequence), drop(state)
+    if isinstance(module, nn.MultiheadAttention):
+        return drop(output[0]), output[1]
+    raise OutputError.of(
+        "inject_dropout",
+        "after",
+        "name modules that return one tensor",
+        f"{type(module).__name__}, which returns {type(output).__name__}",
+        "Name a module before or behind it",
+    )
+
+
+def _drop_sequence(drop: nn.Module, sequence: Any) -> Any:
+    """Drop units of a padded or packed sequence."""
+    return sequence._replace(data=drop(sequence.data)) if _is_packed(sequence) else drop(sequence)
+
+
+def _is_packed(sequence: Any) -> bool:
+    return isinstance(sequence, nn.utils.rnn.PackedSequence)
 
 
 def _matching(model: nn.Module, after: Collection[type[nn.Module] | str]) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ class Estimate:
         level: Coverage the interval aims at.
         n: Number of rows.
         method: How the interval was taken: "clopper-pearson" (shares), "tango" (differences of
-            shares), "skew-adjusted t" (means and their differences), "percentile", "basic" or
-            "bca" (bootstrap).
+            shares), "skew-adjusted t" (means and their differences), "beta" (share above an order
+            statistic), "percentile", "basic" or "bca" (bootstrap).
 
     Example:
         >>> print(Estimate(0.1234, 0.1011, 0.1502, 0.0125, 0.95, 400, "bca"))

@@ -15,7 +15,16 @@ import torch
 from torch import Tensor
 
 from mcdrop._engine.record import Run
+from mcdrop.checks import require_installed
 from mcdrop.errors import McdropError, OutputError, UnsupportedError
+from mcdrop.prediction.exchange import arrow_table, inference_data
+from mcdrop.prediction.tables import (
+    checked_suffix,
+    columns_of,
+    index_from,
+    index_to_plain,
+    write_table,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +46,8 @@ class Prediction:
 
     n_samples: int
     run: Run | None = None
+    # The pandas index of the rows that were predicted, for tables; None for other inputs.
+    index: Any = None
 
     def _tensors(self) -> dict[str, Tensor]:
         """Return the stored tensors by field name."""
@@ -62,9 +73,12 @@ class Prediction:
             device = next(iter(self._tensors().values())).device
             rows = torch.as_tensor(np.asarray(rows) if not isinstance(rows, Tensor) else rows)
             rows = rows.to(device)
-        return self._map(
+        part = self._map(
             lambda name, value: value[:, rows] if name in self._passes_first else value[rows]
         )
+        if self.index is None:
+            return part
+        return replace(part, index=self.index[rows if isinstance(rows, slice) else _array(rows)])
 
     def to(self: Self, device: str | torch.device) -> Self:
         """Return the same prediction with its tensors on `device`."""
@@ -79,34 +93,49 @@ class Prediction:
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per input row and one column per quantity and output.
 
-        Quantities with several values per row get one column each, numbered from 0 ("mean_0").
-        Samples are left out.
+        Quantities with several values per row get one column each, numbered from 0 by dimension:
+        "mean_0", or "mean_0_1" for the value [0, 1] of every row. Rows carry the index of the
+        DataFrame or Series that was predicted. Samples are left out.
 
         Raises:
             UnsupportedError: If pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise UnsupportedError.of(
-                f"{type(self).__name__}.to_pandas",
-                "pandas",
-                "be installed",
-                "no such package",
-                'Install it with pip install "mcdrop[files]", or use to_numpy()',
-            ) from None
+        require_installed(f"{type(self).__name__}.to_pandas", "pandas", "files")
+        import pandas as pd
 
-        n_rows = len(self)
-        columns: dict[str, npt.NDArray[Any]] = {}
-        for name, values in self.to_numpy().items():
-            if name in self._passes_first:
-                continue
-            flat = values.reshape(n_rows, -1)
-            if flat.shape[1] == 1:
-                columns[name] = flat[:, 0]
-            else:
-                columns.update({f"{name}_{i}": flat[:, i] for i in range(flat.shape[1])})
-        return pd.DataFrame(columns)
+        return pd.DataFrame(columns_of(self._per_row()), index=self.index)
+
+    def _per_row(self) -> dict[str, npt.NDArray[Any]]:
+        """Return every quantity but samples, rows first."""
+        arrays = self.to_numpy()
+        return {name: x for name, x in arrays.items() if name not in self._passes_first}
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """Stream the table of `to_pandas` to any reader of Arrow, such as polars or DuckDB.
+
+        Raises:
+            UnsupportedError: If pyarrow is not installed.
+        """
+        function = f"{type(self).__name__}.__arrow_c_stream__"
+        table = arrow_table(function, columns_of(self._per_row()), self.index)
+        return table.__arrow_c_stream__(requested_schema)
+
+    def to_inference_data(self, variable: str = "y") -> Any:
+        """Return the passes as ArviZ's `posterior_predictive` group: one chain, S draws.
+
+        Dimensions are (chain, draw, row, ...); rows carry the labels of the table that was
+        predicted. A pass is the mean function, or the class probabilities, of one set of masks.
+
+        Args:
+            variable: Name of what was predicted.
+
+        Raises:
+            OutputError: If the samples were not kept.
+            UnsupportedError: If ArviZ is not installed (``pip install "mcdrop[arviz]"``).
+        """
+        passes = self._require_samples("to_inference_data").cpu().numpy()
+        function = f"{type(self).__name__}.to_inference_data"
+        return inference_data(function, variable, passes, self.index)
 
     def joint_samples(self) -> Tensor:
         """Return samples of the joint distribution of all rows, (S, N, ...).
@@ -139,20 +168,35 @@ class Prediction:
         return self._require_samples("joint_samples")
 
     def save(self, path: str | Path) -> None:
-        """Write the prediction to one file that `load` reads back without unpickling code.
+        """Write the prediction to one file, whose suffix decides what it holds.
+
+        ".pt" is read back by `load`, without unpickling code. ".npz" holds every array of
+        `to_numpy` for programs without mcdrop; ".csv" and ".parquet" hold the table of `to_pandas`,
+        with the index of the rows in front unless it only counts them.
 
         Args:
             path: File to write; an existing one is replaced.
+
+        Raises:
+            UnsupportedError: If the suffix is another one, or a package for it is not installed.
         """
+        function = f"{type(self).__name__}.save"
+        suffix = checked_suffix(function, path)
+        if suffix != ".pt":
+            arrays = self.to_numpy() if suffix == ".npz" else self._per_row()
+            write_table(function, Path(path), arrays, self.index)
+            return
         plain = {
             field.name: getattr(self, field.name)
             for field in fields(self)
-            if field.name != "run" and not isinstance(getattr(self, field.name), Tensor)
+            if field.name not in ("run", "index")
+            and not isinstance(getattr(self, field.name), Tensor)
         }
         record = {
             "format": f"{_FORMAT}{type(self).__name__}",
             "plain": json.dumps(plain),
             "run": json.dumps(None if self.run is None else self.run.to_dict()),
+            "index": json.dumps(index_to_plain(self.index)),
             # A row slice is a view; cloning keeps the file as small as the slice.
             "tensors": {name: value.clone() for name, value in self._tensors().items()},
         }
@@ -184,6 +228,7 @@ class Prediction:
                 **record["tensors"],
                 **json.loads(record["plain"]),
                 run=None if run is None else Run.from_dict(run),
+                index=index_from(json.loads(record.get("index", "null"))),
             )
             sizes = {name: loaded._rows_of(name, x) for name, x in loaded._tensors().items()}
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -231,6 +276,11 @@ class Prediction:
         if self.run is not None:
             return f"{self.n_samples} passes, {self.run.strategy}"
         return f"{self.n_samples} samples" if self.n_samples else "no passes"
+
+
+def _array(rows: Any) -> npt.NDArray[Any]:
+    """Return row numbers or a mask as an array."""
+    return rows.cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
 
 
 def saved_type(path: str | Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -102,3 +103,27 @@ def test_integer_columns_stay_indices_for_embeddings() -> None:
     net = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Dropout(0.5))
     found = mcdrop.wrap(net).sample(pd.DataFrame({"a": [0, 4], "b": [1, 2]}), 4)
     assert found.shape == (4, 2, 8)
+
+
+def test_missing_values_of_nullable_columns_are_nan() -> None:
+    table = pd.DataFrame({"a": [1, 2], "b": [0.5, None]}).astype({"a": "Int64", "b": "Float64"})
+    table.loc[0, "a"] = pd.NA
+    found = read(table)
+    assert found.isnan().tolist() == [[True, False], [False, True]]
+    assert found[0, 1].item() == 0.5
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        (["x", "y"], r"column 'city' \(str\)\. Encode text"),
+        (["1", "2"], r"column 'city' \(str\)"),
+        (pd.Categorical(["u", "v"]), r"column 'city' \(str\)"),
+        (pd.to_datetime(["2020-01-01", "2021-01-01"]), r"column 'city' \(Timestamp\)"),
+        ([1.0, "y"], r"column 'city' \(str\)"),
+    ],
+)
+def test_columns_that_are_no_numbers_are_named(column: Any, text: str) -> None:
+    table = pd.DataFrame({"a": [1.0, 2.0], "city": column})
+    with pytest.raises(mcdrop.UnsupportedError, match=f"hold numbers, but got {text}"):
+        read(table)

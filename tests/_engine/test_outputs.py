@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mcdrop._engine.outputs import Selection, check_rows_finite, select_tensor
-from mcdrop.errors import NonFiniteError, OutputError, ShapeError
+from mcdrop.errors import NonFiniteError, OutputError, RangeError, ShapeError
 
 X = torch.ones(3, 2)
 Pair = namedtuple("Pair", ["mean", "spread"])
@@ -156,3 +156,17 @@ def test_rows_that_are_not_finite_are_numbered_among_all_inputs() -> None:
 def test_only_the_first_ten_rows_are_named() -> None:
     with pytest.raises(NonFiniteError, match=r"in 12 row\(s\): 0, 1, .*, 9, \.\.\.\."):
         check_rows_finite("sample", torch.full((12,), float("nan")), 0)
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 1), (5, 1, 1), (1,), (1, 1)])
+def test_one_value_per_row_needs_no_name_of_the_task(shape: tuple[int, ...]) -> None:
+    assert Selection(is_single=True).pick("f", torch.ones(shape)).shape == shape
+
+
+@pytest.mark.parametrize("shape", [(5, 2), (1, 10), (5, 1, 3)])
+def test_several_values_per_row_need_the_name_of_the_task(shape: tuple[int, ...]) -> None:
+    text = rf"f: expected `task` to be named .*, but got none for an output of shape \({shape[0]}, "
+    with pytest.raises(RangeError, match=text):
+        Selection(is_single=True).pick("f", torch.ones(shape))
+    assert Selection().pick("f", torch.ones(shape)).shape == shape
+    assert Selection(is_single=True).identity() != Selection().identity()

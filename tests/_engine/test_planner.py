@@ -21,7 +21,9 @@ NET = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
 
 @pytest.mark.parametrize("model", [InPlaceWrite(), Branch()])
 def test_what_vmap_cannot_batch_runs_sequentially_and_says_so(model: nn.Module) -> None:
-    prediction = mcdrop.wrap(model).predict_with_uncertainty(X, n_samples=50, seed=0)
+    prediction = mcdrop.wrap(model).predict_with_uncertainty(
+        X, n_samples=50, seed=0, task="regression"
+    )
     assert prediction.run is not None
     assert prediction.run.strategy == "sequential"
     assert prediction.run.reason.startswith("the model cannot be batched over passes: ")
@@ -29,7 +31,9 @@ def test_what_vmap_cannot_batch_runs_sequentially_and_says_so(model: nn.Module) 
 
 
 def test_a_model_that_differs_from_itself_is_not_vectorized() -> None:
-    prediction = mcdrop.wrap(Inconstant()).predict_with_uncertainty(X, n_samples=4, seed=0)
+    prediction = mcdrop.wrap(Inconstant()).predict_with_uncertainty(
+        X, n_samples=4, seed=0, task="regression"
+    )
     assert prediction.run is not None
     assert prediction.run.strategy == "sequential"
     assert "random operation" in prediction.run.reason
@@ -39,9 +43,9 @@ def test_a_second_prediction_remembers_what_the_first_found_out() -> None:
     calls = itertools.count()
     model = nn.Sequential(CountsCalls(calls), nn.Dropout(0.5), nn.Linear(4, 1))
     mc = mcdrop.wrap(model)
-    first = mc.predict_with_uncertainty(X, seed=0)
+    first = mc.predict_with_uncertainty(X, seed=0, task="regression")
     n_first = next(calls)
-    second = mc.predict_with_uncertainty(X, seed=0)
+    second = mc.predict_with_uncertainty(X, seed=0, task="regression")
     assert next(calls) - n_first - 1 == 1
     assert torch.equal(first.mean, second.mean)
     assert first.run is not None
@@ -53,17 +57,17 @@ def test_what_is_remembered_does_not_hide_a_changed_model() -> None:
     drop = nn.Dropout(0.5)
     model = nn.Sequential(drop, nn.Linear(4, 1))
     mc = mcdrop.wrap(model)
-    mc.predict_with_uncertainty(X)
+    mc.predict_with_uncertainty(X, task="regression")
     drop.p = 0.25
-    run = mc.predict_with_uncertainty(X).run
+    run = mc.predict_with_uncertainty(X, task="regression").run
     assert run is not None
     assert run.sites[0].p == 0.25
     drop.p = 0.0
     with pytest.raises(mcdrop.NoDropoutError):
-        mc.predict_with_uncertainty(X)
+        mc.predict_with_uncertainty(X, task="regression")
     drop.p = 0.5
     model[1] = Branch()
-    run = mc.predict_with_uncertainty(X).run
+    run = mc.predict_with_uncertainty(X, task="regression").run
     assert run is not None
     assert run.strategy == "sequential"
 
@@ -86,7 +90,9 @@ def test_selections_that_differ_only_in_what_they_close_over_are_told_apart() ->
         return lambda outputs: outputs[place]
 
     for place in (0, 1, 0):
-        prediction = mc.predict_with_uncertainty(X, n_samples=4, select=output(place))
+        prediction = mc.predict_with_uncertainty(
+            X, n_samples=4, select=output(place), task="regression"
+        )
         assert prediction.run is not None
         shapes.append(prediction.mean.shape)
     assert shapes == [(8, 3), (8, 4), (8, 3)]

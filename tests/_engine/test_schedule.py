@@ -118,7 +118,9 @@ def test_seed_drawn_by_a_prediction_reproduces_it() -> None:
 def test_a_batch_that_cannot_be_batched_is_not_lost() -> None:
     x = torch.cat([X.abs(), -X.abs()])
     mc = mcdrop.wrap(LateFailure())
-    prediction = mc.predict_with_uncertainty(x, n_samples=20, seed=0, batch_size=8)
+    prediction = mc.predict_with_uncertainty(
+        x, n_samples=20, seed=0, batch_size=8, task="regression"
+    )
     assert prediction.run is not None
     assert prediction.run.strategy == "sequential"
     assert "batch 1 could not be batched over passes" in prediction.run.reason
@@ -235,5 +237,10 @@ def test_a_shape_that_changes_by_pass_is_refused_by_name(sample_chunk: int | Non
     text = r"the same shape in every pass, but got shapes \[\(6, 2\), \(6, 3\)\]"
     with pytest.raises(mcdrop.ShapeError, match=text):
         mcdrop.predict_with_uncertainty(
-            Varies(), torch.ones(6, 4), n_samples=20, seed=0, sample_chunk=sample_chunk
+            Varies(),
+            torch.ones(6, 4),
+            n_samples=20,
+            seed=0,
+            sample_chunk=sample_chunk,
+            task="regression",
         )

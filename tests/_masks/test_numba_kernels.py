@@ -124,9 +124,9 @@ def test_a_prediction_is_the_same_without_numba(
     net = TinyNet(30, 60, 2, 0.3, seed=1)
     x = torch.randn(80, 30, generator=torch.Generator().manual_seed(0))
     mc = mcdrop.wrap(net, masks=kind, stratified=stratify)
-    compiled = mc.predict_with_uncertainty(x, n_samples=50, seed=0)
+    compiled = mc.predict_with_uncertainty(x, n_samples=50, seed=0, task="regression")
     without()
-    plain = mc.predict_with_uncertainty(x, n_samples=50, seed=0)
+    plain = mc.predict_with_uncertainty(x, n_samples=50, seed=0, task="regression")
     assert torch.equal(compiled.mean, plain.mean)
     assert torch.equal(compiled.epistemic_variance, plain.epistemic_variance)
 
@@ -184,9 +184,9 @@ def test_kernels_are_compiled_in_the_background_for_wrappers_that_draw_much(
     mc = mcdrop.wrap(net)
     for n_started in (0, 1):
         # Two passes of 8 rows and 60 units each time.
-        mc.predict_with_uncertainty(torch.zeros(8, 3), n_samples=2)
+        mc.predict_with_uncertainty(torch.zeros(8, 3), n_samples=2, task="regression")
         assert len(started) == n_started
-    mcdrop.wrap(net).predict_with_uncertainty(torch.zeros(8, 3), n_samples=2)
+    mcdrop.wrap(net).predict_with_uncertainty(torch.zeros(8, 3), n_samples=2, task="regression")
     assert len(started) == 1
 
 
@@ -207,9 +207,9 @@ def test_predictions_go_on_while_kernels_are_compiled(monkeypatch: pytest.Monkey
     assert module.compiled(100) is None
     net = TinyNet(30, 60, 2, 0.3, seed=1)
     mc = mcdrop.wrap(net)
-    before = mc.predict_with_uncertainty(torch.ones(8, 30), n_samples=50, seed=0)
+    before = mc.predict_with_uncertainty(torch.ones(8, 30), n_samples=50, seed=0, task="regression")
     release.set()
     module.prepare(wait=True)
     assert module.compiled(100) is kernels
-    after = mc.predict_with_uncertainty(torch.ones(8, 30), n_samples=50, seed=0)
+    after = mc.predict_with_uncertainty(torch.ones(8, 30), n_samples=50, seed=0, task="regression")
     assert torch.equal(before.mean, after.mean)

@@ -93,7 +93,7 @@ def test_a_model_that_drifts_is_refused_by_name(model: Any, name: str) -> None:
         f" mode, but got outputs that differ by 1 from one call to the next; it changes {name}."
     )
     with pytest.raises(mcdrop.UnsupportedError, match=text):
-        mcdrop.predict_with_uncertainty(model(), X)
+        mcdrop.predict_with_uncertainty(model(), X, task="regression")
 
 
 def torch_draws(net: Any) -> float:

@@ -139,7 +139,7 @@ def test_opened_gates_are_live(model: nn.Module) -> None:
 
 @pytest.mark.parametrize("model", [AuxiliaryHead(), Checkpointed()])
 def test_other_training_time_behavior_stays_off(model: nn.Module) -> None:
-    prediction = mcdrop.wrap(model.train()).predict_with_uncertainty(X, seed=0)
+    prediction = mcdrop.wrap(model.train()).predict_with_uncertainty(X, seed=0, task="regression")
     assert prediction.mean.shape[:2] == (6, 5)
     assert bool((prediction.epistemic_variance > 0).all())
 
@@ -178,7 +178,7 @@ def test_batch_statistics_and_power_iteration_stay_as_they_are() -> None:
     linear = nn.utils.parametrizations.spectral_norm(nn.Linear(8, 8))
     model = nn.Sequential(linear, nn.BatchNorm1d(5), nn.Dropout(0.5)).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    mcdrop.wrap(model).predict_with_uncertainty(X)
+    mcdrop.wrap(model).predict_with_uncertainty(X, task="regression")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -230,7 +230,7 @@ def test_eight_threads_with_gates_equal_one_and_a_ninth_serves_the_plain_model(
 def test_models_of_other_types(dtype: torch.dtype) -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.3, batch_first=True)
     model = nn.Sequential(layer, nn.Linear(8, 1)).to(dtype)
-    prediction = mcdrop.wrap(model).predict_with_uncertainty(X.to(dtype), seed=0)
+    prediction = mcdrop.wrap(model).predict_with_uncertainty(X.to(dtype), seed=0, task="regression")
     assert prediction.run is not None
     assert prediction.run.dtype == str(dtype).removeprefix("torch.")
     assert prediction.mean.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
@@ -239,9 +239,9 @@ def test_models_of_other_types(dtype: torch.dtype) -> None:
 
 def test_autocast_of_the_caller_applies() -> None:
     model = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.3), nn.Linear(16, 1))
-    full = mcdrop.wrap(model).predict_with_uncertainty(X, seed=0)
+    full = mcdrop.wrap(model).predict_with_uncertainty(X, seed=0, task="regression")
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = mcdrop.wrap(model).predict_with_uncertainty(X, seed=0)
+        half = mcdrop.wrap(model).predict_with_uncertainty(X, seed=0, task="regression")
     assert half.run is not None
     assert half.run.dtype == "bfloat16"
     assert half.run.strategy == "vectorized"

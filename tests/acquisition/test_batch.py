@@ -188,7 +188,7 @@ def test_what_cannot_be_scored_jointly_is_refused() -> None:
     )
     with pytest.raises(mcdrop.ShapeError, match=r"shape \(S, N, C\), but got \(100, 2, 3, 4, 5\)"):
         batch_bald(image, 1)
-    regression: Any = mcdrop.predict_with_uncertainty(NET, X, seed=0)
+    regression: Any = mcdrop.predict_with_uncertainty(NET, X, task="regression", seed=0)
     with pytest.raises(mcdrop.UnsupportedError, match="ClassificationPrediction, but got Regr"):
         batch_bald(regression, 1)
 

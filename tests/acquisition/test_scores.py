@@ -82,7 +82,7 @@ def test_scores_without_spread_are_refused_but_closed_forms_pass() -> None:
 
 
 def test_predictions_of_the_other_kind_are_refused() -> None:
-    regression = mcdrop.predict_with_uncertainty(NET, X, seed=0)
+    regression = mcdrop.predict_with_uncertainty(NET, X, task="regression", seed=0)
     for score in CLASS_SCORES:
         with pytest.raises(mcdrop.UnsupportedError, match="Rank regressions by max_variance"):
             score(regression)

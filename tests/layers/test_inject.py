@@ -292,10 +292,72 @@ def test_containers_that_run_their_modules_themselves_are_refused() -> None:
         inject_dropout(Tangle(), 0.5, ("blocks",))
 
 
+class Pair(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x
+
+
 def test_outputs_that_are_not_one_tensor_are_refused() -> None:
-    dropped = inject(nn.Sequential(nn.LSTM(4, 3)), 0.5, nn.LSTM)
-    with pytest.raises(OutputError, match="return one tensor, but got LSTM, which returns tuple"):
+    dropped = inject(nn.Sequential(nn.Linear(4, 4), Pair()), 0.5, Pair)
+    with pytest.raises(OutputError, match="return one tensor, but got Pair, which returns tuple"):
         dropped(X)
+    with pytest.raises(UnsupportedError, match="output can be dropped, but got 0, a LSTMCell"):
+        inject_dropout(nn.Sequential(nn.LSTMCell(4, 3)), 0.5, (nn.LSTMCell,))
+
+
+class Recurrent(nn.Module):
+    """Reads the sequence, or the last hidden state, of a recurrent layer; packed or not."""
+
+    def __init__(self, kind: type[nn.RNNBase], reads: str) -> None:
+        super().__init__()
+        self.layer: Any = kind(4, 5, batch_first=True)  # type: ignore[arg-type, call-arg]
+        self.reads = reads
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.reads == "packed":
+            lengths = torch.tensor([3] * len(x))
+            x = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)  # type: ignore[assignment]
+        sequence, state = self.layer(x)
+        if self.reads == "state":
+            hidden: Tensor = state[0] if isinstance(state, tuple) else state
+            return hidden[0]
+        if self.reads == "packed":
+            sequence, _ = nn.utils.rnn.pad_packed_sequence(sequence, batch_first=True)
+        last: Tensor = sequence[:, -1]
+        return last
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+@pytest.mark.parametrize("reads", ["sequence", "state", "packed"])
+def test_recurrent_layers_drop_units_of_sequence_and_state(
+    kind: type[nn.RNNBase], reads: str
+) -> None:
+    torch.manual_seed(0)
+    net = Recurrent(kind, reads).double().eval()
+    x = torch.randn(6, 3, 4, dtype=torch.float64)
+    dropped = inject(net, 0.3, kind)
+    torch.testing.assert_close(dropped(x), net(x))
+    hidden = net(x).detach()
+    assert_moments(draw(dropped, x, 4000), hidden, 0.3 / 0.7 * hidden.square())
+
+
+def test_attention_drops_units_of_its_output() -> None:
+    torch.manual_seed(0)
+
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.attention(x, x, x)[0]
+            return out[:, 0]
+
+    net = Attends().double().eval()
+    x = torch.randn(6, 3, 4, dtype=torch.float64)
+    hidden = net(x).detach()
+    passes = draw(inject(net, 0.3, nn.MultiheadAttention), x, 4000)
+    assert_moments(passes, hidden, 0.3 / 0.7 * hidden.square())
 
 
 def test_models_that_hide_their_modules_are_refused() -> None:

@@ -93,7 +93,9 @@ cases = pytest.mark.parametrize(("model", "x"), CASES.values(), ids=CASES.keys()
 @cases
 def test_prediction_is_vectorized_with_spread_everywhere(model: nn.Module, x: torch.Tensor) -> None:
     model = copy.deepcopy(model).train()
-    prediction = mcdrop.wrap(model).predict_with_uncertainty(x, n_samples=200, seed=0)
+    prediction = mcdrop.wrap(model).predict_with_uncertainty(
+        x, n_samples=200, seed=0, task="regression"
+    )
     assert prediction.run is not None
     assert prediction.run.strategy == "vectorized"
     assert bool((prediction.epistemic_variance > 0).all())
@@ -163,7 +165,9 @@ def test_sites_are_named_after_the_layers() -> None:
 
 def test_locked_dropout_around_a_recurrent_layer_is_live() -> None:
     model = LastStep()
-    prediction = mcdrop.wrap(model).predict_with_uncertainty(_sequence(), n_samples=50, seed=0)
+    prediction = mcdrop.wrap(model).predict_with_uncertainty(
+        _sequence(), n_samples=50, seed=0, task="regression"
+    )
     assert bool((prediction.epistemic_variance > 0).all())
     names = [site.name for site in mcdrop.wrap(model).sites(_sequence())]
     assert names == ["before:dropout", "after:dropout"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 from typing import Any
 
 import pytest
@@ -28,15 +28,8 @@ def ensemble(**changes: Any) -> mcdrop.RegressionPrediction:
 
 
 def test_without_pandas_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def missing(name: str, *args: Any) -> Any:
-        if name == "pandas":
-            raise ModuleNotFoundError("No module named 'pandas'")
-        return real(name, *args)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(mcdrop.UnsupportedError, match=r'pip install "mcdrop\[files\]", or use'):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(mcdrop.UnsupportedError, match=r'pip install "mcdrop\[files\]"'):
         ensemble().to_pandas()
 
 

@@ -43,9 +43,9 @@ def test_one_output_without_a_dimension_of_its_own() -> None:
 
 
 def test_rows_that_do_not_share_masks_have_no_joint_samples() -> None:
-    p = mcdrop.wrap(NET).predict_with_uncertainty(X, keep_samples=True)
+    p = mcdrop.wrap(NET).predict_with_uncertainty(X, keep_samples=True, task="regression")
     with pytest.raises(mcdrop.OutputError, match="`run.masks` to be 'shared'"):
         p.covariance()
-    shared = mcdrop.wrap(NET, masks="shared").predict_with_uncertainty(X)
+    shared = mcdrop.wrap(NET, masks="shared").predict_with_uncertainty(X, task="regression")
     with pytest.raises(mcdrop.OutputError, match=r"Predict with keep_samples=True\.?$"):
         shared.joint_samples()

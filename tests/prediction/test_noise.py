@@ -59,7 +59,7 @@ def test_fitted_noise_goes_straight_into_a_prediction() -> None:
     mc = mcdrop.wrap(net)
     x = torch.ones(6, 3)
     noise = mcdrop.fit_noise_std(
-        mc.predict_with_uncertainty(x, keep_samples=True), torch.ones(6, 2)
+        mc.predict_with_uncertainty(x, keep_samples=True, task="regression"), torch.ones(6, 2)
     )
     found = mc.predict_with_uncertainty(x, noise_std=noise)
     torch.testing.assert_close(found.aleatoric_std[0], noise)

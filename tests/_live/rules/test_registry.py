@@ -86,13 +86,13 @@ def test_a_registered_module_runs_the_replacement_on_the_copy_alone() -> None:
 def test_what_is_registered_is_not_hidden_by_what_was_remembered() -> None:
     mc = mcdrop.wrap(nn.Sequential(CallsOperator(), nn.Dropout(0.25)))
     with pytest.raises(mcdrop.UnsupportedError, match=r"0 \(CallsOperator\), .*register_rule"):
-        mc.predict_with_uncertainty(X, seed=0)
+        mc.predict_with_uncertainty(X, seed=0, task="regression")
 
     @mcdrop.register_rule(torch.ops.mcdrop_tests.dropout_add.default)
     def in_plain_torch(x: Tensor, residual: Tensor, p: float, training: bool) -> Tensor:
         return residual + F.dropout(x, p)
 
-    assert len(mc.predict_with_uncertainty(X, seed=0).run.sites) == 2  # type: ignore[union-attr]
+    assert len(mc.predict_with_uncertainty(X, seed=0, task="regression").run.sites) == 2  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("strategy", ["auto", "vectorized", "sequential"])

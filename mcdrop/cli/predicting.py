@@ -1,0 +1,93 @@
+"""What `mcdrop predict` and `mcdrop inspect` are given: rows with ids, numbers of passes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mcdrop.checks import require_installed
+from mcdrop.cli.reading import read_array
+from mcdrop.errors import UnsupportedError
+
+__all__ = ["example_rows", "passes_asked_for", "read_rows"]
+
+
+def read_rows(path: Path, id_column: str | None) -> Any:
+    """Read the inputs of a model; from a table with ids, a DataFrame that has them as its index.
+
+    Args:
+        path: A .npy, .csv, .parquet or .pt file.
+        id_column: Column of a table that names its rows, of any type; None for none.
+
+    Raises:
+        UnsupportedError: If the file is of another kind or damaged, or has no such column.
+        OSError: If it cannot be opened.
+    """
+    if id_column is None:
+        return read_array(path)
+    if path.suffix not in (".csv", ".parquet"):
+        raise UnsupportedError.of(
+            "mcdrop predict",
+            "--id-column",
+            "go with a table (.csv or .parquet)",
+            path.name,
+            "Leave it out",
+        )
+    require_installed("mcdrop predict", "pyarrow", "files")
+    require_installed("mcdrop predict", "pandas", "files")
+    from pyarrow import csv, parquet
+
+    try:
+        read = csv.read_csv(path) if path.suffix == ".csv" else parquet.read_table(path)
+    except ValueError as error:
+        found = f"{path.name} ({str(error).splitlines()[0].rstrip('.')})"
+        raise UnsupportedError.of(
+            "mcdrop", "file", f"be a {path.suffix} table", found, "Write it anew"
+        ) from error
+    names = list(read.column_names)
+    if names.count(id_column) != 1 or len(set(names)) < len(names):
+        raise UnsupportedError.of(
+            "mcdrop predict",
+            "--id-column",
+            f"be one of the columns of {path.name}, all of different names: {names}",
+            repr(id_column),
+            "Name the column that holds the ids",
+        )
+    return read.to_pandas().set_index(id_column)
+
+
+def example_rows(program: torch.export.ExportedProgram) -> Any:
+    """Return the inputs that a program was exported with.
+
+    Raises:
+        UnsupportedError: If the program holds none.
+    """
+    example = program.example_inputs
+    if example is None:
+        raise UnsupportedError.of(
+            "mcdrop inspect",
+            "data",
+            "be given for a program that holds no example",
+            "none",
+            "Pass a few inputs: .npy, .csv, .parquet or .pt",
+        )
+    args, kwargs = example
+    return args if not kwargs else kwargs if not args else args[0]
+
+
+def passes_asked_for(text: str) -> int | Literal["auto"]:
+    """Return the number of passes, or "auto".
+
+    Raises:
+        UnsupportedError: If it is neither.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise UnsupportedError.of(
+            "mcdrop predict", "--n-samples", "be a number or auto", repr(text), "Pass 100"
+        ) from None

@@ -1,0 +1,113 @@
+"""Predictions as tables: names of columns and rows, and the files that hold tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mcdrop.checks import require_installed
+from mcdrop.errors import UnsupportedError
+
+__all__ = ["checked_suffix", "columns_of", "index_from", "index_to_plain", "write_table"]
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+# What `save` writes, by the suffix of the file.
+SUFFIXES = (".pt", ".npz", ".csv", ".parquet")
+
+
+def columns_of(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """Return one column per number of a row: "mean", or "mean_0_1" for row[0, 1].
+
+    Dimensions of size 1 are not counted, so that (N, 1) is one column "mean".
+
+    Args:
+        arrays: Quantities by name, rows first.
+    """
+    columns: dict[str, npt.NDArray[Any]] = {}
+    for name, values in arrays.items():
+        sizes = [size for size in values.shape[1:] if size != 1]
+        flat = values.reshape(len(values), -1)
+        for place, index in enumerate(product(*map(range, sizes))):
+            columns["_".join([name, *map(str, index)])] = flat[:, place]
+    return columns
+
+
+def checked_suffix(function: str, path: str | Path) -> str:
+    """Return the suffix of a file to write; refuse one that says nothing.
+
+    Raises:
+        UnsupportedError: If it is not one of `SUFFIXES`.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UnsupportedError.of(
+            function,
+            "path",
+            f"end in one of {', '.join(SUFFIXES)}",
+            repr(Path(path).name),
+            "Write prediction.pt to load it again, or a table for other programs",
+        )
+    return suffix
+
+
+def write_table(function: str, path: Path, arrays: Arrays, index: Any) -> None:
+    """Write a .npz file of arrays, or a .csv or .parquet table with one row per input row.
+
+    Args:
+        function: Public function to name in errors.
+        path: File to write; its suffix decides.
+        arrays: Quantities by name; those laid out passes first go into .npz alone.
+        index: pandas index of the rows, which is written too unless it counts them; or None.
+
+    Raises:
+        UnsupportedError: If pandas, or pyarrow for .parquet, is not installed.
+    """
+    if path.suffix.lower() == ".npz":
+        with path.open("wb") as file:
+            # np.savez takes any names; allow_pickle=False refuses objects.
+            np.savez(file, allow_pickle=False, **arrays)
+        return
+    require_installed(function, "pandas", "files")
+    import pandas as pd
+
+    table = pd.DataFrame(columns_of(arrays), index=index)
+    counts_rows = isinstance(table.index, pd.RangeIndex) and table.index.name is None
+    if path.suffix.lower() == ".csv":
+        table.to_csv(path, index=not counts_rows)
+        return
+    require_installed(function, "pyarrow", "files")
+    table.to_parquet(path, index=not counts_rows)
+
+
+def index_to_plain(index: Any) -> dict[str, Any] | None:
+    """Return a pandas index as labels and names that JSON can hold; dates become text."""
+    if index is None:
+        return None
+    return {"labels": [_plain(label) for label in index], "names": list(index.names)}
+
+
+def _plain(label: Any) -> Any:
+    if isinstance(label, tuple):
+        return [_plain(part) for part in label]
+    label = label.item() if isinstance(label, np.generic) else label
+    return label if isinstance(label, bool | int | float | str) else str(label)
+
+
+def index_from(plain: Mapping[str, Any] | None) -> Any:
+    """Return the pandas index of `index_to_plain`; None if pandas is not installed."""
+    if plain is None:
+        return None
+    try:
+        import pandas as pd
+    except ImportError:
+        return None
+    labels, names = plain["labels"], plain["names"]
+    if len(names) > 1:
+        return pd.MultiIndex.from_tuples([tuple(label) for label in labels], names=names)
+    return pd.Index(labels, name=names[0])

@@ -1,0 +1,47 @@
+"""Training rows do not depend on order or copies, and folds are even."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from mcdrop.estimators.rows import folds, training_rows
+
+
+def test_a_weight_of_k_is_k_copies_in_any_order_to_the_last_bit() -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 3)), rng.normal(size=(20, 2))
+    weight = rng.integers(0, 4, size=20).astype(float)
+    weighted = training_rows(X, y, weight)
+    order = rng.permutation(int(weight.sum()))
+    copies = np.repeat(np.arange(20), weight.astype(int))[order]
+    copied = training_rows(X[copies], y[copies], None)
+    for name in ("x", "y", "weight"):
+        assert torch.equal(getattr(weighted, name), getattr(copied, name))
+    assert len(weighted) == (weight > 0).sum()
+    assert weighted.weight.sum().item() == weight.sum()
+
+
+def test_rows_with_one_input_and_two_targets_stay_apart() -> None:
+    rows = training_rows([[1.0], [1.0], [1.0]], [[0.0], [1.0], [0.0]], None)
+    assert rows.x.tolist() == [[1.0], [1.0]]
+    assert rows.y.tolist() == [[0.0], [1.0]]
+    assert rows.weight.tolist() == [2.0, 1.0]
+
+
+def test_scales_are_weighted_and_constant_columns_keep_theirs() -> None:
+    rows = training_rows([[1.0, 7.0], [4.0, 7.0]], [[0.0], [0.0]], np.array([2.0, 1.0]))
+    mean, std = rows.scale(rows.x)
+    # Mean (2 * 1 + 4) / 3, variance (2 * 1 + 4) / 3.
+    torch.testing.assert_close(mean, torch.tensor([2.0, 7.0], dtype=torch.float64))
+    torch.testing.assert_close(std, torch.tensor([2**0.5, 1.0], dtype=torch.float64))
+
+
+def test_folds_share_out_every_stratum() -> None:
+    strata = torch.tensor([0] * 10 + [1] * 5 + [2] * 6)
+    found = folds(strata, 5, torch.Generator().manual_seed(0))
+    for stratum in range(3):
+        counts = torch.bincount(found[strata == stratum], minlength=5)
+        assert counts.max() - counts.min() <= 1
+    other = folds(strata, 5, torch.Generator().manual_seed(1))
+    assert not torch.equal(found, other)
