@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mcdrop import (
         acquisition,
         baselines,
+        displays,
         errors,
         layers,
         metrics,
@@ -67,6 +68,7 @@ _HOMES = {
 _MODULES = (
     "acquisition",
     "baselines",
+    "displays",
     "errors",
     "layers",
     "metrics",
@@ -91,6 +93,7 @@ __all__ = [
     "acquisition",
     "baselines",
     "calibration_report",
+    "displays",
     "errors",
     "fit_noise_std",
     "layers",

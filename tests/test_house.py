@@ -32,6 +32,7 @@ FLOORS = [
     "recalibration",
     "baselines",
     "wrapper",
+    "displays",
     "report",
     "cli",
 ]

@@ -17,12 +17,12 @@ import torch
 from record import arguments, circumstances, markdown, write
 from scipy.stats import spearmanr
 
+from mcdrop.displays._matching import matched_classification, matched_regression
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.report.classification import classification_scores
 from mcdrop.report.hypotheses import comparisons, verdicts
 from mcdrop.report.hypotheses_classification import classification_hypotheses
 from mcdrop.report.hypotheses_regression import regression_hypotheses
-from mcdrop.report.matching import matched_classification, matched_regression
 from mcdrop.report.measures import Resampling
 from mcdrop.report.regression import regression_scores
 

@@ -6,25 +6,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from mcdrop.displays._classification import Classification
+from mcdrop.displays._matching import matched_classification, matched_regression, require_comparable
+from mcdrop.displays._regression import Regression
 from mcdrop.metrics import Estimate
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.prediction.base import Prediction
-from mcdrop.report.classification import (
-    Classification,
-    classification_curves,
-    classification_scores,
-)
+from mcdrop.report.classification import classification_scores
+from mcdrop.report.figures import figure_curves
 from mcdrop.report.findings import Evidence
 from mcdrop.report.findings_classification import classification_findings
 from mcdrop.report.findings_regression import regression_findings
 from mcdrop.report.hypotheses import Hypothesis, comparison_key, comparisons, verdicts
 from mcdrop.report.hypotheses_classification import classification_hypotheses
 from mcdrop.report.hypotheses_regression import regression_hypotheses
-from mcdrop.report.matching import matched_classification, matched_regression, require_comparable
 from mcdrop.report.measures import NamedScores, Outcome, Resampling, Score, identical, outcome
-from mcdrop.report.regression import Regression, regression_curves, regression_scores
+from mcdrop.report.regression import regression_scores
 from mcdrop.report.report import CalibrationReport
-from mcdrop.report.values import FigureCurve, Verdict
+from mcdrop.report.values import Verdict
 
 __all__ = ["calibration_report"]
 
@@ -113,18 +112,10 @@ class _Task(Generic[T]):
     scores: Callable[[T], NamedScores]
     hypotheses: Callable[[T, int], dict[str, Hypothesis]]
     findings: Callable[[T, Evidence], tuple[str, tuple[str, ...]]]
-    curves: Callable[[Mapping[str, T], Resampling], dict[str, tuple[FigureCurve, ...]]]
 
 
-_REGRESSION = _Task(
-    regression_scores, regression_hypotheses, regression_findings, regression_curves
-)
-_CLASSIFICATION = _Task(
-    classification_scores,
-    classification_hypotheses,
-    classification_findings,
-    classification_curves,
-)
+_REGRESSION = _Task(regression_scores, regression_hypotheses, regression_findings)
+_CLASSIFICATION = _Task(classification_scores, classification_hypotheses, classification_findings)
 
 
 def _parts(methods: Mapping[str, T], task: _Task[T], resampling: Resampling) -> dict[str, Any]:
@@ -157,7 +148,7 @@ def _parts(methods: Mapping[str, T], task: _Task[T], resampling: Resampling) -> 
         "outcomes": outcomes,
         "verdicts": judged,
         "notes": {n: {key: s.note for key, s in score.items()} for n, score in scores.items()},
-        "curves": {name: c for name, c in task.curves(methods, resampling).items() if c},
+        "curves": figure_curves(methods),
     }
 
 

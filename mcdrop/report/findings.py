@@ -9,8 +9,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from mcdrop.displays._curve import Float64
 from mcdrop.metrics import Estimate
-from mcdrop.report.curves import Float64
 from mcdrop.report.hypotheses import rows_for_correlation
 from mcdrop.report.measures import MEASURES, Outcome, Resampling, Score, magnitude, signed
 from mcdrop.report.values import Verdict

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from mcdrop.displays._classification import Classification
 from mcdrop.metrics import Estimate, selective_risk, wilson_interval
-from mcdrop.report.classification import Classification
 from mcdrop.report.findings import (
     VISIBLE_GAP,
     Evidence,

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
+from mcdrop.displays._curve import Float64
+from mcdrop.displays._regression import Regression
 from mcdrop.metrics import shape_test
-from mcdrop.report.curves import Float64
 from mcdrop.report.findings import (
     VISIBLE_GAP,
     Evidence,
@@ -22,7 +23,6 @@ from mcdrop.report.findings import (
 from mcdrop.report.hypotheses import rows_for_share
 from mcdrop.report.hypotheses_regression import NOMINAL
 from mcdrop.report.measures import written
-from mcdrop.report.regression import Regression
 
 __all__ = ["regression_findings"]
 

@@ -6,8 +6,8 @@ its confidence, independently of the others.
 
 from __future__ import annotations
 
+from mcdrop.displays._classification import Classification
 from mcdrop.metrics import calibration_test, confidence_test, ranking_test
-from mcdrop.report.classification import Classification
 from mcdrop.report.hypotheses import Hypothesis
 
 __all__ = ["classification_hypotheses"]

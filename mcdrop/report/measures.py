@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mcdrop.metrics import Estimate, bootstrap, paired_bootstrap
+from mcdrop.displays._draws import Draws
+from mcdrop.metrics import Estimate, paired_bootstrap
 
 __all__ = [
     "MEASURES",
@@ -98,13 +99,8 @@ class Missing:
 NamedScores = Mapping[str, Score | Uncompared | Missing]
 
 
-@dataclass(frozen=True)
-class Resampling:
+class Resampling(Draws):
     """How the intervals of a report are made."""
-
-    level: float
-    n_resamples: int
-    seed: int
 
     def estimates(self, scores: NamedScores) -> dict[str, Estimate]:
         """Estimate every score that is there, with its interval over rows."""
@@ -114,13 +110,7 @@ class Resampling:
         """Estimate one score with its interval over rows."""
         if isinstance(score, Uncompared):
             return score.estimate
-        return bootstrap(
-            score.metric,
-            *score.arrays,
-            level=self.level,
-            n_resamples=self.n_resamples,
-            seed=self.seed,
-        )
+        return self.bootstrap(score.metric, *score.arrays)
 
     def differences(self, main: NamedScores, other: NamedScores) -> dict[str, Estimate]:
         """Estimate main minus other on the same rows, where both have the score."""

@@ -11,7 +11,7 @@ from mcdrop.report.values import ReportContents
 
 __all__ = ["SCHEMA", "record"]
 
-SCHEMA = "mcdrop.calibration_report/1"
+SCHEMA = "mcdrop.calibration_report/2"
 
 
 def record(report: ReportContents) -> dict[str, Any]:
@@ -59,12 +59,18 @@ def _method(report: ReportContents, method: str) -> dict[str, Any]:
 
 def _figure(report: ReportContents, name: str) -> dict[str, Any]:
     """Return the points of a figure with its axes."""
-    caption = FIGURES[name]
-    curves = [
+    caption, curves = FIGURES[name], report.curves[name]
+    display = caption.display(curves[0])
+    points = [
         {
-            field: value if isinstance(value, str) else list(value)
-            for field, value in vars(c).items()
+            field: list(value) if isinstance(value, tuple) else value
+            for field, value in vars(curve).items()
         }
-        for c in report.curves[name]
+        for curve in curves
     ]
-    return {"title": caption.title, "x": caption.x, "y": caption.y, "curves": curves}
+    return {
+        "title": caption.title,
+        "x": display.x_label,
+        "y": display.y_label,
+        "curves": points,
+    }

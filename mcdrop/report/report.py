@@ -30,8 +30,8 @@ class CalibrationReport(ReportContents):
         """Draw every figure anew.
 
         Returns:
-            Matplotlib figures by name, free of pyplot: "coverage", "error_by_std" and "pit" for
-            regression; "reliability", "error_by_entropy" and "referral" for classification.
+            Matplotlib figures by name, free of pyplot: "coverage" and "pit" for regression,
+            "reliability" for classification, "error_by_uncertainty" and "referral" for both.
 
         Raises:
             UnsupportedError: If matplotlib is not installed.

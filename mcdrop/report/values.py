@@ -7,36 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mcdrop._engine.record import Run
+from mcdrop.displays._curve import Curve
 from mcdrop.metrics import Estimate
 from mcdrop.report.measures import Outcome, Resampling
 
-__all__ = ["FigureCurve", "ReportContents", "Verdict"]
-
-
-@dataclass(frozen=True)
-class FigureCurve:
-    """The points of one method in one figure, in the units of the figure's axes.
-
-    Attributes:
-        method: Name of the method.
-        x: Position of each point.
-        y: Height of each point.
-        low: Lower end of the interval of each point; empty if the figure has none.
-        high: Upper end of it.
-        count: Rows (times outputs) behind each point; empty if all points share all rows.
-        calibrated_low: Lower end of the range of y if the method is calibrated; empty if the figure
-            shows none.
-        calibrated_high: Upper end of it.
-    """
-
-    method: str
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
-    count: tuple[int, ...] = ()
-    calibrated_low: tuple[float, ...] = ()
-    calibrated_high: tuple[float, ...] = ()
+__all__ = ["ReportContents", "Verdict"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +71,7 @@ class ReportContents:
     verdicts: Mapping[str, Verdict]
     notes: Mapping[str, Mapping[str, str]]
     remarks: tuple[str, ...]
-    curves: Mapping[str, tuple[FigureCurve, ...]]
+    curves: Mapping[str, tuple[Curve, ...]]
     resampling: Resampling
     run: Run | None
     monte_carlo_error: float | None

@@ -36,8 +36,9 @@ def test_axes_are_labeled_every_method_is_in_the_key_and_no_text_overlaps(
         for name, figure in report.figures().items():
             figure.draw_without_rendering()
             axes = figure.axes[0]
-            assert axes.get_ylabel() == FIGURES[name].y
-            assert figure.axes[-1].get_xlabel() == FIGURES[name].x
+            display = FIGURES[name].display(report.curves[name][0])
+            assert axes.get_ylabel() == display.y_label
+            assert axes.get_xlabel() == display.x_label
             (key,) = figure.legends
             shown = {text.get_text() for text in key.get_texts()}
             assert {curve.method for curve in report.curves[name]} <= shown

@@ -134,7 +134,7 @@ def test_constant_spread_is_said_to_rank_nothing() -> None:
     report = constant(np.random.default_rng(0).normal(size=(200, 1)))
     assert finding(report, "same for all rows")
     assert {"ranking", "by_row"}.isdisjoint(report.verdicts)
-    assert [len(curve.x) for curve in report.curves["error_by_std"]] == [1]
+    assert [len(curve.x) for curve in report.curves["error_by_uncertainty"]] == [1]
 
 
 def test_the_output_at_fault_is_named() -> None:

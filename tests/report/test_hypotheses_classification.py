@@ -4,8 +4,8 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
+from mcdrop.displays._matching import matched_classification
 from mcdrop.report.hypotheses_classification import classification_hypotheses
-from mcdrop.report.matching import matched_classification
 from mcdrop.report.measures import Resampling
 from tests.report.made import certain
 

@@ -168,14 +168,3 @@ def test_pit_shares_add_up_and_are_flat_for_draws_from_the_prediction(noise: flo
     assert sum(curve.count) == 1000
     # Ten bins of 100 expected rows: four standard errors are 4 * sqrt(90) rows.
     assert max(abs(share - 0.1) for share in curve.y) < 4 * math.sqrt(90) / 1000
-
-
-def test_error_by_std_lies_on_the_diagonal_when_calibrated() -> None:
-    prediction, y = normal_prediction(n=3000)
-    (curve,) = calibration_report(prediction, y, n_resamples=200, level=0.999).curves[
-        "error_by_std"
-    ]
-    assert len(curve.x) == 10
-    assert sum(curve.count) == 3000
-    for x, low, high in zip(curve.x, curve.low, curve.high, strict=True):
-        assert low <= x <= high
