@@ -12,6 +12,9 @@ from mcdrop.displays._regression import Regression
 from mcdrop.metrics import Estimate
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.prediction.base import Prediction
+from mcdrop.report.answers import FirstScreen
+from mcdrop.report.answers_classification import classification_first_screen
+from mcdrop.report.answers_regression import regression_first_screen
 from mcdrop.report.classification import classification_scores
 from mcdrop.report.figures import figure_curves
 from mcdrop.report.findings import Evidence
@@ -22,6 +25,7 @@ from mcdrop.report.hypotheses_classification import classification_hypotheses
 from mcdrop.report.hypotheses_regression import regression_hypotheses
 from mcdrop.report.measures import NamedScores, Outcome, Resampling, Score, identical, outcome
 from mcdrop.report.regression import regression_scores
+from mcdrop.report.repairs import repairs
 from mcdrop.report.report import CalibrationReport
 from mcdrop.report.values import Verdict
 
@@ -112,10 +116,18 @@ class _Task(Generic[T]):
     scores: Callable[[T], NamedScores]
     hypotheses: Callable[[T, int], dict[str, Hypothesis]]
     findings: Callable[[T, Evidence], tuple[str, tuple[str, ...]]]
+    first_screen: Callable[[T, Evidence], FirstScreen]
 
 
-_REGRESSION = _Task(regression_scores, regression_hypotheses, regression_findings)
-_CLASSIFICATION = _Task(classification_scores, classification_hypotheses, classification_findings)
+_REGRESSION = _Task(
+    regression_scores, regression_hypotheses, regression_findings, regression_first_screen
+)
+_CLASSIFICATION = _Task(
+    classification_scores,
+    classification_hypotheses,
+    classification_findings,
+    classification_first_screen,
+)
 
 
 def _parts(methods: Mapping[str, T], task: _Task[T], resampling: Resampling) -> dict[str, Any]:
@@ -137,10 +149,16 @@ def _parts(methods: Mapping[str, T], task: _Task[T], resampling: Resampling) -> 
         outcomes=outcomes,
         verdicts=judged,
         resampling=resampling,
+        repairs=repairs(methods[main], resampling),
     )
     headline, findings = task.findings(methods[main], evidence)
+    first_screen = task.first_screen(methods[main], evidence)
     return {
+        "decision": first_screen.decision,
         "headline": headline,
+        "actions": first_screen.actions,
+        "answers": first_screen.answers,
+        "repairs": evidence.repairs,
         "findings": findings,
         "metrics": estimates[main],
         "baseline_metrics": {b: estimates[b] for b in others},

@@ -6,6 +6,7 @@ import torch
 
 from mcdrop.displays._classification import Classification
 from mcdrop.metrics import brier_score, nll_categorical
+from mcdrop.report.detection import error_auroc
 from mcdrop.report.measures import Missing, NamedScores, Score, Uncompared, as_scored
 
 __all__ = ["classification_scores"]
@@ -25,7 +26,16 @@ def classification_scores(c: Classification) -> NamedScores:
         "mutual_information": Score(as_scored, (p.mutual_information,))
         if p.n_samples > 1
         else Missing(one_set),
+        "auroc_error": _auroc(c),
     }
+
+
+def _auroc(c: Classification) -> Uncompared | Missing:
+    """Score how well the predictive entropy finds the wrong rows."""
+    found = error_auroc(c.uncertainty, c.wrong.numpy(), c.resampling)
+    if found is None:
+        return Missing("all rows are right" if not c.wrong.any() else "all rows are wrong")
+    return Uncompared(found, "by predictive entropy")
 
 
 def _error_note(c: Classification) -> str:

@@ -13,14 +13,17 @@ from mcdrop.displays._curve import Float64
 from mcdrop.metrics import Estimate
 from mcdrop.report.hypotheses import rows_for_correlation
 from mcdrop.report.measures import MEASURES, Outcome, Resampling, Score, magnitude, signed
-from mcdrop.report.values import Verdict
+from mcdrop.report.values import Repair, Verdict
 
 __all__ = [
     "VISIBLE_GAP",
     "Evidence",
     "Finding",
     "against_baselines",
+    "comparison_actions",
     "epistemic_share",
+    "joined",
+    "leading",
     "plain",
     "rank_correlation",
     "told",
@@ -33,13 +36,8 @@ Differences: TypeAlias = Mapping[str, Estimate]
 VISIBLE_GAP = 0.05
 # Rank correlation that a test set should be able to show.
 _VISIBLE_CORRELATION = 0.2
-
-_PHRASES = {
-    "better": "better than",
-    "worse": "worse than",
-    "undecided": "not clearly different from",
-    "identical": "identical to",
-}
+# Severity of an uncertainty that ranks nothing: less than any fault of probabilities that shows.
+_NO_LINK = 0.01
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,7 @@ class Evidence:
         outcomes: What each difference says about the main method.
         verdicts: Every tested hypothesis of the page.
         resampling: How intervals are made.
+        repairs: What each recalibration would bring.
     """
 
     name: str
@@ -63,6 +62,7 @@ class Evidence:
     outcomes: Mapping[str, Mapping[str, Outcome]]
     verdicts: Mapping[str, Verdict]
     resampling: Resampling
+    repairs: tuple[Repair, ...] = ()
 
     @property
     def level(self) -> float:
@@ -101,7 +101,7 @@ def against_baselines(evidence: Evidence) -> list[Finding]:
     """One sentence per baseline: the proper score first, then the plain error."""
     findings = []
     for baseline, differences in evidence.differences.items():
-        wanted = (_leading(differences), "rmse", "accuracy")
+        wanted = (leading(differences), "rmse", "accuracy")
         keys = dict.fromkeys(key for key in wanted if key and key in differences)
         outcomes = evidence.outcomes[baseline]
         parts = [_compared(key, differences[key], outcomes[key]) for key in keys]
@@ -125,28 +125,53 @@ def _inside(label: str) -> str:
     return label if label.isupper() else label[0].lower() + label[1:]
 
 
-def _leading(differences: Differences) -> str | None:
+def leading(differences: Differences) -> str | None:
     """Return the proper score to judge by: the first that both methods have."""
     return next((key for key in ("nll", "crps", "brier") if key in differences), None)
 
 
 def _comparison(evidence: Evidence) -> str:
     """Return the second half of the headline: the verdict against each baseline."""
-    outcomes: dict[str, dict[str, list[str]]] = {}
+    by_outcome = _by_outcome(evidence)
+    sentences = {
+        "better": "It beats {}",
+        "worse": "It is beaten by {}",
+        "undecided": "It is not shown to beat {}",
+        "identical": "It is identical to {}",
+    }
+    said = [
+        sentence.format(joined(by_outcome[outcome]))
+        for outcome, sentence in sentences.items()
+        if outcome in by_outcome
+    ]
+    return "".join(f". {sentence}" for sentence in said)
+
+
+def _by_outcome(evidence: Evidence) -> dict[str, list[str]]:
+    """Return the baselines by what their leading score says about the main method."""
+    found: dict[str, list[str]] = {}
     for baseline, differences in evidence.differences.items():
-        key = _leading(differences)
+        key = leading(differences)
         if key is not None:
-            by_outcome = outcomes.setdefault(MEASURES[key].label, {})
-            by_outcome.setdefault(evidence.outcomes[baseline][key], []).append(baseline)
-    sentences = []
-    for label, by_outcome in outcomes.items():
-        phrases = [
-            f"{phrase} {' and '.join(by_outcome[outcome])}"
-            for outcome, phrase in _PHRASES.items()
-            if outcome in by_outcome
-        ]
-        sentences.append(f". By {_inside(label)}, {evidence.name} is {' and '.join(phrases)}")
-    return "".join(sentences)
+            found.setdefault(evidence.outcomes[baseline][key], []).append(baseline)
+    return found
+
+
+def comparison_actions(evidence: Evidence) -> list[str]:
+    """Say which method to use where the comparison decides it."""
+    by_outcome = _by_outcome(evidence)
+    if "worse" in by_outcome:
+        return [f"Use {joined(by_outcome['worse'], 'or')} instead: it predicts these rows better."]
+    same = by_outcome.get("undecided", []) + by_outcome.get("identical", [])
+    if same:
+        return [f"Prefer the simpler of {joined([evidence.name, *same])} until more rows decide."]
+    return []
+
+
+def joined(names: Sequence[str], word: str = "and") -> str:
+    """Return "A, B and C"."""
+    *first, last = names
+    return f"{', '.join(first)} {word} {last}" if first else last
 
 
 def rank_correlation(a: Float64, b: Float64, resampling: Resampling) -> Estimate:
@@ -175,7 +200,9 @@ def too_few_rows_to_rank(what: str, correlation: Estimate, evidence: Evidence) -
     if evidence.n_rows >= needed:
         return Finding(
             f"No clear link between {what}: {plain(correlation)}, where {needed} rows would show "
-            f"{_VISIBLE_CORRELATION}. Do not use it to choose rows for review."
+            f"{_VISIBLE_CORRELATION}. Do not use it to choose rows for review.",
+            "The uncertainty does not find the errors",
+            _NO_LINK,
         )
     return Finding(
         f"A link between {what} cannot be told from none with {evidence.n_rows} rows: "

@@ -116,7 +116,7 @@ def _spread_finding(r: Regression, evidence: Evidence) -> Finding:
     apart = f"cannot be told apart from 90 % with {evidence.n_rows} rows"
     return Finding(
         f"{held}, which {apart}; about {needed} rows would show a gap of 5 points.",
-        f"The coverage of 90 % intervals {apart}",
+        f"{held}: {evidence.n_rows} rows cannot tell that from 90 %",
     )
 
 

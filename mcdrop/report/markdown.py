@@ -21,7 +21,16 @@ __all__ = ["markdown"]
 def markdown(report: ReportContents) -> str:
     """Return title, headline, findings and tables."""
     level = f"{report.resampling.level * 100:g} %"
-    lines = [f"# {_plain(report.title)}", "", f"**{_plain(report.headline)}**", ""]
+    lines = [f"# {_plain(report.title)}", ""]
+    lines += [f"**Act on these predictions? {_plain(report.decision)}.**", ""]
+    lines += [_plain(report.headline), ""]
+    if report.actions:
+        lines += ["What to do:", "", *(f"- {_plain(action)}" for action in report.actions), ""]
+    lines += ["| | | |", "| --- | --- | --- |"]
+    for answer in report.answers:
+        cells = (answer.question, answer.word, f"{answer.number}. {answer.text}".lstrip(". "))
+        lines.append(f"| {' | '.join(_plain(cell) for cell in cells)} |")
+    lines += ["", "## Findings", ""]
     lines += [f"- {_plain(finding)}" for finding in report.findings]
     lines += ["", f"## Scores on {report.n_rows} rows, with {level} intervals", ""]
     lines += _table(score_table(report))

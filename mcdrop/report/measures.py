@@ -254,6 +254,14 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             "Root mean predicted variance: the size of error the model expects. For a calibrated "
             "model it agrees with the RMSE.",
         ),
+        "auroc_error": Measure(
+            "Error AUROC",
+            "",
+            "higher",
+            "Chance that, of two rows with unequal errors, the row with the larger error is the "
+            "one stated as less certain: 0.5 is guessing, 1 is perfect. For right and wrong this "
+            "is the area under the ROC curve of finding the wrong rows.",
+        ),
         "accuracy": Measure(
             "Accuracy",
             "share",

@@ -7,7 +7,7 @@ from typing import Any
 
 from mcdrop.report.figures import FIGURES
 from mcdrop.report.measures import MEASURES
-from mcdrop.report.values import ReportContents
+from mcdrop.report.values import Repair, ReportContents
 
 __all__ = ["SCHEMA", "record"]
 
@@ -21,7 +21,10 @@ def record(report: ReportContents) -> dict[str, Any]:
         "title": report.title,
         "task": report.task,
         "n_rows": report.n_rows,
+        "decision": report.decision,
         "headline": report.headline,
+        "actions": list(report.actions),
+        "answers": [asdict(answer) for answer in report.answers],
         "findings": list(report.findings),
         "remarks": list(report.remarks),
         "bootstrap": asdict(report.resampling),
@@ -31,6 +34,7 @@ def record(report: ReportContents) -> dict[str, Any]:
             for key, m in MEASURES.items()
             if any(key in report.notes[method] for method in report.methods)
         },
+        "repairs": [_repair(repair) for repair in report.repairs],
         "methods": [_method(report, method) for method in report.methods],
         "figures": {name: _figure(report, name) for name in report.curves},
         "monte_carlo_error": report.monte_carlo_error,
@@ -55,6 +59,15 @@ def _method(report: ReportContents, method: str) -> dict[str, Any]:
             for key, d in report.differences[method].items()
         }
     return entry
+
+
+def _repair(repair: Repair) -> dict[str, Any]:
+    """Return what one recalibration would bring."""
+    return {
+        "method": repair.method,
+        "metrics": {key: asdict(e) for key, e in repair.metrics.items()},
+        "after_minus_before": {key: asdict(e) for key, e in repair.differences.items()},
+    }
 
 
 def _figure(report: ReportContents, name: str) -> dict[str, Any]:

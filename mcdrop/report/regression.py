@@ -17,7 +17,8 @@ from mcdrop.metrics import (
     sharpness,
 )
 from mcdrop.prediction import RegressionPrediction
-from mcdrop.report.measures import Missing, NamedScores, Score, as_scored
+from mcdrop.report.detection import error_auroc
+from mcdrop.report.measures import Missing, NamedScores, Score, Uncompared, as_scored
 
 __all__ = ["regression_scores"]
 
@@ -30,7 +31,7 @@ _NO_NOISE = "needs observation noise; predict with noise_std="
 def regression_scores(r: Regression) -> NamedScores:
     """Score one prediction: every number of the table, or why it is missing."""
     p = r.prediction
-    scores: dict[str, Score | Missing] = {
+    scores: dict[str, Score | Uncompared | Missing] = {
         "rmse": Score(rmse, (p.mean, r.y), losses=(p.mean - r.y).square().mean(dim=1)),
         "nll": _nll(r),
         "crps": _crps(r),
@@ -43,7 +44,18 @@ def regression_scores(r: Regression) -> NamedScores:
         scores["sharpness"] = Score(sharpness, (p.std,))
     else:
         scores["interval_width_90"] = scores["sharpness"] = Missing(_NO_SPREAD)
+    scores["auroc_error"] = _auroc(r)
     return scores
+
+
+def _auroc(r: Regression) -> Uncompared | Missing:
+    """Score how well the stated standard deviation finds the large errors."""
+    if not r.has_spread:
+        return Missing(_NO_SPREAD)
+    found = error_auroc(r.uncertainty, r.row_errors, r.resampling)
+    if found is None:
+        return Missing("all errors are equal")
+    return Uncompared(found, "by standard deviation, of the absolute error")
 
 
 def _coverage(r: Regression, level: float) -> Score | Missing:

@@ -11,7 +11,9 @@ from mcdrop.displays._curve import Curve
 from mcdrop.metrics import Estimate
 from mcdrop.report.measures import Outcome, Resampling
 
-__all__ = ["ReportContents", "Verdict"]
+__all__ = ["Answer", "Grade", "Mark", "Repair", "ReportContents", "Verdict"]
+
+Grade = Literal["yes", "no", "undecided", "missing"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,59 @@ class Verdict:
     rejected: bool
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A number with its interval in the picture of an answer."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one question of the first screen.
+
+    Attributes:
+        question: As a reader asks it.
+        grade: "yes", "no", "undecided" (these rows cannot tell) or "missing" (not asked for, or
+            nothing to judge).
+        word: The grade in words, such as "No: too narrow".
+        number: One number with its interval, as text; empty if there is none.
+        text: What the number is, in plain words.
+        marks: The number, or one for each baseline, for the picture.
+        reference: Where a mark lies if all is well, or by chance; None without a picture.
+        reference_label: What lies there.
+        span: Ends of the picture's axis.
+    """
+
+    question: str
+    grade: Grade
+    word: str
+    number: str
+    text: str
+    marks: tuple[Mark, ...] = ()
+    reference: float | None = None
+    reference_label: str = ""
+    span: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What one recalibration would bring, measured on rows it was not fitted on.
+
+    Attributes:
+        method: Name of its class in `mcdrop.recalibration`.
+        metrics: Estimate with interval by metric, after.
+        differences: After minus before, on the same rows.
+    """
+
+    method: str
+    metrics: Mapping[str, Estimate]
+    differences: Mapping[str, Estimate]
+
+
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class ReportContents:
     """Numbers, findings and figure points of a calibration report.
@@ -40,7 +95,10 @@ class ReportContents:
         name: Name of the main method.
         task: "regression" or "classification".
         n_rows: Rows that were compared.
-        headline: The verdict in a sentence or two.
+        decision: Whether to act on the predictions, in a few words.
+        headline: The worst finding, and how the method does against its baselines.
+        actions: What to do, most important first.
+        answers: The questions of the first screen, each with a graded answer.
         findings: What the numbers say, most important first.
         metrics: Estimate with interval by metric, such as "rmse" or "coverage_90".
         baseline_metrics: The same by baseline.
@@ -49,6 +107,7 @@ class ReportContents:
             "identical" or "descriptive".
         verdicts: Every hypothesis that was tested, by a short name such as "bias" or "nll against
             Ridge", all judged together.
+        repairs: What each recalibration would bring, by cross-fitting.
         notes: By method and metric: how a number came about, or why it is missing.
         remarks: What a reader has to know about all numbers.
         curves: Points of each figure, one curve per method.
@@ -62,13 +121,17 @@ class ReportContents:
     name: str
     task: Literal["regression", "classification"]
     n_rows: int
+    decision: str
     headline: str
+    actions: tuple[str, ...]
+    answers: tuple[Answer, ...]
     findings: tuple[str, ...]
     metrics: Mapping[str, Estimate]
     baseline_metrics: Mapping[str, Mapping[str, Estimate]]
     differences: Mapping[str, Mapping[str, Estimate]]
     outcomes: Mapping[str, Mapping[str, Outcome]]
     verdicts: Mapping[str, Verdict]
+    repairs: tuple[Repair, ...]
     notes: Mapping[str, Mapping[str, str]]
     remarks: tuple[str, ...]
     curves: Mapping[str, tuple[Curve, ...]]

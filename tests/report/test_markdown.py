@@ -9,9 +9,12 @@ def test_markdown_carries_headline_findings_and_a_row_per_metric(
     for report in reports.values():
         text = report.to_markdown()
         assert text == str(report)
-        assert f"**{report.headline}**" in text
+        assert f"**Act on these predictions? {report.decision}.**" in text
+        assert report.headline in text
+        for action in report.actions:
+            assert f"\n- {action}" in text
         assert text.count("\n- ") >= len(report.findings)
-        # Three tables, each with a header and a rule.
+        # Four tables, each with a header and a rule.
         differing = set().union(*report.differences.values())
         rows = len(report.notes[report.name]) + len(differing) + len(report.verdicts)
-        assert text.count("\n| ") == 6 + rows
+        assert text.count("\n| ") == 8 + len(report.answers) + rows
