@@ -32,7 +32,7 @@ class Curve:
             shows none.
         calibrated_high: Upper end of it.
         stated: What the method states for the height of each point; empty if that is the axis.
-        unit: Of the heights: "share" or "units of y".
+        unit: Of the heights: "share", "units of y" or "score".
     """
 
     method: str
@@ -44,7 +44,7 @@ class Curve:
     calibrated_low: tuple[float, ...] = ()
     calibrated_high: tuple[float, ...] = ()
     stated: tuple[float, ...] = ()
-    unit: Literal["share", "units of y"] = "share"
+    unit: Literal["share", "units of y", "score"] = "share"
 
 
 def group_number(n: int) -> int:

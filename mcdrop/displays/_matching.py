@@ -156,5 +156,6 @@ def matched_classification(
 
 
 def _widened(prediction: ClassificationPrediction) -> ClassificationPrediction:
-    """Return the prediction as float64 on the CPU, without its samples, which no score uses."""
-    return replace(prediction, samples=None)._map(lambda _, values: values.cpu().double())
+    """Return the prediction as float64 on the CPU; its samples, which are large, as they are."""
+    narrow = replace(prediction, samples=None)
+    return replace(narrow._map(lambda _, values: values.cpu().double()), samples=prediction.samples)

@@ -161,18 +161,17 @@ def repair_action(
     _, key, best = min(gains, key=lambda gain: gain[0])
     gain = best.differences[key]
     label = MEASURES[key].label
-    if gain.high >= 0:
-        tried = joined([repair.method for repair in repairs])
-        return (
-            f"Do not expect much from recalibration: with {tried}, fitted on other rows, the "
-            f"{label} changes by {signed(key, gain)}. Look at the data and the model."
-        )
     changes = [
         f"{name} from {written(metric, before[metric])} to {written(metric, best.metrics[metric])}"
         for metric, name in shown.items()
         if metric in best.metrics and metric in before
     ]
     changes.append(f"{label} by {signed(key, gain)}")
+    if gain.high >= 0:
+        return (
+            f"Recalibration brings no gain that shows: {best.method}, fitted on other rows than it "
+            f"is scored on, brings {', '.join(changes)}."
+        )
     return (
         f"Recalibrate with {best.method} on held-out rows. Fitted on other rows than it is scored "
         f"on, it would bring {', '.join(changes)}."

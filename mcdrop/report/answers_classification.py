@@ -14,7 +14,7 @@ from mcdrop.report.answers import (
     repair_action,
     span_to,
 )
-from mcdrop.report.findings import VISIBLE_GAP, Evidence, comparison_actions
+from mcdrop.report.findings import VISIBLE_GAP, Evidence, comparison_actions, worst_slice
 from mcdrop.report.findings_classification import error_of_the_rest
 from mcdrop.report.hypotheses import rows_for_share
 from mcdrop.report.measures import written
@@ -60,6 +60,8 @@ def _calibration(c: Classification, evidence: Evidence) -> Answer:
         grade, word = "no", f"No: too {'high' if high else 'low'}"
     elif evidence.rejects("reliability"):
         grade, word = "no", "No: right on average only"
+    elif (worst := worst_slice(evidence)) is not None:
+        grade, word = "no", f"No: off where the {worst.group} is {worst.label}"
     elif evidence.n_rows >= needed:
         grade, word = "yes", "Yes"
     else:

@@ -14,7 +14,7 @@ from mcdrop.report.answers import (
     repair_action,
     span_to,
 )
-from mcdrop.report.findings import VISIBLE_GAP, Evidence, comparison_actions
+from mcdrop.report.findings import VISIBLE_GAP, Evidence, comparison_actions, worst_slice
 from mcdrop.report.hypotheses import rows_for_share
 from mcdrop.report.hypotheses_regression import NOMINAL
 from mcdrop.report.measures import written
@@ -71,6 +71,8 @@ def _calibration(evidence: Evidence) -> Answer:
         grade, word = "no", f"No: too {'narrow' if observed.value < NOMINAL else 'wide'}"
     elif faults:
         grade, word = "no", faults[0]
+    elif (worst := worst_slice(evidence)) is not None:
+        grade, word = "no", f"No: off where the {worst.group} is {worst.label}"
     elif evidence.n_rows >= needed:
         grade, word = "yes", "Yes"
     else:

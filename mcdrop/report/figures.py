@@ -14,6 +14,7 @@ from mcdrop.displays import (
     SparsificationDisplay,
 )
 from mcdrop.displays._classification import Classification
+from mcdrop.displays._convergence import ConvergenceDisplay
 from mcdrop.displays._curve import Curve
 from mcdrop.displays._display import Display
 from mcdrop.displays._regression import Regression
@@ -82,6 +83,14 @@ FIGURES: Mapping[str, Caption] = MappingProxyType(
         ),
         "error_by_uncertainty": Caption(ErrorByUncertaintyDisplay, *_BY_UNCERTAINTY),
         "referral": Caption(SparsificationDisplay, *_REFERRED),
+        "convergence": Caption(
+            ConvergenceDisplay,
+            "Were there enough passes?",
+            "The score of the mean over the first passes. Where the line stays close to its end, "
+            "more passes would change nothing: what is left is the band, which only more rows make "
+            "narrower.",
+            "Band: {level} interval over rows, with all passes.",
+        ),
     }
 )
 

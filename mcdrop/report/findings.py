@@ -12,8 +12,8 @@ from torch import Tensor
 from mcdrop.displays._curve import Float64
 from mcdrop.metrics import Estimate
 from mcdrop.report.hypotheses import rows_for_correlation
-from mcdrop.report.measures import MEASURES, Outcome, Resampling, Score, magnitude, signed
-from mcdrop.report.values import Repair, Verdict
+from mcdrop.report.measures import MEASURES, Outcome, Resampling, Score, magnitude, signed, written
+from mcdrop.report.values import Repair, Slice, Verdict
 
 __all__ = [
     "VISIBLE_GAP",
@@ -26,8 +26,10 @@ __all__ = [
     "leading",
     "plain",
     "rank_correlation",
+    "slice_findings",
     "told",
     "too_few_rows_to_rank",
+    "worst_slice",
 ]
 
 Differences: TypeAlias = Mapping[str, Estimate]
@@ -53,6 +55,7 @@ class Evidence:
         verdicts: Every tested hypothesis of the page.
         resampling: How intervals are made.
         repairs: What each recalibration would bring.
+        slices: Parts of the rows, those that are off being flagged.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Evidence:
     verdicts: Mapping[str, Verdict]
     resampling: Resampling
     repairs: tuple[Repair, ...] = ()
+    slices: tuple[Slice, ...] = ()
 
     @property
     def level(self) -> float:
@@ -107,6 +111,29 @@ def against_baselines(evidence: Evidence) -> list[Finding]:
         parts = [_compared(key, differences[key], outcomes[key]) for key in keys]
         findings.append(Finding(f"{evidence.name} against {baseline}: {'; '.join(parts)}."))
     return findings
+
+
+def slice_findings(evidence: Evidence) -> list[Finding]:
+    """Name the part of the rows that is off most, weighed by its size."""
+    worst = worst_slice(evidence)
+    if worst is None:
+        return []
+    off = sum(one.flagged for one in evidence.slices)
+    tested = sum(one.p_value is not None for one in evidence.slices)
+    observed, what = worst.observed, "accuracy" if "accuracy" in evidence.metrics else "coverage"
+    text = (
+        f"Off in {off} of {tested} parts of the rows, most of all where the {worst.group} is "
+        f"{worst.label} ({worst.n} rows): {what} {written('coverage_90', observed)}, stated "
+        f"{100 * worst.stated:.1f} %."
+    )
+    gap = abs(observed.value - worst.stated) * worst.n / evidence.n_rows
+    return [Finding(text, f"Off where the {worst.group} is {worst.label}", gap)]
+
+
+def worst_slice(evidence: Evidence) -> Slice | None:
+    """Return the flagged slice that holds most of the gap; None if none is flagged."""
+    found = [one for one in evidence.slices if one.flagged]
+    return max(found, key=lambda s: s.n * abs(s.observed.value - s.stated), default=None)
 
 
 def _compared(key: str, difference: Estimate, outcome: Outcome) -> str:

@@ -14,6 +14,7 @@ from mcdrop.report.findings import (
     epistemic_share,
     plain,
     rank_correlation,
+    slice_findings,
     told,
     too_few_rows_to_rank,
 )
@@ -34,6 +35,7 @@ def classification_findings(c: Classification, evidence: Evidence) -> tuple[str,
         confidence,
         _reliability_finding(c, evidence, confidence.severity),
         _ranking_finding(c, evidence),
+        *slice_findings(evidence),
         *against_baselines(evidence),
     ]
     p = c.prediction

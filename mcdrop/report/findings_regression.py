@@ -17,6 +17,7 @@ from mcdrop.report.findings import (
     epistemic_share,
     plain,
     rank_correlation,
+    slice_findings,
     told,
     too_few_rows_to_rank,
 )
@@ -57,7 +58,7 @@ def regression_findings(r: Regression, evidence: Evidence) -> tuple[str, tuple[s
         _ranking_finding(r, evidence),
     ]
     findings = [finding for finding in tested if finding is not None]
-    findings += against_baselines(evidence)
+    findings += slice_findings(evidence) + against_baselines(evidence)
     p = r.prediction
     if p.n_samples > 1 and r.has_noise:
         findings.append(epistemic_share(p.epistemic_variance, p.variance, "predictive variance"))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
+from mcdrop import __version__
 from mcdrop.report.figures import FIGURES
 from mcdrop.report.measures import MEASURES
-from mcdrop.report.values import Repair, ReportContents
+from mcdrop.report.values import Check, Repair, ReportContents
 
-__all__ = ["SCHEMA", "record"]
+__all__ = ["SCHEMA", "record", "versions"]
 
 SCHEMA = "mcdrop.calibration_report/2"
 
@@ -34,10 +36,17 @@ def record(report: ReportContents) -> dict[str, Any]:
             for key, m in MEASURES.items()
             if any(key in report.notes[method] for method in report.methods)
         },
+        "acceptance": [_check(check) for check in report.acceptance],
+        "accepted": report.accepted,
+        "slices": [asdict(one) for one in report.slices],
+        "rows": [asdict(table) for table in report.rows],
+        "shift": None if report.shift is None else asdict(report.shift),
         "repairs": [_repair(repair) for repair in report.repairs],
         "methods": [_method(report, method) for method in report.methods],
         "figures": {name: _figure(report, name) for name in report.curves},
         "monte_carlo_error": report.monte_carlo_error,
+        "versions": versions(),
+        "command": report.command,
         "run": None if report.run is None else report.run.to_dict(),
     }
 
@@ -59,6 +68,30 @@ def _method(report: ReportContents, method: str) -> dict[str, Any]:
             for key, d in report.differences[method].items()
         }
     return entry
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that the numbers depend on."""
+    import sys
+
+    import numpy as np
+    import torch
+
+    return {
+        "mcdrop": __version__,
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "python": ".".join(str(part) for part in sys.version_info[:3]),
+    }
+
+
+def _check(check: Check) -> dict[str, Any]:
+    """Return a criterion; a bound that is none is null."""
+    bounds = {
+        end: value if math.isfinite(value) else None
+        for end, value in (("low", check.low), ("high", check.high))
+    }
+    return asdict(check) | bounds
 
 
 def _repair(repair: Repair) -> dict[str, Any]:

@@ -7,6 +7,7 @@ other four, so that every row is scored once and none by a fit that saw it (cros
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -105,10 +106,10 @@ def _cross_fitted_classes(
     judged: Classification, fitted: Fitted, folds: list[np.ndarray[Any, Any]]
 ) -> NamedScores:
     """Put the recalibrated probabilities of all folds together and score them."""
-    probs = torch.empty_like(judged.prediction.probs)
+    prediction = replace(judged.prediction, samples=None)
+    probs = torch.empty_like(prediction.probs)
     for fold in folds:
         rest = np.setdiff1d(np.arange(len(judged.y)), fold)
-        prediction = judged.prediction
         probs[fold] = fitted(prediction[rest], judged.y[rest])(prediction[fold]).probs.double()
     zero = torch.zeros_like(probs)
     changed = ClassificationPrediction(

@@ -11,7 +11,21 @@ from mcdrop.displays._curve import Curve
 from mcdrop.metrics import Estimate
 from mcdrop.report.measures import Outcome, Resampling
 
-__all__ = ["Answer", "Grade", "Mark", "Repair", "ReportContents", "Verdict"]
+__all__ = [
+    "Answer",
+    "Check",
+    "CheckOutcome",
+    "Grade",
+    "Mark",
+    "Repair",
+    "ReportContents",
+    "RowTable",
+    "Shift",
+    "Slice",
+    "Verdict",
+]
+
+CheckOutcome = Literal["pass", "fail", "undecided"]
 
 Grade = Literal["yes", "no", "undecided", "missing"]
 
@@ -86,6 +100,85 @@ class Repair:
     differences: Mapping[str, Estimate]
 
 
+@dataclass(frozen=True)
+class Check:
+    """An acceptance criterion with its outcome.
+
+    Attributes:
+        metric: Name of the metric, such as "coverage_90".
+        low: Least value that is acceptable; minus infinity if there is none.
+        high: Largest value that is acceptable; infinity if there is none.
+        estimate: The metric with an interval at the level that all criteria share; None if the
+            prediction does not allow it.
+        outcome: "pass" if the interval lies inside the bounds, "fail" if outside, else "undecided".
+        reason: Why the metric is missing.
+    """
+
+    metric: str
+    low: float
+    high: float
+    estimate: Estimate | None
+    outcome: CheckOutcome
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A part of the rows, with what is observed and what is stated for it.
+
+    Attributes:
+        group: What the rows are grouped by.
+        label: Which group.
+        n: Rows in it.
+        observed: Accuracy, or coverage of 90 % intervals.
+        stated: Mean confidence, or 0.9.
+        p_value: Of the hypothesis that the two agree; None for slices by target, which are
+            described only.
+        adjusted: Adjusted for all slices and all other verdicts of the page.
+        flagged: Whether the slice is off, at the level that all verdicts share.
+    """
+
+    group: str
+    label: str
+    n: int
+    observed: Estimate
+    stated: float
+    p_value: float | None
+    adjusted: float | None = None
+    flagged: bool = False
+
+
+@dataclass(frozen=True)
+class RowTable:
+    """Rows to look at, the first column being their ids."""
+
+    title: str
+    by: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """The uncertainty of a second data set beside that of the test rows.
+
+    Attributes:
+        name: Of the second data set.
+        n: Rows in it.
+        auroc: How often a row of it is less sure than a test row: 0.5 if the two look alike.
+        mean_here: Mean uncertainty of the test rows.
+        mean_there: Mean uncertainty of the second data set.
+        above: Share of it that is less sure than 95 % of the test rows.
+    """
+
+    name: str
+    n: int
+    auroc: Estimate
+    mean_here: float
+    mean_there: float
+    above: Estimate
+
+
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class ReportContents:
     """Numbers, findings and figure points of a calibration report.
@@ -107,6 +200,11 @@ class ReportContents:
             "identical" or "descriptive".
         verdicts: Every hypothesis that was tested, by a short name such as "bias" or "nll against
             Ridge", all judged together.
+        acceptance: Acceptance criteria with their outcomes.
+        slices: Calibration in parts of the rows.
+        rows: The rows to look at.
+        shift: The uncertainty of a second data set; None if there is none.
+        command: How the report was called; empty if that was not passed.
         repairs: What each recalibration would bring, by cross-fitting.
         notes: By method and metric: how a number came about, or why it is missing.
         remarks: What a reader has to know about all numbers.
@@ -131,6 +229,11 @@ class ReportContents:
     differences: Mapping[str, Mapping[str, Estimate]]
     outcomes: Mapping[str, Mapping[str, Outcome]]
     verdicts: Mapping[str, Verdict]
+    acceptance: tuple[Check, ...]
+    slices: tuple[Slice, ...]
+    rows: tuple[RowTable, ...]
+    shift: Shift | None
+    command: str
     repairs: tuple[Repair, ...]
     notes: Mapping[str, Mapping[str, str]]
     remarks: tuple[str, ...]
@@ -143,6 +246,14 @@ class ReportContents:
     def methods(self) -> tuple[str, ...]:
         """Names of all methods, the main one first."""
         return (self.name, *self.baseline_metrics)
+
+    @property
+    def accepted(self) -> CheckOutcome | None:
+        """Outcome of all acceptance criteria together; None if there are none."""
+        outcomes = {check.outcome for check in self.acceptance}
+        if not outcomes:
+            return None
+        return "fail" if "fail" in outcomes else "undecided" if "undecided" in outcomes else "pass"
 
     def estimates(self, method: str) -> Mapping[str, Estimate]:
         """Return the estimates of one method by its name."""

@@ -55,7 +55,7 @@ def test_predict_then_report(
     written = ("--html", page, "--json", numbers, "--column", "target", *baseline)
     assert run(monkeypatch, "report", out, tmp_path / "y.parquet", *written) == 0
     assert "<html" in page.read_text()
-    assert json.loads(numbers.read_text())["schema"] == "mcdrop.calibration_report/1"
+    assert json.loads(numbers.read_text())["schema"] == "mcdrop.calibration_report/2"
     assert f"Report: {page}" in capsys.readouterr().out
 
 

@@ -93,7 +93,8 @@ def test_the_recalibration_that_gains_most_is_advised_with_what_it_brings() -> N
         "the ECE from 10.0 % [8.0, 12.0] to 1.0 % [0.0, 2.0], NLL by -0.40 [-0.50, -0.30]" in said
     )
     vain = repair_action([repair("A", estimate(-0.1, -0.2, 0.05))], {"ece": "the ECE"}, before)
-    assert vain.startswith("Do not expect much from recalibration: with A, fitted on other rows")
+    assert vain.startswith("Recalibration brings no gain that shows: A, fitted on other rows")
+    assert vain.endswith("NLL by -0.10 [-0.20, +0.05].")
     assert repair_action([], {}, before) == ""
 
 

@@ -38,7 +38,7 @@ def test_few_rows_are_said_to_be_too_few_and_how_many_would_do() -> None:
     apart = "cannot be told apart from 90 % with 50 rows"
     told = "90 % intervals hold 94 % [83, 99] of the targets: 50 rows cannot tell that from 90 %."
     assert report.headline == told
-    assert f"{apart}; about 530 rows would show a gap of 5 points" in report.findings[0]
+    assert f"{apart}; about 570 rows would show a gap of 5 points" in report.findings[0]
 
 
 @pytest.mark.parametrize(("stated", "word", "factor"), [(0.5, "narrow", 2.0), (2.0, "wide", 0.5)])

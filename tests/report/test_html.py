@@ -98,5 +98,6 @@ def test_everything_the_caller_names_is_escaped(tmp_path: Path) -> None:
     assert "<b>" not in page
     table = report.to_markdown().splitlines()
     columns = {len(re.findall(r"(?<!\\)\|", line)) for line in table if line.startswith("|")}
-    assert columns == {5, 4}  # metric and three methods; metric and two baselines
+    # Scores, differences and verdicts, parts, rows to look at, recalibration.
+    assert columns == {4, 5, 7}
     assert "<script" not in report.to_markdown().replace("\\<", "")
