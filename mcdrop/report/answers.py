@@ -90,7 +90,7 @@ def finds_errors(
         text += f" About {needed} rows would."
     mark = Mark("this prediction", estimate.value, estimate.low, estimate.high)
     span = (min(0.5, estimate.low) - 0.02, 1.0)
-    number = written("auroc_error", estimate)
+    number = f"{written('auroc_error', estimate)}, guessing 0.5"
     return Answer(_FINDS, grade, word, number, text, (mark,), 0.5, "guessing", span)
 
 
@@ -123,7 +123,7 @@ def comparison_answer(evidence: Evidence) -> Answer:
         open_ones = [b for b, o in outcomes.items() if o != "better"]
         grade, word, shown = "undecided", f"Not shown to beat {joined(open_ones)}", open_ones[0]
     difference = evidence.differences[shown][key]
-    number = f"{signed(key, difference)} against {shown}"
+    number = f"{MEASURES[key].label} {signed(key, difference)} against {shown}"
     text = f"Difference of {_EXPLAINED[key]} ({_unit(key)}): below 0 is better."
     ends = [end for mark in marks for end in (mark.low, mark.high)]
     span = span_to([0.0, *ends])

@@ -78,7 +78,7 @@ def _calibration(c: Classification, evidence: Evidence) -> Answer:
         _QUESTION,
         grade,
         word,
-        written("accuracy", accuracy),
+        f"{written('accuracy', accuracy)}, stated {100 * stated:.1f} %",
         text,
         (mark,),
         stated,

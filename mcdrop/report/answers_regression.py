@@ -82,7 +82,7 @@ def _calibration(evidence: Evidence) -> Answer:
         text += f" About {needed} rows would show a gap of 5 points."
     mark = Mark("inside", observed.value, observed.low, observed.high)
     span = span_to([observed.low, observed.high, NOMINAL], 0.0, 1.0)
-    number = written("coverage_90", observed)
+    number = f"{written('coverage_90', observed)}, stated 90 %"
     return Answer(_QUESTION, grade, word, number, text, (mark,), NOMINAL, "stated", span)
 
 

@@ -161,13 +161,13 @@ def _comparison(evidence: Evidence) -> str:
     """Return the second half of the headline: the verdict against each baseline."""
     by_outcome = _by_outcome(evidence)
     sentences = {
-        "better": "It beats {}",
-        "worse": "It is beaten by {}",
-        "undecided": "It is not shown to beat {}",
-        "identical": "It is identical to {}",
+        "better": "{name} beats {}",
+        "worse": "{name} is beaten by {}",
+        "undecided": "{name} is not shown to beat {}",
+        "identical": "{name} is identical to {}",
     }
     said = [
-        sentence.format(joined(by_outcome[outcome]))
+        sentence.format(joined(by_outcome[outcome]), name=evidence.name)
         for outcome, sentence in sentences.items()
         if outcome in by_outcome
     ]

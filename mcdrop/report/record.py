@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+from csv import writer
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +13,7 @@ from mcdrop.report.figures import FIGURES
 from mcdrop.report.measures import MEASURES
 from mcdrop.report.values import Check, Repair, ReportContents
 
-__all__ = ["SCHEMA", "record", "versions"]
+__all__ = ["SCHEMA", "csv", "record", "versions"]
 
 SCHEMA = "mcdrop.calibration_report/2"
 
@@ -68,6 +70,25 @@ def _method(report: ReportContents, method: str) -> dict[str, Any]:
             for key, d in report.differences[method].items()
         }
     return entry
+
+
+def csv(report: ReportContents) -> str:
+    """Return every number of the tables of scores and differences, one a line."""
+    lines: list[tuple[str, ...]] = [
+        ("method", "metric", "kind", "value", "low", "high", "level", "rows")
+    ]
+    for method in report.methods:
+        for kind, estimates in (
+            ("score", report.estimates(method)),
+            (f"{report.name} minus this", report.differences.get(method, {})),
+        ):
+            lines += [
+                (method, key, kind, *(repr(v) for v in (e.value, e.low, e.high, e.level)), str(e.n))
+                for key, e in estimates.items()
+            ]
+    buffer = io.StringIO()
+    writer(buffer, lineterminator="\n").writerows(lines)
+    return buffer.getvalue()
 
 
 def versions() -> dict[str, str]:

@@ -70,7 +70,7 @@ def test_finding_errors_is_graded_by_its_test_and_the_number_of_rows() -> None:
 def test_the_comparison_shows_the_leading_score(outcome: Outcome, grade: str, word: str) -> None:
     found = comparison_answer(evidence(nll=outcome))
     assert (found.grade, found.word) == (grade, word)
-    assert found.number == "-0.20 [-0.30, -0.10] against B"
+    assert found.number == "NLL -0.20 [-0.30, -0.10] against B"
     assert "NLL, minus the log of the probability" in found.text
     assert [(mark.label, mark.value) for mark in found.marks] == [("B", -0.2)]
 

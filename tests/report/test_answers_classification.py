@@ -16,7 +16,7 @@ def calibration(report: CalibrationReport) -> tuple[str, str, str]:
 def test_overconfidence_is_answered_with_accuracy_against_confidence() -> None:
     report = blocks((0.9, 1000, 700))
     # Clopper & Pearson for 700 of 1000.
-    assert calibration(report) == ("no", "No: too high", "70.0 % [67.1, 72.8]")
+    assert calibration(report) == ("no", "No: too high", "70.0 % [67.1, 72.8], stated 90.0 %")
     assert report.answers[0].reference == pytest.approx(0.9)
     assert report.decision == "Not as they are"
     assert calibration(blocks((0.7, 1000, 900)))[1] == "No: too low"

@@ -90,7 +90,7 @@ def test_overconfident_baseline_is_worse_by_likelihood_and_identical_by_accuracy
     calibrated, y = class_prediction(n=600)
     sharpened, _ = class_prediction(n=600, sharpen=4.0)
     report = calibration_report(calibrated, y, baselines={"Off": sharpened}, n_resamples=50)
-    assert report.headline.endswith(". It beats Off.")
+    assert report.headline.endswith(". MC dropout beats Off.")
     assert report.outcomes["Off"]["accuracy"] == "identical"
     assert "accuracy against Off" not in report.verdicts
     assert finding(report, "against Off").endswith("; identical by accuracy.")

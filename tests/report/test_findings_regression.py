@@ -150,8 +150,8 @@ def test_a_biased_baseline_is_worse_and_swapping_sides_flips_every_sign() -> Non
     biased, _ = normal_prediction(bias=2.0)
     one = calibration_report(good, y, baselines={"B": biased}, n_resamples=50)
     other = calibration_report(biased, y, baselines={"B": good}, n_resamples=50)
-    assert one.headline.endswith(". It beats B.")
-    assert other.headline.endswith(". It is beaten by B.")
+    assert one.headline.endswith(". MC dropout beats B.")
+    assert other.headline.endswith(". MC dropout is beaten by B.")
     for key, difference in one.differences["B"].items():
         mirrored = other.differences["B"][key]
         assert difference.value == pytest.approx(-mirrored.value, abs=1e-12)
@@ -162,7 +162,7 @@ def test_a_baseline_equal_to_the_prediction_is_identical() -> None:
     prediction, y = normal_prediction()
     report = calibration_report(prediction, y, baselines={"Twin": prediction}, n_resamples=50)
     assert set(report.outcomes["Twin"].values()) == {"identical"}
-    assert report.headline.endswith(". It is identical to Twin.")
+    assert report.headline.endswith(". MC dropout is identical to Twin.")
     assert "MC dropout against Twin: identical by NLL; identical by RMSE." in report.findings
     assert not any("Twin" in key for key in report.verdicts)
 

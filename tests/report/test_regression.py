@@ -66,7 +66,7 @@ def test_a_point_forecast_is_scored_where_it_can_be() -> None:
     assert report.metrics["crps"].value == pytest.approx(error, rel=1e-12)
     assert report.notes["MC dropout"]["nll"] == "a point forecast states no uncertainty"
     assert set(report.differences["Passes"]) == {"rmse", "crps"}
-    assert report.headline == "MC dropout states no uncertainty. It is beaten by Passes."
+    assert report.headline == "MC dropout states no uncertainty. MC dropout is beaten by Passes."
     assert [curve.method for curve in report.curves["coverage"]] == ["Passes"]
 
 
