@@ -88,9 +88,8 @@ class ReliabilityDisplay(Display):
     def draw_reference(self, ax: Axes) -> dict[str, Any]:
         """Draw the diagonal, where probabilities are right, and the range of each group."""
         shown = scaled(self.curve, x=100, y=100)
-        low, _ = span_of([*shown.x, 100.0])
-        start = max(0.0, low)
-        line = ax.plot([start, 100], [start, 100], color=INK, linewidth=1, zorder=2)[0]
+        start = _start(shown)
+        line = ax.plot([0, 100], [0, 100], color=INK, linewidth=1, zorder=2)[0]
         bottoms = np.array(shown.calibrated_low)
         heights = np.array(shown.calibrated_high) - bottoms
         band = ax.bar(
@@ -106,6 +105,7 @@ class ReliabilityDisplay(Display):
         face = look.color if look.main else "white"
         if look.main:
             ax.vlines(shown.x, shown.low, shown.high, color=look.color, linewidth=1.6, zorder=3)
+        ax.set_xlim(left=min(ax.get_xlim()[0], _start(shown)))
         return ax.plot(
             shown.x, shown.y, linestyle="none", marker=look.marker,
             markersize=7 if look.main else 5, markerfacecolor=face,
@@ -116,12 +116,18 @@ class ReliabilityDisplay(Display):
     def finish(self, ax: Axes) -> None:
         """Label the axes and say how many rows a group has."""
         super().finish(ax)
-        ax.set_ylim(min(-2.0, ax.get_ylim()[0]) if min(self.curve.low) < 0.05 else None, 102)
+        lowest = 100 * min(*self.curve.low, *self.curve.calibrated_low, *self.curve.y)
+        ax.set_ylim(max(-2.0, lowest - 8), 102)
         if not getattr(ax, "_mcdrop_counted", False):
             ax._mcdrop_counted = True  # type: ignore[attr-defined]
             ax.text(
                 0.99, 0.03, groups_text(self.curve), transform=ax.transAxes, ha="right", color=GREY
             )
+
+
+def _start(shown: Curve) -> float:
+    """Return the left end of an axis that holds the points, in percent."""
+    return max(0.0, span_of([*shown.x, 100.0])[0])
 
 
 def groups_text(curve: Curve) -> str:

@@ -9,6 +9,7 @@ from mcdrop.metrics import Estimate
 from mcdrop.report.findings import Evidence, joined, leading
 from mcdrop.report.hypotheses import rows_for_correlation
 from mcdrop.report.measures import MEASURES, signed, written
+from mcdrop.report.repairs import LEAST_ROWS
 from mcdrop.report.values import Answer, Grade, Mark, Repair
 
 __all__ = [
@@ -42,7 +43,7 @@ class FirstScreen:
     answers: tuple[Answer, ...]
 
 
-def decided(calibration: Answer, ranking: Answer, comparison: Answer) -> str:
+def decided(calibration: Answer, ranking: Answer, comparison: Answer, n_rows: int) -> str:
     """Return whether to act on the predictions, in a few words."""
     if calibration.grade == "no":
         return "Not as they are"
@@ -53,7 +54,7 @@ def decided(calibration: Answer, ranking: Answer, comparison: Answer) -> str:
     if ranking.word.startswith("No: backwards"):
         return "Not row by row"
     if calibration.grade == "undecided":
-        return "With care: too few rows to tell"
+        return f"{'Not yet' if n_rows < LEAST_ROWS else 'With care'}: too few rows to tell"
     if ranking.grade == "no":
         return "On the whole, not row by row"
     return "Yes, as far as these rows show"

@@ -44,7 +44,7 @@ def classification_first_screen(c: Classification, evidence: Evidence) -> FirstS
         *comparison_actions(evidence),
     ]
     return FirstScreen(
-        decided(calibration, ranking, comparison),
+        decided(calibration, ranking, comparison, evidence.n_rows),
         tuple(action for action in actions if action),
         (calibration, ranking, comparison),
     )

@@ -53,7 +53,7 @@ def regression_first_screen(r: Regression, evidence: Evidence) -> FirstScreen:
         *comparison_actions(evidence),
     ]
     return FirstScreen(
-        decided(calibration, ranking, comparison),
+        decided(calibration, ranking, comparison, evidence.n_rows),
         tuple(action for action in actions if action),
         (calibration, ranking, comparison),
     )

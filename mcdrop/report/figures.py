@@ -42,7 +42,7 @@ class Caption:
 _BY_UNCERTAINTY = (
     "Are uncertain rows the ones with errors?",
     "Rows sorted by stated uncertainty, in groups. A rising series means that the uncertainty "
-    "tells easy rows from hard ones; a single point means that it is the same for every row. Black "
+    "tells easy rows from hard ones; a single point means that it is the same for every row. Thick "
     "dashes: the error that the first method states for the same rows.",
     "Bars: {level} intervals.",
 )

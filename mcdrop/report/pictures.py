@@ -52,21 +52,26 @@ def figure_sentence(name: str, curves: tuple[Curve, ...]) -> str:
     elif name == "error_by_uncertainty":
         first, last = _number(curve, curve.y[0]), _number(curve, curve.y[-1])
         said = (
-            f"All rows are equally uncertain, with an error of {first}"
+            f"All rows form one group, with {_error(curve)} {first}"
             if len(curve.y) == 1
-            else f"The error is {first} in the surest group of rows and {last} in the least sure"
+            else f"The surest group of rows has {_error(curve)} {first}, the least sure {last}"
         )
     elif name == "referral":
         place = min(range(len(curve.x)), key=lambda i: abs(curve.x[i] - 0.1))
         first, left = _number(curve, curve.y[0]), _number(curve, curve.y[place])
         share = _percent(curve.x[place])
-        said = f"The error is {first} on all rows and {left} when {share} are referred"
+        what = "error rate" if curve.unit == "share" else "RMSE"
+        said = f"The {what} is {first} on all rows and {left} when {share} are referred"
         if len(curve.x) == 1:
-            said = f"The error is {first}, whichever rows are referred"
+            said = f"The {what} is {first}, whichever rows are referred"
     else:
         first, last = f"{curve.y[0]:.3g}", f"{curve.y[-1]:.3g}"
         said = f"The score is {first} after {curve.x[0]:.0f} passes, {last} after {curve.x[-1]:.0f}"
     return f"{curve.method}: {said[0].lower()}{said[1:]}."
+
+
+def _error(curve: Curve) -> str:
+    return "an error rate of" if curve.unit == "share" else "an RMSE of"
 
 
 def _percent(share: float) -> str:

@@ -212,7 +212,7 @@ def slice_lines(report: ReportContents) -> Lines:
         said = (
             "described only" if s.p_value is None else "▼ off" if s.flagged else "○ not shown off"
         )
-        adjusted = "" if s.adjusted is None else _probability(s.adjusted)
+        adjusted = "none" if s.adjusted is None else _probability(s.adjusted)
         observed = written("coverage_90", s.observed)
         lines.append((f"{s.group}: {s.label}", str(s.n), observed, f"{100 * s.stated:.1f} %",
                       adjusted, said))  # fmt: skip

@@ -30,12 +30,12 @@ def answer(grade: Grade, word: str = "") -> Answer:
 def test_the_worst_grade_decides(
     calibration: Grade, ranking: Grade, comparison: Grade, said: str
 ) -> None:
-    assert decided(answer(calibration), answer(ranking), answer(comparison)).startswith(said)
+    assert decided(answer(calibration), answer(ranking), answer(comparison), 100).startswith(said)
 
 
 def test_an_uncertainty_that_misleads_is_not_to_be_used_row_by_row() -> None:
     backwards = answer("no", "No: backwards")
-    assert decided(answer("yes"), backwards, answer("yes")) == "Not row by row"
+    assert decided(answer("yes"), backwards, answer("yes"), 100) == "Not row by row"
 
 
 def ranked(value: float, rejected: bool, n_rows: int) -> Answer:

@@ -29,7 +29,7 @@ def test_confidence_that_is_right_on_average_only_is_not_right() -> None:
 def test_ten_rows_tell_nothing_and_it_says_how_many_would() -> None:
     report = blocks((0.95, 10, 10))
     assert calibration(report)[:2] == ("undecided", "10 rows cannot tell")
-    assert report.decision == "With care: too few rows to tell"
+    assert report.decision == "Not yet: too few rows to tell"
     assert report.actions[0].startswith("Collect labels for about 260 rows in all")
     assert report.answers[1].text == "No row is wrong."
 

@@ -32,7 +32,7 @@ def test_a_fault_that_coverage_does_not_show_is_named() -> None:
 
 def test_few_rows_tell_nothing_and_many_do() -> None:
     few, many = report_of(normal_prediction(n=10)), report_of(normal_prediction(n=2000))
-    assert few.decision == "With care: too few rows to tell"
+    assert few.decision == "Not yet: too few rows to tell"
     assert few.actions[0].startswith("Collect targets for about 570 rows in all")
     assert many.decision == "Yes, as far as these rows show"
     assert many.answers[0].word == "Yes"

@@ -37,14 +37,14 @@ def test_the_dot_lies_where_its_value_is_on_the_axis_and_stays_on_it() -> None:
         (
             "error_by_uncertainty",
             Curve("A", (0.2, 0.8), (0.01, 0.3)),
-            "A: the error is 1 % in the surest group of rows and 30 % in the least sure.",
+            "A: the surest group of rows has an error rate of 1 %, the least sure 30 %.",
         ),
         (
             "referral",
             Curve("A", (0.0, 0.1, 0.2), (3.0, 2.0, 1.0), unit="units of y"),
-            "A: the error is 3 on all rows and 2 when 10 % are referred.",
+            "A: the RMSE is 3 on all rows and 2 when 10 % are referred.",
         ),
-        ("referral", Curve("A", (0.0,), (0.5,)), "A: the error is 50 %, whichever rows are"),
+        ("referral", Curve("A", (0.0,), (0.5,)), "A: the error rate is 50 %, whichever rows are"),
         (
             "convergence",
             Curve("A", (2.0, 64.0), (1.5, 1.25), unit="units of y"),
