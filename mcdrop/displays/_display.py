@@ -139,6 +139,10 @@ class Display(ABC):
     def y_label(self) -> str:
         """Label of the vertical axis."""
 
+    def shown(self) -> Curve:
+        """Return the points as they are drawn."""
+        return self.curve
+
     @abstractmethod
     def draw(self, ax: Axes, look: Look) -> Any:
         """Draw the points; return the line or the bars."""

@@ -69,6 +69,10 @@ class CoverageDisplay(Display):
         low, high = (tuple(end.tolist()) for end in ends)
         return Curve(name, tuple(shares), tuple(observed.tolist()), low, high)
 
+    def shown(self) -> Curve:
+        """Return the points as they are drawn, in percent."""
+        return scaled(self.curve, x=100, y=100)
+
     def draw_reference(self, ax: Axes) -> dict[str, Any]:
         """Draw the diagonal, where intervals hold what they state."""
         line = ax.plot([0, 100], [0, 100], color=INK, linewidth=1, zorder=2)[0]
@@ -78,7 +82,7 @@ class CoverageDisplay(Display):
 
     def draw(self, ax: Axes, look: Look) -> Any:
         """Draw the line; the main method with its band."""
-        shown = scaled(self.curve, x=100, y=100)
+        shown = self.shown()
         if look.main:
             ax.fill_between(shown.x, shown.low, shown.high, color=look.color, alpha=0.18, lw=0)
         return ax.plot(

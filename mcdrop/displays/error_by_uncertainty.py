@@ -64,7 +64,7 @@ class ErrorByUncertaintyDisplay(Display):
 
     def draw_reference(self, ax: Axes) -> dict[str, Any]:
         """Draw what the first prediction states for the error of each group."""
-        shown = self._shown()
+        shown = self.shown()
         width = 60 / len(shown.x)
         left, right = ([x + side * width for x in shown.x] for side in (-0.5, 0.5))
         lines = ax.hlines(shown.stated, left, right, color=INK, linewidth=2.2, zorder=2.6)
@@ -73,7 +73,7 @@ class ErrorByUncertaintyDisplay(Display):
 
     def draw(self, ax: Axes, look: Look) -> Any:
         """Draw the series; the main method with intervals."""
-        shown = self._shown()
+        shown = self.shown()
         face = look.color if look.main else "white"
         if look.main:
             ax.vlines(shown.x, shown.low, shown.high, color=look.color, linewidth=1.6, zorder=3)
@@ -88,7 +88,8 @@ class ErrorByUncertaintyDisplay(Display):
         super().finish(ax)
         ax.set_ylim(bottom=0)
 
-    def _shown(self) -> Curve:
+    def shown(self) -> Curve:
+        """Return the points as they are drawn: shares in percent, others in units of y."""
         return scaled(self.curve, x=100, y=100 if self.curve.unit == "share" else 1)
 
 

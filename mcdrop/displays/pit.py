@@ -80,9 +80,13 @@ class PITDisplay(Display):
             calibrated_high=(high,) * n_bins,
         )
 
+    def shown(self) -> Curve:
+        """Return the points as they are drawn, in percent."""
+        return scaled(self.curve, y=100)
+
     def draw_reference(self, ax: Axes) -> dict[str, Any]:
         """Draw the height of flat bars and, on the right, the range of a bar if calibrated."""
-        shown = scaled(self.curve, y=100)
+        shown = self.shown()
         low, high, right = shown.calibrated_low[0], shown.calibrated_high[0], 1.035
         style: dict[str, Any] = {"color": INK, "zorder": 5.0}
         ax.axhline(100 / len(shown.x), linewidth=1, linestyle=(0, (4, 3)), **style)

@@ -85,9 +85,13 @@ class ReliabilityDisplay(Display):
             calibrated_high=tuple(band[1].tolist()),
         )
 
+    def shown(self) -> Curve:
+        """Return the points as they are drawn, in percent."""
+        return scaled(self.curve, x=100, y=100)
+
     def draw_reference(self, ax: Axes) -> dict[str, Any]:
         """Draw the diagonal, where probabilities are right, and the range of each group."""
-        shown = scaled(self.curve, x=100, y=100)
+        shown = self.shown()
         start = _start(shown)
         line = ax.plot([0, 100], [0, 100], color=INK, linewidth=1, zorder=2)[0]
         bottoms = np.array(shown.calibrated_low)
@@ -101,7 +105,7 @@ class ReliabilityDisplay(Display):
 
     def draw(self, ax: Axes, look: Look) -> Any:
         """Draw one point per group; the main method with intervals."""
-        shown = scaled(self.curve, x=100, y=100)
+        shown = self.shown()
         face = look.color if look.main else "white"
         if look.main:
             ax.vlines(shown.x, shown.low, shown.high, color=look.color, linewidth=1.6, zorder=3)

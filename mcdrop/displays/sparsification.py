@@ -73,7 +73,7 @@ class SparsificationDisplay(Display):
 
     def draw_reference(self, ax: Axes) -> dict[str, Any]:
         """Draw what referring random rows leaves, and mark 10 %."""
-        shown = self._shown()
+        shown = self.shown()
         line = ax.axhline(shown.y[0], color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
         ax.axvline(100 * _MARKED, color=GREY, linewidth=1, zorder=1.9)
         end = 100 * shown_end(self.curve)
@@ -84,7 +84,7 @@ class SparsificationDisplay(Display):
 
     def draw(self, ax: Axes, look: Look) -> Any:
         """Draw the curve; the main method with its band and its value at 10 %."""
-        shown = self._shown()
+        shown = self.shown()
         if len(shown.x) == 1:  # all rows are equally uncertain: no row comes first
             return ax.axhline(shown.y[0], color=look.color, linestyle=look.dashes)
         if look.main:
@@ -96,7 +96,8 @@ class SparsificationDisplay(Display):
             shown.x, shown.y, color=look.color, linestyle=look.dashes, linewidth=width, zorder=3
         )[0]
 
-    def _shown(self) -> Curve:
+    def shown(self) -> Curve:
+        """Return the points as they are drawn: shares in percent, others in units of y."""
         return scaled(self.curve, x=100, y=100 if self.curve.unit == "share" else 1)
 
 
