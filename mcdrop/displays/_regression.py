@@ -51,6 +51,12 @@ class Regression:
         return bool((noise > 0).all())
 
     @property
+    def lacks_noise(self) -> bool:
+        """Whether passes describe the mean function only; draws from elsewhere may be of y."""
+        p = self.prediction
+        return p.family == "mixture" and p.run is not None and not self.has_noise
+
+    @property
     def passes(self) -> Tensor | None:
         """Mean of each pass, (S, N, D), if their mixture is the predictive distribution."""
         return self.prediction.samples if self.prediction.family == "mixture" else None
@@ -74,10 +80,12 @@ class Regression:
         """Which distribution intervals and densities are taken from."""
         if self.has_own_intervals:
             return "recalibrated"
+        drawn = "samples" if self.prediction.run is None else "passes"
+        count = f"{self.prediction.n_samples} {drawn}"
         if self.passes is not None and self.has_noise:
-            return f"mixture over {self.prediction.n_samples} passes"
+            return f"mixture over {count}"
         if self.passes is not None:
-            return f"{self.prediction.n_samples} passes without observation noise"
+            return f"{count} without observation noise"
         if self.prediction.family == "mixture":
             return "moment-matched normal, as the passes were not kept"
         return "normal"

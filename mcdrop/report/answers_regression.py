@@ -88,7 +88,7 @@ def _calibration(evidence: Evidence) -> Answer:
 
 def _repair(r: Regression, evidence: Evidence) -> str:
     """Say what recalibration would bring, or what has to come first."""
-    if r.prediction.family == "mixture" and not r.has_noise:
+    if r.lacks_noise:
         return (
             "Predict with noise_std=, fitted on held-out rows by mcdrop.fit_noise_std: without it "
             "intervals describe the mean function, not single targets."

@@ -152,7 +152,7 @@ def _remarks(r: Regression) -> tuple[str, ...]:
             f"Every score is averaged over the {n_outputs} outputs of a row without scaling them: "
             "outputs in large units weigh more. Figures pool the outputs; intervals count rows."
         )
-    if r.has_spread and r.prediction.family == "mixture" and not r.has_noise:
+    if r.has_spread and r.lacks_noise:
         remarks.append(
             "No observation noise was given. Intervals, CRPS and PIT describe the mean function, "
             "not single targets, which scatter more: predict with noise_std=."

@@ -147,7 +147,7 @@ def _scale_distance(ratio: float) -> float:
 
 def _spread_advice(r: Regression, evidence: Evidence) -> str:
     """Say what would bring 90 % intervals to 90 %: a bias goes first, then the scale."""
-    if r.prediction.family == "mixture" and not r.has_noise:
+    if r.lacks_noise:
         return (
             "No observation noise was given, so they describe the mean function, not single "
             "targets: predict with noise_std=."

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from mcdrop.prediction import RegressionPrediction
@@ -61,3 +63,13 @@ def test_a_better_baseline_is_to_be_used_and_an_equal_one_preferred() -> None:
     assert any(
         action.startswith("Prefer the simpler of MC dropout and Twin") for action in twin.actions
     )
+
+
+def test_draws_from_elsewhere_may_hold_the_noise_and_are_not_told_to_state_it() -> None:
+    prediction, y = passes_prediction(noise=0.0)
+    draws = dataclasses.replace(prediction, run=None)
+    report = report_of((draws, y))
+    assert report.answers[0].word == "No: too narrow"
+    assert report.actions[0].startswith("Recalibrate with ")
+    assert report.remarks == ()
+    assert report.notes["MC dropout"]["crps"] == "50 samples without observation noise"
