@@ -123,13 +123,14 @@ def _spread_finding(r: Regression, evidence: Evidence) -> Finding:
 
 def _dispersion_finding(z: Float64, held: str) -> Finding:
     """Say how large errors are against the stated std where coverage alone does not tell."""
-    ratios = z.std(axis=0, ddof=1)
+    # Errors that are all equal have no spread; the floor keeps logarithm and quotient finite.
+    ratios = np.maximum(z.std(axis=0, ddof=1), _NOTHING)
     place = int(np.abs(np.log(ratios)).argmax())
     ratio, output = float(ratios[place]), f" in output {place}" if len(ratios) > 1 else ""
     state = "small" if ratio > 1 else "large"
     return Finding(
         f"Stated standard deviations are too {state}{output}: around their mean, errors are "
-        f"{ratio:.2g} times as large (root mean square). {held}.",
+        f"{ratio if ratio > _NOTHING else 0:.2g} times as large (root mean square). {held}.",
         f"Stated standard deviations are too {state}",
         _scale_distance(ratio),
     )

@@ -178,3 +178,12 @@ def test_passes_that_disagree_little_are_said_to_be_enough() -> None:
 def test_without_noise_the_advice_is_to_state_it() -> None:
     report = report_of(passes_prediction(noise=0.0))
     assert "No observation noise was given" in finding(report, "90 % intervals")
+
+
+@pytest.mark.parametrize("n", [2, 8, 60])
+def test_predictions_without_any_error_are_told_so(n: int) -> None:
+    zero = torch.zeros(n, 1, dtype=torch.float64)
+    report = calibration_report(normal_like(zero, zero + 1), zero, n_resamples=20)
+    assert report.metrics["rmse"].value == 0
+    if report.verdicts["dispersion"].rejected and not report.verdicts["coverage_90"].rejected:
+        assert "errors are 0 times as large" in finding(report, "Stated standard deviations are")
