@@ -9,7 +9,7 @@ export MPLBACKEND := Agg
 CORE := tests/_masks tests/_fusion tests/_live tests/_twin tests/_engine tests/_tasks tests/layers \
 	tests/test_errors.py tests/test_exact_answers.py tests/test_promises.py tests/test_wrapper.py
 
-.PHONY: report test lint types unit slow statements oldest newest format clean
+.PHONY: report test lint types unit slow zoo statements oldest newest format clean
 
 report: $(VENV)/runtime
 	$(BIN)/python examples/calibration_report.py
@@ -47,6 +47,19 @@ newest:
 	.venv-newest/bin/python -m pip install -q --upgrade . pytest pytest-xdist hypothesis
 	.venv-newest/bin/python -m pytest -n auto -m "not slow" $(CORE)
 
+# Models of other packages against their own train mode, in an environment of their own; goes on
+# where the last run stopped, for as many minutes as are given, and writes docs/data/zoo.json.
+MINUTES ?= 25
+zoo: .venv-zoo/installed
+	OMP_NUM_THREADS=1 .venv-zoo/bin/python -m tests.zoo_packages.run --minutes $(MINUTES)
+	.venv-zoo/bin/python -m tests.zoo > docs/what-is-live.md
+
+.venv-zoo/installed: constraints-zoo.txt
+	test -x .venv-zoo/bin/python || $(PYTHON) -m venv .venv-zoo
+	.venv-zoo/bin/python -m pip install -q -c constraints-zoo.txt . pytest diffusers fastai monai peft \
+		sentence-transformers timm torch-geometric torchvision transformers x-transformers
+	touch $@
+
 format: $(VENV)/development
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -62,4 +75,4 @@ $(VENV)/development: pyproject.toml constraints.txt
 	touch $@ $(VENV)/runtime
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest build dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-zoo build dist .mypy_cache .ruff_cache .hypothesis

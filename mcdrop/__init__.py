@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mcdrop import (
         acquisition,
         baselines,
+        comparison,
         displays,
         errors,
         layers,
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     )
     from mcdrop._live.rules.registry import register_rule
     from mcdrop._live.sites import DropoutSite
+    from mcdrop.baselines.dropout_rate import tune_dropout_rate
+    from mcdrop.comparison import Comparison, compare
     from mcdrop.errors import (
         McdropError,
         NoDropoutError,
@@ -47,6 +50,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "CalibrationReport": "report",
     "ClassificationPrediction": "prediction",
+    "Comparison": "comparison",
     "DropoutSite": "_live.sites",
     "MCDropout": "wrapper",
     "McdropError": "errors",
@@ -58,16 +62,19 @@ _HOMES = {
     "ShapeError": "errors",
     "UnsupportedError": "errors",
     "calibration_report": "report",
+    "compare": "comparison",
     "fit_noise_std": "prediction",
     "load_prediction": "prediction",
     "noise_std_from_weight_decay": "prediction",
     "predict_with_uncertainty": "wrapper",
     "register_rule": "_live.rules.registry",
+    "tune_dropout_rate": "baselines.dropout_rate",
     "wrap": "wrapper",
 }
 _MODULES = (
     "acquisition",
     "baselines",
+    "comparison",
     "displays",
     "errors",
     "layers",
@@ -80,6 +87,7 @@ _MODULES = (
 __all__ = [
     "CalibrationReport",
     "ClassificationPrediction",
+    "Comparison",
     "DropoutSite",
     "MCDropout",
     "McdropError",
@@ -93,6 +101,8 @@ __all__ = [
     "acquisition",
     "baselines",
     "calibration_report",
+    "compare",
+    "comparison",
     "displays",
     "errors",
     "fit_noise_std",
@@ -105,6 +115,7 @@ __all__ = [
     "recalibration",
     "register_rule",
     "report",
+    "tune_dropout_rate",
     "wrap",
 ]
 

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.zoo_packages.page import section
+
 Select = Callable[[Any], Any] | str | int | None
 
 
@@ -606,6 +608,16 @@ def page() -> str:
         " `training=self.training` there, or accept both with `stochastic=` |",
         "| `masks='shared'` where rows cannot be told apart | use independent masks |",
     ]
+    lines += [
+        "",
+        "## Random programs",
+        "",
+        "`tests/fuzz` writes random models: dropout of every kind among views, slices, in-place",
+        "writes, state, recurrent layers, attention and random numbers of their own. 200 in",
+        "the default suite and 2,000 in the slow one are compared with train mode, with passes one",
+        "by one, and with themselves afterwards. One that fails is shrunk and printed as source.",
+    ]
+    lines += section()
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ __all__ = ["source_line"]
 _NOT_THE_USERS = (
     f"{Path(inspect.getfile(torch)).parent}{os.sep}",
     f"{Path(__file__).parents[1]}{os.sep}",
-    "<",
+    "<frozen ",
 )
 
 

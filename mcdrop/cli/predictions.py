@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from mcdrop.cli.reading import read_arrays, wrong
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction, load_prediction
 from mcdrop.prediction.base import Prediction
-from mcdrop.prediction.classification import entropy
 
 __all__ = ["Found", "read_column", "read_prediction"]
 
@@ -118,15 +116,7 @@ def _normal(
     if (std < 0).any():
         row = int(np.argwhere(std < 0)[0][0])
         raise wrong(path, "hold `std` of at least 0", f"{std.min():g} in row {row}", "Correct it")
-    center = torch.from_numpy(mean)
-    return RegressionPrediction(
-        mean=center,
-        epistemic_variance=torch.zeros_like(center),
-        aleatoric_variance=torch.from_numpy(std).square(),
-        mcse=torch.zeros_like(center),
-        n_samples=0,
-        family="normal",
-    )
+    return RegressionPrediction.from_mean_std(mean, std)
 
 
 def _passes(path: Path, samples: npt.NDArray[np.float64]) -> RegressionPrediction:
@@ -134,16 +124,7 @@ def _passes(path: Path, samples: npt.NDArray[np.float64]) -> RegressionPredictio
     if samples.ndim < 2 or len(samples) < 2:
         found = f"shape {samples.shape}"
         raise wrong(path, "hold `samples` of shape (S, N, ...), S >= 2", found, "Put samples first")
-    kept = torch.from_numpy(np.ascontiguousarray(samples))
-    variance = kept.var(dim=0)
-    return RegressionPrediction(
-        mean=kept.mean(dim=0),
-        epistemic_variance=variance,
-        aleatoric_variance=torch.zeros_like(variance),
-        mcse=(variance / len(kept)).sqrt(),
-        n_samples=len(kept),
-        samples=kept,
-    )
+    return RegressionPrediction.from_samples(np.ascontiguousarray(samples))
 
 
 def _classes(path: Path, probs: npt.NDArray[np.float64]) -> ClassificationPrediction:
@@ -157,13 +138,5 @@ def _classes(path: Path, probs: npt.NDArray[np.float64]) -> ClassificationPredic
         raise wrong(
             path, "hold probabilities that sum to 1", found, "Apply softmax to logits first"
         )
-    values = torch.from_numpy(np.ascontiguousarray(probs))
-    zero = torch.zeros_like(values)
-    return ClassificationPrediction(
-        probs=values,
-        probs_std=zero,
-        expected_entropy=entropy(values),
-        variation_ratio=zero[:, 0],
-        mcse=zero,
-        n_samples=0,
-    )
+    # Rounding in the file is undone, so that rows sum to 1 in float64.
+    return ClassificationPrediction.from_probs(probs / probs.sum(axis=1, keepdims=True))

@@ -18,11 +18,33 @@ from mcdrop.displays._regression import Regression
 from mcdrop.errors import RangeError, ShapeError, UnsupportedError
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.prediction.base import Prediction
+from mcdrop.prediction.given import given_mean, given_probs
 from mcdrop.prediction.targets import aligned_targets, class_labels
 
-__all__ = ["matched_classification", "matched_regression", "require_comparable"]
+__all__ = [
+    "matched_classification",
+    "matched_regression",
+    "require_comparable",
+    "taken_baselines",
+]
 
 _FUNCTION = "calibration_report"
+
+
+def taken_baselines(prediction: object, baselines: Mapping[str, object] | None) -> dict[str, Any]:
+    """Take bare arrays as point forecasts, or as class probabilities."""
+    taken: dict[str, Any] = {}
+    for name, other in (baselines or {}).items():
+        argument = f'baselines["{name}"]'
+        if isinstance(other, Prediction):
+            taken[name] = other
+        elif isinstance(prediction, ClassificationPrediction):
+            probs = given_probs(_FUNCTION, argument, other)
+            taken[name] = ClassificationPrediction.from_probs(probs)
+        else:
+            mean = given_mean(_FUNCTION, argument, other)
+            taken[name] = RegressionPrediction.from_point(mean)
+    return taken
 
 
 def require_comparable(prediction: object, baselines: Mapping[str, object], name: str) -> None:

@@ -7,6 +7,7 @@ from mcdrop.layers.concrete import ConcreteDropout, concrete_regularizer
 from mcdrop.layers.drop_connect import DropConnectLinear
 from mcdrop.layers.inject import inject_dropout
 from mcdrop.layers.locked import LockedDropout
+from mcdrop.layers.second_moment import second_moment_loss
 from mcdrop.layers.stochastic_depth import StochasticDepth
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "StochasticDepth",
     "concrete_regularizer",
     "inject_dropout",
+    "second_moment_loss",
 ]

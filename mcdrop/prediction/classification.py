@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mcdrop.prediction.base import Prediction
+from mcdrop.prediction.given import given_probs
 from mcdrop.prediction.plotting import table_html
 from mcdrop.prediction.targets import class_labels
 
@@ -67,6 +68,77 @@ class ClassificationPrediction(Prediction):
     mutual_information_bias: Tensor | None = None
     passes_per_row: Tensor | None = None
     samples: Tensor | None = None
+
+    @classmethod
+    def from_probs(cls, probs: Any) -> ClassificationPrediction:
+        """Take the class probabilities of any other method, which has one answer per row.
+
+        Args:
+            probs: Probabilities, (N, C, ...), summing to one over classes; or (N,) and (N, 1),
+                the probability of class 1 of two. Tensor, ndarray, DataFrame, Series or list.
+
+        Returns:
+            A prediction without epistemic uncertainty, float64, with ``n_samples=0``.
+
+        Raises:
+            ShapeError: If there are no rows.
+            NonFiniteError: If a value is NaN or infinite; the text names the rows.
+            RangeError: If a value lies outside [0, 1], or rows do not sum to one.
+
+        Example:
+            >>> ClassificationPrediction.from_probs([0.25, 0.9]).probs
+            tensor([[0.7500, 0.2500],
+                    [0.1000, 0.9000]], dtype=torch.float64)
+        """
+        given = given_probs(f"{cls.__name__}.from_probs", "probs", probs)
+        return ClassificationPrediction(
+            probs=given,
+            probs_std=torch.zeros_like(given),
+            expected_entropy=entropy(given),
+            variation_ratio=torch.zeros_like(given[:, 0]),
+            mcse=torch.zeros_like(given),
+            n_samples=0,
+        )
+
+    @classmethod
+    def from_samples(cls, samples: Any) -> ClassificationPrediction:
+        """Take the class probabilities of each draw of a sampler, or member of an ensemble.
+
+        Args:
+            samples: Probabilities, draws or members first, (S, N, C, ...) with S >= 2,
+                independent of one another; or (S, N), the probability of class 1 of two.
+
+        Returns:
+            A prediction whose `probs` are the mean over draws, float64, that keeps the samples.
+
+        Raises:
+            ShapeError: If there are fewer than 2 draws.
+            NonFiniteError: If a value is NaN or infinite; the text names the rows.
+            RangeError: If a value lies outside [0, 1], or rows do not sum to one.
+
+        Example:
+            >>> p = ClassificationPrediction.from_samples([[0.0], [1.0]])  # they contradict
+            >>> p.probs, p.mutual_information  # log 2
+            (tensor([[0.5000, 0.5000]], dtype=torch.float64),
+             tensor([0.6931], dtype=torch.float64))
+        """
+        draws = given_probs(f"{cls.__name__}.from_samples", "samples", samples, members=True)
+        probs, variance = draws.mean(dim=0), draws.var(dim=0)
+        votes = torch.zeros_like(probs).scatter_add_(
+            1, draws.argmax(dim=2).movedim(0, 1), torch.ones_like(draws[:, :, 0]).movedim(0, 1)
+        )
+        # The second-order term of the entropy of a mean; a class that no draw allows adds nothing.
+        missed = torch.where(probs > 0, variance / (2 * len(draws) * probs), 0.0)
+        return ClassificationPrediction(
+            probs=probs,
+            probs_std=variance.sqrt(),
+            expected_entropy=entropy(draws, dim=2).mean(dim=0),
+            variation_ratio=1 - votes.amax(dim=1) / len(draws),
+            mcse=(variance / len(draws)).sqrt(),
+            mutual_information_bias=-missed.sum(dim=1),
+            n_samples=len(draws),
+            samples=draws,
+        )
 
     @property
     def labels(self) -> Tensor:

@@ -10,7 +10,13 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["empirical_quantile", "mixture_log_prob", "mixture_quantile", "normal_distribution"]
+__all__ = [
+    "empirical_quantile",
+    "mixture_log_prob",
+    "mixture_quantile",
+    "normal_distribution",
+    "quantile_by_blocks",
+]
 
 _FAR_OUT = 1e-10
 
@@ -62,3 +68,16 @@ def mixture_quantile(means: Tensor, stds: Tensor, q: float) -> Tensor:
         if bool((moved <= 1e-12 * (high - low + x.abs())).all()):
             break
     return x
+
+
+def quantile_by_blocks(samples: Tensor, variances: Tensor, q: float) -> Tensor:
+    """Return the quantile of the mixture in float64, by blocks of rows to save memory."""
+
+    def solved(means: Tensor, spreads: Tensor) -> Tensor:
+        # Passes without noise get a little, so that the mixture has a density.
+        floor = 1e-12 * (1 + means.abs().amax())
+        return mixture_quantile(means, spreads.sqrt().clamp_min(floor), q)
+
+    rows = max(1, 2**21 // max(1, samples[:, :1].numel()))
+    blocks = zip(samples.split(rows, dim=1), variances.split(rows, dim=1), strict=True)
+    return torch.cat([solved(m.double(), v.double()) for m, v in blocks])

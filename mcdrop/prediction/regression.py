@@ -13,9 +13,10 @@ from torch import Tensor
 
 from mcdrop.errors import RangeError, ShapeError
 from mcdrop.prediction.base import Prediction
-from mcdrop.prediction.mixture import empirical_quantile, mixture_log_prob, mixture_quantile
+from mcdrop.prediction.given import given_mean, given_noise, given_samples, given_spread
+from mcdrop.prediction.mixture import empirical_quantile, mixture_log_prob, quantile_by_blocks
 from mcdrop.prediction.plotting import plot_band, table_html
-from mcdrop.prediction.targets import aligned_targets, numbers
+from mcdrop.prediction.targets import aligned_targets, checked_levels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,6 +65,118 @@ class RegressionPrediction(Prediction):
     samples: Tensor | None = None
     sample_variances: Tensor | None = None
     family: Literal["mixture", "normal"] = "mixture"
+
+    @classmethod
+    def from_mean_std(
+        cls, mean: Any, std: Any, *, epistemic_std: Any = None
+    ) -> RegressionPrediction:
+        """Take the normal predictive distribution of any other method.
+
+        Args:
+            mean: Predictive mean, (N,) or (N, ...): Tensor, ndarray, DataFrame, Series or list;
+                units of y.
+            std: Predictive standard deviation of y, >= 0, in the shape of `mean`; or one number.
+            epistemic_std: The part of `std` that is uncertainty about the function, in the shape
+                of `mean`; None if the method does not tell, and all of it then counts as noise.
+
+        Returns:
+            A prediction of family "normal", float64, with ``n_samples=0``.
+
+        Raises:
+            ShapeError: If the shapes differ, or there are no rows.
+            NonFiniteError: If a value is NaN or infinite; the text names the rows.
+            RangeError: If a standard deviation is negative, or the part exceeds the whole.
+
+        Example:
+            >>> p = RegressionPrediction.from_mean_std([1.0, 2.0], [0.5, 0.5], epistemic_std=0.3)
+            >>> p.aleatoric_std, p.std
+            (tensor([0.4000, 0.4000], dtype=torch.float64),
+             tensor([0.5000, 0.5000], dtype=torch.float64))
+        """
+        function = f"{cls.__name__}.from_mean_std"
+        center = given_mean(function, "mean", mean)
+        total = given_spread(function, "std", std, center).square()
+        part = 0.0 if epistemic_std is None else epistemic_std
+        epistemic = given_spread(function, "epistemic_std", part, center).square()
+        # Rounding may put equal parts in the wrong order.
+        if bool((epistemic > total * (1 + 1e-6)).any()):
+            raise RangeError.of(
+                function,
+                "epistemic_std",
+                "be at most `std`, of which it is a part",
+                "larger values",
+                "Pass the standard deviation of y as std, not that of the noise alone",
+            )
+        return RegressionPrediction(
+            mean=center,
+            epistemic_variance=epistemic,
+            aleatoric_variance=(total - epistemic).clamp_min(0),
+            mcse=torch.zeros_like(center),
+            n_samples=0,
+            family="normal",
+        )
+
+    @classmethod
+    def from_samples(cls, samples: Any, *, noise_std: Any = None) -> RegressionPrediction:
+        """Take the draws of any other sampler, or the members of an ensemble.
+
+        The predictive distribution is their equal-weight mixture, each with its noise.
+
+        Args:
+            samples: Draws or members first, (S, N, ...) with S >= 2, independent of one another;
+                units of y. With `noise_std` these are means; draws of y itself hold the noise.
+            noise_std: Standard deviation of the observation noise: one number, one per output,
+                one per row and output, or (S, N, ...) where members predict their own.
+
+        Returns:
+            A prediction of family "mixture", float64, that keeps the samples.
+
+        Raises:
+            ShapeError: If there are fewer than 2 draws, or the noise fits none of these shapes.
+            NonFiniteError: If a value is NaN or infinite; the text names the rows.
+            RangeError: If a noise level is negative.
+
+        Example:
+            >>> p = RegressionPrediction.from_samples([[1.0], [3.0]], noise_std=0.5)
+            >>> p.mean, p.epistemic_variance, p.aleatoric_variance
+            (tensor([2.], dtype=torch.float64), tensor([2.], dtype=torch.float64),
+             tensor([0.2500], dtype=torch.float64))
+        """
+        function = f"{cls.__name__}.from_samples"
+        draws = given_samples(function, "samples", samples)
+        noise = given_noise(function, 0.0 if noise_std is None else noise_std, draws).square()
+        variance = draws.var(dim=0)
+        return RegressionPrediction(
+            mean=draws.mean(dim=0),
+            epistemic_variance=variance,
+            aleatoric_variance=noise.mean(dim=0),
+            mcse=(variance / len(draws)).sqrt(),
+            n_samples=len(draws),
+            samples=draws,
+            sample_variances=noise if len(noise) > 1 else None,
+        )
+
+    @classmethod
+    def from_point(cls, mean: Any) -> RegressionPrediction:
+        """Take the point forecast of any other method, which states no uncertainty.
+
+        Args:
+            mean: Forecast, (N,) or (N, ...): Tensor, ndarray, DataFrame, Series or list; units
+                of y.
+
+        Returns:
+            A prediction of zero variance: errors can be scored, densities cannot.
+
+        Raises:
+            ShapeError: If there are no rows.
+            NonFiniteError: If a value is NaN or infinite; the text names the rows.
+
+        Example:
+            >>> RegressionPrediction.from_point([1.0, 2.0]).std
+            tensor([0., 0.], dtype=torch.float64)
+        """
+        center = given_mean(f"{cls.__name__}.from_point", "mean", mean)
+        return cls.from_mean_std(center, 0.0)
 
     @property
     def variance(self) -> Tensor:
@@ -283,40 +396,3 @@ class RegressionPrediction(Prediction):
             f"RegressionPrediction({tuple(self.mean.shape)}, {self._how()}, "
             f"epistemic std {rms['epistemic']:.4g}, aleatoric std {rms['aleatoric']:.4g}{noise})"
         )
-
-
-def checked_levels(function: str, argument: str, levels: Any) -> Tensor:
-    """Return one level as a tensor without dimensions or several as (Q,), each in (0, 1)."""
-    found = numbers(function, argument, levels)
-    if found.ndim > 1 or not found.numel():
-        raise ShapeError.of(
-            function,
-            argument,
-            "be one level or a list of levels",
-            f"shape {tuple(found.shape)}",
-            "Pass a number such as 0.9, or a list of numbers",
-        )
-    # Written so that NaN counts as outside.
-    outside = ~((found > 0) & (found < 1))
-    if bool(outside.any()):
-        raise RangeError.of(
-            function,
-            argument,
-            "lie in (0, 1)",
-            f"{found[outside].flatten()[0].item():g}",
-            "Pass probabilities such as 0.9",
-        )
-    return found
-
-
-def quantile_by_blocks(samples: Tensor, variances: Tensor, q: float) -> Tensor:
-    """Return the quantile of the mixture in float64, by blocks of rows to save memory."""
-
-    def solved(means: Tensor, spreads: Tensor) -> Tensor:
-        # Passes without noise get a little, so that the mixture has a density.
-        floor = 1e-12 * (1 + means.abs().amax())
-        return mixture_quantile(means, spreads.sqrt().clamp_min(floor), q)
-
-    rows = max(1, 2**21 // max(1, samples[:, :1].numel()))
-    blocks = zip(samples.split(rows, dim=1), variances.split(rows, dim=1), strict=True)
-    return torch.cat([solved(m.double(), v.double()) for m, v in blocks])

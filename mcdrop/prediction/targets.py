@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from mcdrop.checks import require_finite, require_labels
-from mcdrop.errors import ShapeError, UnsupportedError
+from mcdrop.errors import RangeError, ShapeError, UnsupportedError
 
-__all__ = ["aligned_targets", "class_labels", "numbers"]
+__all__ = ["aligned_targets", "checked_levels", "class_labels", "numbers"]
 
 
 def numbers(function: str, argument: str, values: Any) -> Tensor:
@@ -94,6 +94,30 @@ def class_labels(function: str, y: Any, probs: Tensor, *, argument: str = "y") -
     require_finite(function, axis=0, **{argument: labels})
     require_labels(function, argument, labels, probs.shape[1])
     return labels.long()
+
+
+def checked_levels(function: str, argument: str, levels: Any) -> Tensor:
+    """Return one level as a tensor without dimensions or several as (Q,), each in (0, 1)."""
+    found = numbers(function, argument, levels)
+    if found.ndim > 1 or not found.numel():
+        raise ShapeError.of(
+            function,
+            argument,
+            "be one level or a list of levels",
+            f"shape {tuple(found.shape)}",
+            "Pass a number such as 0.9, or a list of numbers",
+        )
+    # Written so that NaN counts as outside.
+    outside = ~((found > 0) & (found < 1))
+    if bool(outside.any()):
+        raise RangeError.of(
+            function,
+            argument,
+            "lie in (0, 1)",
+            f"{found[outside].flatten()[0].item():g}",
+            "Pass probabilities such as 0.9",
+        )
+    return found
 
 
 def _sizes(values: Tensor) -> list[int]:

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from mcdrop.prediction import RegressionPrediction
-from mcdrop.prediction.mixture import normal_distribution
-from mcdrop.prediction.regression import quantile_by_blocks
+from mcdrop.prediction.mixture import normal_distribution, quantile_by_blocks
 from mcdrop.prediction.targets import aligned_targets
 from mcdrop.recalibration._level_map import LevelMap, model_scores
 

@@ -9,6 +9,7 @@ from mcdrop.displays._matching import (
     matched_classification,
     matched_regression,
     require_comparable,
+    taken_baselines,
 )
 from mcdrop.displays._regression import Regression
 from mcdrop.errors import ShapeError
@@ -29,7 +30,7 @@ def calibration_report(
     prediction: Prediction,
     y: Any,
     *,
-    baselines: Mapping[str, Prediction] | None = None,
+    baselines: Mapping[str, Any] | None = None,
     acceptance: Acceptance | None = None,
     groups: Mapping[str, Any] | None = None,
     ids: Any = None,
@@ -55,7 +56,8 @@ def calibration_report(
             probabilities per pixel, (N, C, H, W), one random pixel of each image is judged, since
             the pixels of an image depend on each other.
         y: Targets of these rows with the shape of the predictive mean, or labels (N, ...).
-        baselines: Predictions of the same type for the same rows, by name.
+        baselines: Predictions of the same type for the same rows, by name. A bare array is taken
+            as a point forecast, or as class probabilities.
         acceptance: Criteria by metric, (low, high) or one number in the better direction, such as
             ``{"coverage_90": (0.85, 0.95), "auroc_error": 0.7}``: see `CalibrationReport.accepted`.
         groups: Columns to look into separately, one label per row each, by name. They must not
@@ -94,7 +96,7 @@ def calibration_report(
         >>> round(report.metrics["rmse"].value, 2), report.metrics["coverage_90"].value
         (1.17, 1.0)
     """
-    others = dict(baselines or {})
+    others = taken_baselines(prediction, baselines)
     require_comparable(prediction, others, name)
     resampling = Resampling(level, n_resamples, seed)
     predictions: dict[str, Any] = {name: prediction, **others}

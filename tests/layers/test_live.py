@@ -177,6 +177,7 @@ def test_public_names_are_those_of_the_design() -> None:
         "StochasticDepth",
         "concrete_regularizer",
         "inject_dropout",
+        "second_moment_loss",
     ]
     found: Any = [getattr(layers, name) for name in layers.__all__]
-    assert len(set(found)) == 6
+    assert len(set(found)) == 7

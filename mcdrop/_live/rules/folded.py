@@ -1,6 +1,6 @@
-"""Functions that vmap runs pass by pass, or in more kernels than needed.
+"""Functions that vmap runs pass by pass, in more kernels than needed, or not in every layout.
 
-They treat rows separately, so passes are folded into the batch dimension.
+Those that treat rows separately get passes folded into the batch dimension.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mcdrop._live.call import Call, Rule, TorchFunction
+from mcdrop._live.functorch import aten
 from mcdrop._live.rules.fused import deferred_linear
 
 __all__ = ["folded_rules"]
@@ -20,13 +21,20 @@ __all__ = ["folded_rules"]
 # Functions, with the number of dimensions of an input that has a batch dimension.
 _WITH_ROWS: dict[TorchFunction, int] = {torch.adaptive_avg_pool1d: 3}
 
+# Functions that ask for the layout of their input, which vmap answers for contiguous ones alone.
+_OF_LAYOUT: tuple[TorchFunction, ...] = (F.group_norm, torch.group_norm, *aten("group_norm"))
+
 # For fewer input elements the product is cheaper than the rule.
 _LEAST_LINEAR = 2**14
 
 
 def folded_rules() -> dict[TorchFunction, Rule]:
     """Return the rules by function."""
-    return {**dict.fromkeys(_WITH_ROWS, _folded), F.linear: _linear}
+    return {
+        **dict.fromkeys(_WITH_ROWS, _folded),
+        **dict.fromkeys(_OF_LAYOUT, _contiguous),
+        F.linear: _linear,
+    }
 
 
 def _linear(
@@ -88,3 +96,12 @@ def _folded(
 
     (result,) = call.over_passes(together, alone, (x,))
     return result
+
+
+def _contiguous(
+    call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Tensor:
+    """Run on a contiguous copy of what is batched; convolutions return other layouts."""
+    if args and call.is_batched(args[0]):
+        args = (args[0].contiguous(), *args[1:])
+    return func(*args, **kwargs)

@@ -100,3 +100,19 @@ def test_small_layers_under_autocast_are_batched_in_its_type() -> None:
         alone, _ = draw(net, x, 20, "sequential")
     assert (run.strategy, run.dtype) == ("vectorized", "bfloat16"), run.reason
     torch.testing.assert_close(found, alone, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("normalize", [F.group_norm, torch.group_norm, nn.GroupNorm(2, 4)])
+@pytest.mark.parametrize("shape", [(2, 4, 5, 6), (2, 4, 1, 1), (1, 4, 3), (2, 4)])
+def test_group_norm_takes_inputs_of_every_layout(
+    normalize: Callable[..., Tensor], shape: tuple[int, ...]
+) -> None:
+    def forward(x: Tensor) -> Tensor:
+        # Channels last in memory, as convolutions under vmap return it.
+        moved = x.movedim(1, -1).contiguous().movedim(-1, 1)
+        return normalize(moved) if isinstance(normalize, nn.Module) else normalize(moved, 2)
+
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    found, run = draw(AfterDropout(forward), x, 16)
+    assert run.strategy == "vectorized", run.reason
+    torch.testing.assert_close(found, draw(AfterDropout(forward), x, 16, "sequential")[0])
