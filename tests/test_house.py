@@ -37,6 +37,7 @@ FLOORS = [
     "estimators",
     "baselines",
     "comparison",
+    "displays",
     "report",
     "cli",
 ]

@@ -17,14 +17,15 @@ import torch
 from record import arguments, circumstances, markdown, write
 from scipy.stats import spearmanr
 
+from mcdrop.displays._matching import matched_classification, matched_regression
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.report.classification import classification_scores
 from mcdrop.report.hypotheses import comparisons, verdicts
 from mcdrop.report.hypotheses_classification import classification_hypotheses
 from mcdrop.report.hypotheses_regression import regression_hypotheses
-from mcdrop.report.matching import matched_classification, matched_regression
 from mcdrop.report.measures import Resampling
 from mcdrop.report.regression import regression_scores
+from mcdrop.report.slices import slice_hypothesis, slices_of
 
 SIZES = (10, 20, 50, 200, 1000)
 LEVEL = 0.95
@@ -64,7 +65,9 @@ def regression_alarm(n: int, seed: int) -> bool:
     y = mean + std * torch.randn(n, 1, generator=draw, dtype=torch.float64)
     resampling = Resampling(LEVEL, 10, seed)
     r = matched_regression({"A": normal(mean, std)}, y, resampling)["A"]
-    judged = verdicts(regression_hypotheses(r, seed), 1 - LEVEL)
+    slices = slices_of(r, {"site": np.arange(n) % 3}, None)
+    tested = regression_hypotheses(r, seed) | slice_hypothesis(slices, "regression")
+    judged = verdicts(tested, 1 - LEVEL)
     falls = spearmanr(std.flatten().numpy(), r.row_errors).statistic < 0
     return any(v.rejected and (key != "ranking" or falls) for key, v in judged.items())
 
@@ -73,7 +76,9 @@ def classification_alarm(n: int, seed: int, scale: float) -> bool:
     """Whether a report finds a fault in a calibrated classification."""
     prediction, y = drawn_classes(n, scale, seed)
     c = matched_classification({"A": prediction}, y, Resampling(LEVEL, 10, seed))["A"]
-    judged = verdicts(classification_hypotheses(c, seed), 1 - LEVEL)
+    slices = slices_of(c, {"site": np.arange(n) % 3}, None)
+    tested = classification_hypotheses(c, seed) | slice_hypothesis(slices, "classification")
+    judged = verdicts(tested, 1 - LEVEL)
     wrong, entropy = c.wrong.numpy(), prediction.predictive_entropy.numpy()
     falls = 0 < wrong.sum() < n and spearmanr(entropy, wrong).statistic < 0
     return any(v.rejected and (key != "ranking" or falls) for key, v in judged.items())

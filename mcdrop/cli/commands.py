@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from mcdrop import __version__
+from mcdrop.cli.cases import FailIf, case_of_files, case_of_program, demonstrated
 from mcdrop.cli.predicting import example_rows, passes_asked_for, read_rows
+from mcdrop.cli.predictions import read_prediction
 from mcdrop.cli.reading import check_writable, read_array, read_program
 from mcdrop.errors import UnsupportedError
-from mcdrop.prediction import load_prediction
 from mcdrop.prediction.tables import checked_suffix
 from mcdrop.report import calibration_report
 from mcdrop.wrapper import wrap
@@ -44,29 +47,82 @@ def mcdrop(
 
 @app.command()
 def report(
-    prediction: Annotated[Path, typer.Argument(help="A prediction written by its save method.")],
-    targets: Annotated[Path, typer.Argument(help="Targets: .npy, .csv, .parquet or .pt.")],
-    column: Annotated[str, typer.Option(help="Column of the targets in a table.")] = "y",
+    prediction: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A saved prediction (.pt), or .npz, .csv or .parquet with mean and std, samples "
+            "or probs; or a program (.pt2). Without any, a demonstration."
+        ),
+    ] = None,
+    targets: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Targets: .npy, .npz, .csv, .parquet or .pt; the prediction's file by default. "
+            "For a program the table of its inputs and targets."
+        ),
+    ] = None,
+    column: Annotated[str, typer.Option(help="Column of the targets.")] = "y",
+    id_column: Annotated[str | None, typer.Option(help="Column of the ids of rows.")] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(help="Column to look into separately; repeatable.")
+    ] = None,
     baseline: Annotated[
         list[str] | None, typer.Option(help="NAME=FILE of another prediction; repeatable.")
     ] = None,
+    shifted: Annotated[
+        Path | None, typer.Option(help="Prediction for a second data set, without targets.")
+    ] = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(help="METRIC=LOW:HIGH or METRIC=BOUND that has to be shown; repeatable."),
+    ] = None,
+    fail_if: Annotated[
+        FailIf, typer.Option(help="Exit with code 1 if a criterion fails, or is not shown to pass.")
+    ] = FailIf.never,
+    task: Annotated[str, typer.Option(help=f"Of a program: {_TASKS}")] = "regression",
+    n_samples: Annotated[int, typer.Option(help="Stochastic passes of a program.")] = 100,
+    noise_std: Annotated[float | None, typer.Option(help="Observation noise, units of y.")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same numbers.")] = 0,
     html: Annotated[Path, typer.Option(help="Page to write.")] = Path("report.html"),
     json: Annotated[Path | None, typer.Option(help="File for every number.")] = None,
-    title: Annotated[str, typer.Option(help="Heading.")] = "Calibration report",
+    card: Annotated[Path | None, typer.Option(help="Model card to write.")] = None,
+    title: Annotated[str | None, typer.Option(help="Heading.")] = None,
 ) -> None:
-    """Write the calibration report of a saved prediction."""
-    check_writable(html, json)
-    others = dict(_named_file(item) for item in baseline or [])
+    """Write the calibration report of predictions, with exit code 2 if a file is at fault."""
+    check_writable(html, json, card)
+    others = dict(map(_named_file, baseline or []))
+    criteria = dict(map(_criterion, accept or []))
+    if prediction is None:
+        case = demonstrated()
+    elif prediction.suffix == ".pt2":
+        options = {"task": task, "n_samples": n_samples, "noise_std": noise_std, "seed": seed}
+        aside = {*(group or []), *([id_column] if id_column else [])}
+        case = case_of_program(prediction, targets, column, options, aside)
+    else:
+        case = case_of_files(prediction, targets, column)
     result = calibration_report(
-        load_prediction(prediction),
-        read_array(targets, column),
-        baselines={name: load_prediction(path) for name, path in others.items()},
-        title=title,
+        case.prediction,
+        case.y,
+        baselines=case.baselines
+        | {name: read_prediction(path).prediction for name, path in others.items()},
+        acceptance=criteria,
+        groups={name: case.column(name, "--group") for name in group or []},
+        ids=None if id_column is None else case.column(id_column, "--id-column"),
+        shifted=None if shifted is None else {shifted.stem: read_prediction(shifted).prediction},
+        title=title or case.title,
+        command=shlex.join(["mcdrop", *sys.argv[1:]]),
+        seed=seed,
     )
     typer.echo(result.to_markdown())
     typer.echo(f"Report: {result.to_html(html)}")
     if json is not None:
         typer.echo(f"Numbers: {result.to_json(json)}")
+    if card is not None:
+        result.to_model_card(card)
+        typer.echo(f"Model card: {card}")
+    if fail_if.fails(result.accepted):
+        typer.echo(f"error: acceptance criteria: {result.accepted}", err=True)
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -139,6 +195,21 @@ def inspect(
         live = "yes" if site.fired else "no"
         table.add_row(site.name, site.kind, f"{site.p:g}", str(site.order), shape, live, share)
     Console().print(table)
+
+
+def _criterion(item: str) -> tuple[str, float | tuple[float, float]]:
+    """Split METRIC=LOW:HIGH or METRIC=BOUND."""
+    name, equals, text = item.partition("=")
+    try:
+        bounds = [float(end) for end in text.split(":")]
+    except ValueError:
+        bounds = []
+    if not (name and equals and len(bounds) in (1, 2)):
+        condition = "read METRIC=LOW:HIGH or METRIC=BOUND"
+        raise UnsupportedError.of(
+            "mcdrop report", "--accept", condition, repr(item), "Write coverage_90=0.85:0.95"
+        )
+    return name, bounds[0] if len(bounds) == 1 else (bounds[0], bounds[1])
 
 
 def _named_file(item: str) -> tuple[str, Path]:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from mcdrop.checks import require_installed
 from mcdrop.errors import McdropError, UnsupportedError
 
-__all__ = ["check_writable", "read_array", "read_program"]
+__all__ = ["check_writable", "read_array", "read_arrays", "read_program", "wrong"]
 
 # What NumPy, torch and Arrow raise for a file that is damaged or of another kind.
 _UNREADABLE = (
@@ -49,14 +50,51 @@ def read_array(path: Path, column: str | None = None) -> Any:
         ".parquet": lambda: _table(path, column),
     }
     if path.suffix not in readers:
-        raise _wrong(path, f"end in one of {', '.join(readers)}", "", "Save it in one of these")
+        raise wrong(path, f"end in one of {', '.join(readers)}", "", "Save it in one of these")
     _require_file(path)
     try:
         return readers[path.suffix]()
     except UnsupportedError:
         raise
     except _UNREADABLE as error:
-        raise _wrong(path, f"be a {path.suffix} file of numbers", error, "Write it anew") from error
+        raise wrong(path, f"be a {path.suffix} file of numbers", error, "Write it anew") from error
+
+
+def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read every array of an archive or every column of a table, by name.
+
+    Args:
+        path: A .npz, .csv or .parquet file.
+
+    Raises:
+        UnsupportedError: If it is of another kind or damaged, or columns differ in length.
+        OSError: If it cannot be opened.
+    """
+    readers = {".npz": _archive, ".csv": _columns, ".parquet": _columns}
+    if path.suffix not in readers:
+        kinds = ", ".join([".pt", *readers])
+        raise wrong(path, f"end in one of {kinds}", "", "Save it in one of these")
+    _require_file(path)
+    try:
+        return readers[path.suffix](path)
+    except UnsupportedError:
+        raise
+    except _UNREADABLE as error:
+        raise wrong(path, f"be a {path.suffix} file", error, "Write it anew") from error
+
+
+def _archive(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read every array of a .npz file."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        if isinstance(archive, np.ndarray):
+            raise ValueError("a single array")
+        return {name: archive[name] for name in archive.files}
+
+
+def _columns(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read every column of a table."""
+    table = _read_table(path)
+    return {name: table[name].to_numpy() for name in table.column_names}
 
 
 def read_program(path: Path) -> torch.export.ExportedProgram:
@@ -68,12 +106,12 @@ def read_program(path: Path) -> torch.export.ExportedProgram:
     """
     remedy = "Write one with torch.export.save(torch.export.export(model, inputs), path)"
     if path.suffix != ".pt2":
-        raise _wrong(path, "be a .pt2 file", "", remedy)
+        raise wrong(path, "be a .pt2 file", "", remedy)
     _require_file(path)
     try:
         return torch.export.load(path)
     except _UNREADABLE as error:
-        raise _wrong(path, "hold an exported program", error, remedy) from error
+        raise wrong(path, "hold an exported program", error, remedy) from error
 
 
 def check_writable(*paths: Path | None) -> None:
@@ -88,9 +126,9 @@ def check_writable(*paths: Path | None) -> None:
         folder = path.parent
         if path.is_dir() or not folder.is_dir():
             found = "is a folder" if path.is_dir() else f"there is no folder {folder}"
-            raise _wrong(path, "be a file to write", found, "Name a file in a folder that exists")
+            raise wrong(path, "be a file to write", found, "Name a file in a folder that exists")
         if not _may_write(path if path.exists() else folder):
-            raise _wrong(path, "be writable", "no permission", "Choose another place")
+            raise wrong(path, "be writable", "no permission", "Choose another place")
 
 
 def _may_write(path: Path) -> bool:
@@ -108,14 +146,10 @@ def _array(path: Path) -> Any:
 
 def _table(path: Path, column: str | None) -> Any:
     """Read one column of a table, or all columns side by side."""
-    require_installed("mcdrop", "pyarrow", "files")
-    from pyarrow import csv, parquet, types
+    from pyarrow import types
 
-    table = csv.read_csv(path) if path.suffix == ".csv" else parquet.read_table(path)
+    table = _read_table(path)
     names = list(table.column_names)
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise _wrong(path, "have columns of different names", f"{twice} twice", "Rename them")
     if column is not None and column not in names:
         raise UnsupportedError.of(
             "mcdrop report",
@@ -126,7 +160,7 @@ def _table(path: Path, column: str | None) -> Any:
         )
     wanted = names if column is None else [column]
     if not wanted or table.num_rows == 0:
-        raise _wrong(path, "have rows and columns", "none", "Pass a file with data")
+        raise wrong(path, "have rows and columns", "none", "Pass a file with data")
     kinds = {name: table.schema.field(name).type for name in wanted}
     text = [
         f"{name!r} ({kind})"
@@ -136,19 +170,33 @@ def _table(path: Path, column: str | None) -> Any:
     # Labels may be words; what goes into a model may not.
     if text and column is None:
         remedy = "Leave these columns out, or encode them as numbers"
-        raise _wrong(path, "hold numbers only", f"columns {', '.join(text[:5])}", remedy)
+        raise wrong(path, "hold numbers only", f"columns {', '.join(text[:5])}", remedy)
     arrays = [table[name].to_numpy() for name in wanted]
     return arrays[0] if column is not None else np.column_stack(arrays)
+
+
+def _read_table(path: Path) -> Any:
+    """Read a table whose columns have different names."""
+    require_installed("mcdrop", "pyarrow", "files")
+    from pyarrow import csv, parquet
+
+    table = csv.read_csv(path) if path.suffix == ".csv" else parquet.read_table(path)
+    names = list(table.column_names)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise wrong(path, "have columns of different names", f"{twice} twice", "Rename them")
+    return table
 
 
 def _require_file(path: Path) -> None:
     """Raise what the system says of a file that cannot be opened; refuse an empty one."""
     with path.open("rb") as file:
         if not file.read(1):
-            raise _wrong(path, "hold data", "an empty file", "Write it anew")
+            raise wrong(path, "hold data", "an empty file", "Write it anew")
 
 
-def _wrong(path: Path, condition: str, found: object, remedy: str) -> McdropError:
+def wrong(path: Path, condition: str, found: object, remedy: str) -> McdropError:
+    """Return the error about a file: what it should be, what it is, what to do."""
     reason = str(found).strip().splitlines()
     told = f"{path.name} ({reason[0].rstrip('.')})" if reason else path.name
     return UnsupportedError.of("mcdrop", "file", condition, told, remedy)

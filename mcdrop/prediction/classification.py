@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mcdrop.prediction.base import Prediction
 from mcdrop.prediction.given import given_probs
+from mcdrop.prediction.plotting import table_html
 from mcdrop.prediction.targets import class_labels
 
 __all__ = ["ClassificationPrediction", "entropy"]
@@ -202,6 +203,16 @@ class ClassificationPrediction(Prediction):
         """
         labels = class_labels("ClassificationPrediction.log_prob", y, self.probs)
         return self.probs.log().gather(1, labels.unsqueeze(1)).squeeze(1)
+
+    def _repr_html_(self) -> str:
+        """Return the first rows as a table, for a notebook."""
+        columns = {
+            "label": self.labels,
+            "confidence": self.confidence,
+            "predictive_entropy": self.predictive_entropy,
+            "mutual_information": self.mutual_information,
+        }
+        return table_html(repr(self), {k: v.detach().cpu() for k, v in columns.items()}, len(self))
 
     def __repr__(self) -> str:
         """Return one line: shape, passes and the average entropies."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy.typing as npt
 import torch
@@ -15,9 +15,16 @@ from mcdrop.errors import RangeError, ShapeError
 from mcdrop.prediction.base import Prediction
 from mcdrop.prediction.given import given_mean, given_noise, given_samples, given_spread
 from mcdrop.prediction.mixture import empirical_quantile, mixture_log_prob, quantile_by_blocks
-from mcdrop.prediction.targets import aligned_targets, numbers
+from mcdrop.prediction.plotting import plot_band, table_html
+from mcdrop.prediction.targets import aligned_targets, checked_levels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["RegressionPrediction"]
+
+# Columns of the table in a notebook.
+_SHOWN = ("mean", "std", "epistemic_std", "aleatoric_std")
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -341,6 +348,43 @@ class RegressionPrediction(Prediction):
             return self.sample_variances
         return self.aleatoric_variance.unsqueeze(0)
 
+    def plot(
+        self, x: Any, *, ax: Axes | None = None, level: float = 0.9, name: str | None = None
+    ) -> Axes:
+        """Draw the predictive mean and its central interval over a one-dimensional input.
+
+        Where passes were not kept, the interval is that of the normal with the same mean and
+        variance.
+
+        Args:
+            x: Input of each row, (N,) or (N, 1).
+            ax: Axes to draw on; a new figure of pyplot by default.
+            level: Coverage of the interval, in (0, 1).
+            name: Name of the line in the key.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ShapeError: If `x` is not one number per row, or there are several outputs.
+            UnsupportedError: If matplotlib is not installed.
+
+        Example:
+            >>> from matplotlib.figure import Figure
+            >>> x = torch.linspace(0, 1, 5)
+            >>> p = RegressionPrediction(
+            ...     mean=x**2, epistemic_variance=0 * x, aleatoric_variance=0 * x + 1, mcse=0 * x,
+            ...     n_samples=0, family="normal")
+            >>> p.plot(x, ax=Figure().add_subplot()).get_legend_handles_labels()[1]
+            ['predictive mean', '90 % interval']
+        """
+        return plot_band(self, x, ax=ax, level=level, name=name)
+
+    def _repr_html_(self) -> str:
+        """Return the first rows as a table, for a notebook."""
+        columns = {name: getattr(self, name).detach().cpu() for name in _SHOWN}
+        return table_html(repr(self), columns, len(self))
+
     def __repr__(self) -> str:
         """Return one line: rows, passes and the average spread by source."""
         rms = {
@@ -352,27 +396,3 @@ class RegressionPrediction(Prediction):
             f"RegressionPrediction({tuple(self.mean.shape)}, {self._how()}, "
             f"epistemic std {rms['epistemic']:.4g}, aleatoric std {rms['aleatoric']:.4g}{noise})"
         )
-
-
-def checked_levels(function: str, argument: str, levels: Any) -> Tensor:
-    """Return one level as a tensor without dimensions or several as (Q,), each in (0, 1)."""
-    found = numbers(function, argument, levels)
-    if found.ndim > 1 or not found.numel():
-        raise ShapeError.of(
-            function,
-            argument,
-            "be one level or a list of levels",
-            f"shape {tuple(found.shape)}",
-            "Pass a number such as 0.9, or a list of numbers",
-        )
-    # Written so that NaN counts as outside.
-    outside = ~((found > 0) & (found < 1))
-    if bool(outside.any()):
-        raise RangeError.of(
-            function,
-            argument,
-            "lie in (0, 1)",
-            f"{found[outside].flatten()[0].item():g}",
-            "Pass probabilities such as 0.9",
-        )
-    return found

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from mcdrop.checks import require_finite, require_labels
-from mcdrop.errors import ShapeError, UnsupportedError
+from mcdrop.errors import RangeError, ShapeError, UnsupportedError
 
-__all__ = ["aligned_targets", "class_labels", "numbers"]
+__all__ = ["aligned_targets", "checked_levels", "class_labels", "numbers"]
 
 
 def numbers(function: str, argument: str, values: Any) -> Tensor:
@@ -49,7 +49,7 @@ def numbers(function: str, argument: str, values: Any) -> Tensor:
     )
 
 
-def aligned_targets(function: str, y: Any, like: Tensor) -> Tensor:
+def aligned_targets(function: str, y: Any, like: Tensor, *, argument: str = "y") -> Tensor:
     """Return `y` as float64 in the shape and on the device of `like`.
 
     Args:
@@ -57,16 +57,17 @@ def aligned_targets(function: str, y: Any, like: Tensor) -> Tensor:
         y: One target per value of `like`; dimensions of size 1 may be missing or added, so that
             (N,) stands for (N, 1).
         like: What was predicted, (N, ...).
+        argument: Name of `y` in the public function.
 
     Raises:
         ShapeError: If the shapes do not match.
         UnsupportedError: If `y` does not hold numbers.
     """
-    target = numbers(function, "y", y).to(like.device)
+    target = numbers(function, argument, y).to(like.device)
     if target.shape[:1] != like.shape[:1] or _sizes(target) != _sizes(like):
         raise ShapeError.of(
             function,
-            "y",
+            argument,
             f"have shape {tuple(like.shape)} to match `prediction`",
             tuple(target.shape),
             "Pass one target per predicted value, in the same row order",
@@ -74,13 +75,14 @@ def aligned_targets(function: str, y: Any, like: Tensor) -> Tensor:
     return target.reshape(like.shape)
 
 
-def class_labels(function: str, y: Any, probs: Tensor) -> Tensor:
+def class_labels(function: str, y: Any, probs: Tensor, *, argument: str = "y") -> Tensor:
     """Return the labels as int64, (N, ...), each a class of `probs`, (N, C, ...).
 
     Args:
         function: Public function to name in errors.
         y: Whole numbers in [0, C), of any dtype.
         probs: Class probabilities, classes along dimension 1.
+        argument: Name of `y` in the public function.
 
     Raises:
         ShapeError: If there is not one label per row.
@@ -88,10 +90,34 @@ def class_labels(function: str, y: Any, probs: Tensor) -> Tensor:
         NonFiniteError: If a label is NaN or infinite.
         RangeError: If a label is no class.
     """
-    labels = aligned_targets(function, y, probs[:, 0])
-    require_finite(function, y=labels)
-    require_labels(function, "y", labels, probs.shape[1])
+    labels = aligned_targets(function, y, probs[:, 0], argument=argument)
+    require_finite(function, axis=0, **{argument: labels})
+    require_labels(function, argument, labels, probs.shape[1])
     return labels.long()
+
+
+def checked_levels(function: str, argument: str, levels: Any) -> Tensor:
+    """Return one level as a tensor without dimensions or several as (Q,), each in (0, 1)."""
+    found = numbers(function, argument, levels)
+    if found.ndim > 1 or not found.numel():
+        raise ShapeError.of(
+            function,
+            argument,
+            "be one level or a list of levels",
+            f"shape {tuple(found.shape)}",
+            "Pass a number such as 0.9, or a list of numbers",
+        )
+    # Written so that NaN counts as outside.
+    outside = ~((found > 0) & (found < 1))
+    if bool(outside.any()):
+        raise RangeError.of(
+            function,
+            argument,
+            "lie in (0, 1)",
+            f"{found[outside].flatten()[0].item():g}",
+            "Pass probabilities such as 0.9",
+        )
+    return found
 
 
 def _sizes(values: Tensor) -> list[int]:

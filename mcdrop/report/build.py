@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from mcdrop.metrics import Estimate
-from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
-from mcdrop.prediction.base import Prediction
-from mcdrop.report.classification import (
-    Classification,
-    classification_curves,
-    classification_scores,
-)
-from mcdrop.report.findings import Evidence
-from mcdrop.report.findings_classification import classification_findings
-from mcdrop.report.findings_regression import regression_findings
-from mcdrop.report.hypotheses import Hypothesis, comparison_key, comparisons, verdicts
-from mcdrop.report.hypotheses_classification import classification_hypotheses
-from mcdrop.report.hypotheses_regression import regression_hypotheses
-from mcdrop.report.matching import (
+from mcdrop.displays._matching import (
     matched_classification,
     matched_regression,
     require_comparable,
     taken_baselines,
 )
-from mcdrop.report.measures import NamedScores, Outcome, Resampling, Score, identical, outcome
-from mcdrop.report.regression import Regression, regression_curves, regression_scores
+from mcdrop.displays._regression import Regression
+from mcdrop.errors import ShapeError
+from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
+from mcdrop.prediction.base import Prediction
+from mcdrop.report.acceptance import Acceptance
+from mcdrop.report.assemble import CLASSIFICATION, REGRESSION, Wishes, assembled
+from mcdrop.report.measures import Resampling
+from mcdrop.report.pixels import one_pixel_per_image
 from mcdrop.report.report import CalibrationReport
-from mcdrop.report.values import FigureCurve, Verdict
+from mcdrop.report.rows import checked_ids
+from mcdrop.report.slices import checked_groups
 
 __all__ = ["calibration_report"]
-
-T = TypeVar("T", Regression, Classification)
 
 
 def calibration_report(
@@ -41,8 +31,14 @@ def calibration_report(
     y: Any,
     *,
     baselines: Mapping[str, Any] | None = None,
+    acceptance: Acceptance | None = None,
+    groups: Mapping[str, Any] | None = None,
+    ids: Any = None,
+    class_names: Sequence[str] | None = None,
+    shifted: Prediction | Mapping[str, Prediction] | None = None,
     title: str = "Calibration report",
     name: str = "MC dropout",
+    command: str = "",
     level: float = 0.95,
     n_resamples: int = 1000,
     seed: int = 0,
@@ -56,12 +52,23 @@ def calibration_report(
     missing, with what it would take.
 
     Args:
-        prediction: RegressionPrediction or ClassificationPrediction for N rows.
-        y: Targets of these rows with the shape of the predictive mean, or labels (N,).
+        prediction: RegressionPrediction or ClassificationPrediction for N rows. Of class
+            probabilities per pixel, (N, C, H, W), one random pixel of each image is judged, since
+            the pixels of an image depend on each other.
+        y: Targets of these rows with the shape of the predictive mean, or labels (N, ...).
         baselines: Predictions of the same type for the same rows, by name. A bare array is taken
             as a point forecast, or as class probabilities.
+        acceptance: Criteria by metric, (low, high) or one number in the better direction, such as
+            ``{"coverage_90": (0.85, 0.95), "auroc_error": 0.7}``: see `CalibrationReport.accepted`.
+        groups: Columns to look into separately, one label per row each, by name. They must not
+            depend on `y`.
+        ids: Name of each row, (N,), for the rows to look at.
+        class_names: Name of each class.
+        shifted: Prediction for a second data set, without targets, or one by its name: whether it
+            is stated as less certain.
         title: Heading of the report.
         name: Name of the main method in tables and figures.
+        command: How the report was made, to be shown with its versions.
         level: Coverage of all intervals, in (0, 1); verdicts share the level 1 - `level`.
         n_resamples: Bootstrap resamples.
         seed: Seed of the resamples; the same seed gives the same report.
@@ -70,10 +77,11 @@ def calibration_report(
         The report: numbers and findings at once, figures and pages when asked for.
 
     Raises:
-        ShapeError: If `y` or a baseline does not have the rows of `prediction`.
+        ShapeError: If `y`, a baseline, a group or the ids do not have the rows of `prediction`.
         UnsupportedError: If `prediction` is of another type, or a baseline differs in type.
         NonFiniteError: If targets or predictions hold NaN or infinity.
-        RangeError: If a label is no class index, or a baseline has the name of the main method.
+        RangeError: If a label is no class index, a baseline has the name of the main method, or a
+            criterion is none.
 
     Example:
         >>> import torch
@@ -83,8 +91,8 @@ def calibration_report(
         ...     aleatoric_variance=torch.full((100,), 9.0), mcse=torch.zeros(100),
         ...     n_samples=0, family="normal")
         >>> report = calibration_report(wide, y, name="Guess", n_resamples=200)
-        >>> report.headline
-        '90 % intervals are too wide.'
+        >>> report.decision, report.headline
+        ('Not as they are', '90 % intervals are too wide.')
         >>> round(report.metrics["rmse"].value, 2), report.metrics["coverage_90"].value
         (1.17, 1.0)
     """
@@ -92,97 +100,49 @@ def calibration_report(
     require_comparable(prediction, others, name)
     resampling = Resampling(level, n_resamples, seed)
     predictions: dict[str, Any] = {name: prediction, **others}
-    parts: dict[str, Any]
+    wishes = Wishes(
+        acceptance=acceptance,
+        groups=checked_groups(groups, len(prediction)),
+        ids=checked_ids(ids, len(prediction)),
+        class_names=_checked_names(class_names, prediction),
+        shifted=dict(shifted) if isinstance(shifted, Mapping) else {"shifted": shifted},
+    )
+    remarks: tuple[str, ...] = ()
     if isinstance(prediction, RegressionPrediction):
         regressions = matched_regression(predictions, y, resampling)
-        parts = _parts(regressions, _REGRESSION, resampling)
-        parts |= {"task": "regression", "remarks": _remarks(regressions[name])}
+        parts = assembled(regressions, REGRESSION, resampling, wishes)
+        remarks = _remarks(regressions[name])
     else:
+        predictions, y, remarks = one_pixel_per_image(predictions, y, seed)
         labeled = matched_classification(predictions, y, resampling)
-        parts = _parts(labeled, _CLASSIFICATION, resampling)
-        parts |= {"task": "classification", "remarks": ()}
+        parts = assembled(labeled, CLASSIFICATION, resampling, wishes)
     return CalibrationReport(
         title=title,
         name=name,
+        command=command,
         n_rows=len(prediction),
         resampling=resampling,
+        remarks=remarks,
         run=prediction.run,
         monte_carlo_error=_monte_carlo_error(prediction),
         **parts,
     )
 
 
-@dataclass(frozen=True)
-class _Task(Generic[T]):
-    """The functions that are specific to one task."""
-
-    scores: Callable[[T], NamedScores]
-    hypotheses: Callable[[T, int], dict[str, Hypothesis]]
-    findings: Callable[[T, Evidence], tuple[str, tuple[str, ...]]]
-    curves: Callable[[Mapping[str, T], Resampling], dict[str, tuple[FigureCurve, ...]]]
-
-
-_REGRESSION = _Task(
-    regression_scores, regression_hypotheses, regression_findings, regression_curves
-)
-_CLASSIFICATION = _Task(
-    classification_scores,
-    classification_hypotheses,
-    classification_findings,
-    classification_curves,
-)
-
-
-def _parts(methods: Mapping[str, T], task: _Task[T], resampling: Resampling) -> dict[str, Any]:
-    """Estimate, compare and judge: the parts of a report that every task has."""
-    scores = {name: task.scores(method) for name, method in methods.items()}
-    estimates = {name: resampling.estimates(score) for name, score in scores.items()}
-    main, *others = methods
-    differences = {b: resampling.differences(scores[main], scores[b]) for b in others}
-    judged = verdicts(
-        task.hypotheses(methods[main], resampling.seed) | comparisons(scores, resampling.seed),
-        1 - resampling.level,
-    )
-    outcomes = {b: _outcomes(scores[main], scores[b], differences[b], judged, b) for b in others}
-    evidence = Evidence(
-        name=main,
-        n_rows=len(methods[main].y),
-        metrics=estimates[main],
-        differences=differences,
-        outcomes=outcomes,
-        verdicts=judged,
-        resampling=resampling,
-    )
-    headline, findings = task.findings(methods[main], evidence)
-    return {
-        "headline": headline,
-        "findings": findings,
-        "metrics": estimates[main],
-        "baseline_metrics": {b: estimates[b] for b in others},
-        "differences": differences,
-        "outcomes": outcomes,
-        "verdicts": judged,
-        "notes": {n: {key: s.note for key, s in score.items()} for n, score in scores.items()},
-        "curves": {name: c for name, c in task.curves(methods, resampling).items() if c},
-    }
-
-
-def _outcomes(
-    main: NamedScores,
-    other: NamedScores,
-    differences: Mapping[str, Estimate],
-    judged: Mapping[str, Verdict],
-    baseline: str,
-) -> dict[str, Outcome]:
-    """Say of every difference whether the main method is better, worse or identical."""
-    found: dict[str, Outcome] = {}
-    for key, difference in differences.items():
-        a, b, name = main[key], other[key], comparison_key(key, baseline)
-        if isinstance(a, Score) and isinstance(b, Score) and identical(a, b):
-            found[key] = "identical"
-        else:
-            found[key] = outcome(key, difference, name in judged and judged[name].rejected)
-    return found
+def _checked_names(names: Sequence[str] | None, prediction: Prediction) -> Sequence[str] | None:
+    """Return the class names, one for each class."""
+    if names is None or not isinstance(prediction, ClassificationPrediction):
+        return None
+    n_classes = prediction.probs.shape[1]
+    if len(names) != n_classes:
+        raise ShapeError.of(
+            "calibration_report",
+            "class_names",
+            f"hold one name for each of {n_classes} classes",
+            f"{len(names)} names",
+            "Name every class, in the order of the probabilities",
+        )
+    return names
 
 
 def _remarks(r: Regression) -> tuple[str, ...]:
@@ -194,9 +154,7 @@ def _remarks(r: Regression) -> tuple[str, ...]:
             f"Every score is averaged over the {n_outputs} outputs of a row without scaling them: "
             "outputs in large units weigh more. Figures pool the outputs; intervals count rows."
         )
-    # Draws from elsewhere may be draws of y itself.
-    by_passes = r.prediction.family == "mixture" and r.prediction.run is not None
-    if r.has_spread and by_passes and not r.has_noise:
+    if r.has_spread and r.lacks_noise:
         remarks.append(
             "No observation noise was given. Intervals, CRPS and PIT describe the mean function, "
             "not single targets, which scatter more: predict with noise_std=."

@@ -9,22 +9,27 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from mcdrop.displays._curve import Float64
 from mcdrop.metrics import Estimate
-from mcdrop.report.curves import Float64
 from mcdrop.report.hypotheses import rows_for_correlation
-from mcdrop.report.measures import MEASURES, Outcome, Resampling, Score, magnitude, signed
-from mcdrop.report.values import Verdict
+from mcdrop.report.measures import MEASURES, Outcome, Resampling, Score, magnitude, signed, written
+from mcdrop.report.values import Repair, Slice, Verdict
 
 __all__ = [
     "VISIBLE_GAP",
     "Evidence",
     "Finding",
     "against_baselines",
+    "comparison_actions",
     "epistemic_share",
+    "joined",
+    "leading",
     "plain",
     "rank_correlation",
+    "slice_findings",
     "told",
     "too_few_rows_to_rank",
+    "worst_slice",
 ]
 
 Differences: TypeAlias = Mapping[str, Estimate]
@@ -33,13 +38,8 @@ Differences: TypeAlias = Mapping[str, Estimate]
 VISIBLE_GAP = 0.05
 # Rank correlation that a test set should be able to show.
 _VISIBLE_CORRELATION = 0.2
-
-_PHRASES = {
-    "better": "better than",
-    "worse": "worse than",
-    "undecided": "not clearly different from",
-    "identical": "identical to",
-}
+# Severity of an uncertainty that ranks nothing: less than any fault of probabilities that shows.
+_NO_LINK = 0.01
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class Evidence:
         outcomes: What each difference says about the main method.
         verdicts: Every tested hypothesis of the page.
         resampling: How intervals are made.
+        repairs: What each recalibration would bring.
+        slices: Parts of the rows, those that are off being flagged.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Evidence:
     outcomes: Mapping[str, Mapping[str, Outcome]]
     verdicts: Mapping[str, Verdict]
     resampling: Resampling
+    repairs: tuple[Repair, ...] = ()
+    slices: tuple[Slice, ...] = ()
 
     @property
     def level(self) -> float:
@@ -101,12 +105,35 @@ def against_baselines(evidence: Evidence) -> list[Finding]:
     """One sentence per baseline: the proper score first, then the plain error."""
     findings = []
     for baseline, differences in evidence.differences.items():
-        wanted = (_leading(differences), "rmse", "accuracy")
+        wanted = (leading(differences), "rmse", "accuracy")
         keys = dict.fromkeys(key for key in wanted if key and key in differences)
         outcomes = evidence.outcomes[baseline]
         parts = [_compared(key, differences[key], outcomes[key]) for key in keys]
         findings.append(Finding(f"{evidence.name} against {baseline}: {'; '.join(parts)}."))
     return findings
+
+
+def slice_findings(evidence: Evidence) -> list[Finding]:
+    """Name the part of the rows that is off most, weighed by its size."""
+    worst = worst_slice(evidence)
+    if worst is None:
+        return []
+    off = sum(one.flagged for one in evidence.slices)
+    tested = sum(one.p_value is not None for one in evidence.slices)
+    observed, what = worst.observed, "accuracy" if "accuracy" in evidence.metrics else "coverage"
+    text = (
+        f"Off in {off} of {tested} parts of the rows, most of all where the {worst.group} is "
+        f"{worst.label} ({worst.n} rows): {what} {written('coverage_90', observed)}, stated "
+        f"{100 * worst.stated:.1f} %."
+    )
+    gap = abs(observed.value - worst.stated) * worst.n / evidence.n_rows
+    return [Finding(text, f"Off where the {worst.group} is {worst.label}", gap)]
+
+
+def worst_slice(evidence: Evidence) -> Slice | None:
+    """Return the flagged slice that holds most of the gap; None if none is flagged."""
+    found = [one for one in evidence.slices if one.flagged]
+    return max(found, key=lambda s: s.n * abs(s.observed.value - s.stated), default=None)
 
 
 def _compared(key: str, difference: Estimate, outcome: Outcome) -> str:
@@ -125,28 +152,53 @@ def _inside(label: str) -> str:
     return label if label.isupper() else label[0].lower() + label[1:]
 
 
-def _leading(differences: Differences) -> str | None:
+def leading(differences: Differences) -> str | None:
     """Return the proper score to judge by: the first that both methods have."""
     return next((key for key in ("nll", "crps", "brier") if key in differences), None)
 
 
 def _comparison(evidence: Evidence) -> str:
     """Return the second half of the headline: the verdict against each baseline."""
-    outcomes: dict[str, dict[str, list[str]]] = {}
+    by_outcome = _by_outcome(evidence)
+    sentences = {
+        "better": "{name} beats {}",
+        "worse": "{name} is beaten by {}",
+        "undecided": "{name} is not shown to beat {}",
+        "identical": "{name} is identical to {}",
+    }
+    said = [
+        sentence.format(joined(by_outcome[outcome]), name=evidence.name)
+        for outcome, sentence in sentences.items()
+        if outcome in by_outcome
+    ]
+    return "".join(f". {sentence}" for sentence in said)
+
+
+def _by_outcome(evidence: Evidence) -> dict[str, list[str]]:
+    """Return the baselines by what their leading score says about the main method."""
+    found: dict[str, list[str]] = {}
     for baseline, differences in evidence.differences.items():
-        key = _leading(differences)
+        key = leading(differences)
         if key is not None:
-            by_outcome = outcomes.setdefault(MEASURES[key].label, {})
-            by_outcome.setdefault(evidence.outcomes[baseline][key], []).append(baseline)
-    sentences = []
-    for label, by_outcome in outcomes.items():
-        phrases = [
-            f"{phrase} {' and '.join(by_outcome[outcome])}"
-            for outcome, phrase in _PHRASES.items()
-            if outcome in by_outcome
-        ]
-        sentences.append(f". By {_inside(label)}, {evidence.name} is {' and '.join(phrases)}")
-    return "".join(sentences)
+            found.setdefault(evidence.outcomes[baseline][key], []).append(baseline)
+    return found
+
+
+def comparison_actions(evidence: Evidence) -> list[str]:
+    """Say which method to use where the comparison decides it."""
+    by_outcome = _by_outcome(evidence)
+    if "worse" in by_outcome:
+        return [f"Use {joined(by_outcome['worse'], 'or')} instead: it predicts these rows better."]
+    same = by_outcome.get("undecided", []) + by_outcome.get("identical", [])
+    if same:
+        return [f"Prefer the simpler of {joined([evidence.name, *same])} until more rows decide."]
+    return []
+
+
+def joined(names: Sequence[str], word: str = "and") -> str:
+    """Return "A, B and C"."""
+    *first, last = names
+    return f"{', '.join(first)} {word} {last}" if first else last
 
 
 def rank_correlation(a: Float64, b: Float64, resampling: Resampling) -> Estimate:
@@ -175,7 +227,9 @@ def too_few_rows_to_rank(what: str, correlation: Estimate, evidence: Evidence) -
     if evidence.n_rows >= needed:
         return Finding(
             f"No clear link between {what}: {plain(correlation)}, where {needed} rows would show "
-            f"{_VISIBLE_CORRELATION}. Do not use it to choose rows for review."
+            f"{_VISIBLE_CORRELATION}. Do not use it to choose rows for review.",
+            "The uncertainty does not find the errors",
+            _NO_LINK,
         )
     return Finding(
         f"A link between {what} cannot be told from none with {evidence.n_rows} rows: "

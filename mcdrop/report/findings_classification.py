@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from mcdrop.displays._classification import Classification
 from mcdrop.metrics import Estimate, selective_risk, wilson_interval
-from mcdrop.report.classification import Classification
 from mcdrop.report.findings import (
     VISIBLE_GAP,
     Evidence,
@@ -14,13 +14,14 @@ from mcdrop.report.findings import (
     epistemic_share,
     plain,
     rank_correlation,
+    slice_findings,
     told,
     too_few_rows_to_rank,
 )
 from mcdrop.report.hypotheses import rows_for_share
 from mcdrop.report.measures import written
 
-__all__ = ["classification_findings"]
+__all__ = ["classification_findings", "error_of_the_rest"]
 
 _REFERRED = 0.1
 # One percentage point of a class probability.
@@ -34,6 +35,7 @@ def classification_findings(c: Classification, evidence: Evidence) -> tuple[str,
         confidence,
         _reliability_finding(c, evidence, confidence.severity),
         _ranking_finding(c, evidence),
+        *slice_findings(evidence),
         *against_baselines(evidence),
     ]
     p = c.prediction
@@ -66,11 +68,11 @@ def _confidence_finding(c: Classification, evidence: Evidence) -> Finding:
             f"{facts}: on average they agree, where {needed} rows would show a gap of 5 points.",
             "Stated confidence agrees with accuracy",
         )
-    apart = f"cannot be told apart with {evidence.n_rows} rows"
     return Finding(
         f"{facts}, which cannot be told from none with {evidence.n_rows} rows; about {needed} rows "
         "would show a gap of 5 points.",
-        f"Confidence and accuracy {apart}",
+        f"Mean confidence is {100 * stated:.1f} %, accuracy {written('accuracy', accuracy)}: "
+        f"{evidence.n_rows} rows cannot tell them apart",
     )
 
 
@@ -125,6 +127,10 @@ def _ranking_finding(c: Classification, evidence: Evidence) -> Finding:
         return Finding(f"{text}: nothing can be said about which rows are wrong.")
     if wrong.all():
         return Finding(f"All {len(wrong)} rows were misclassified.")
+    if "ranking" not in evidence.verdicts:
+        return Finding(
+            "The stated uncertainty is the same for all rows, so it cannot tell hard rows apart."
+        )
     entropy = c.prediction.predictive_entropy.numpy()
     correlation = rank_correlation(entropy, wrong, evidence.resampling)
     if not evidence.rejects("ranking"):
@@ -136,7 +142,7 @@ def _ranking_finding(c: Classification, evidence: Evidence) -> Finding:
             "Errors gather where the model is most certain",
             abs(correlation.value) / 2,
         )
-    left = _error_of_the_rest(c)
+    left = error_of_the_rest(c, _REFERRED)
     return Finding(
         f"Errors gather where the predictive entropy is high: {plain(correlation)}. "
         f"Referring the most uncertain 10 % of rows to a person leaves an error rate of "
@@ -144,9 +150,9 @@ def _ranking_finding(c: Classification, evidence: Evidence) -> Finding:
     )
 
 
-def _error_of_the_rest(c: Classification) -> Estimate:
-    """Return the error rate of the 90 % most certain rows, with its Wilson interval."""
-    share, level = 1 - _REFERRED, c.resampling.level
+def error_of_the_rest(c: Classification, referred: float) -> Estimate:
+    """Return the error rate of the most certain rows, with its Wilson interval."""
+    share, level = 1 - referred, c.resampling.level
     kept = share * len(c.y)
     error = selective_risk(c.prediction.predictive_entropy, loss=c.wrong, coverage=share)
     low, high = wilson_interval(error * kept, kept, level=level)

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
+from mcdrop.displays._curve import Float64
+from mcdrop.displays._regression import Regression
 from mcdrop.metrics import shape_test
-from mcdrop.report.curves import Float64
 from mcdrop.report.findings import (
     VISIBLE_GAP,
     Evidence,
@@ -16,13 +17,13 @@ from mcdrop.report.findings import (
     epistemic_share,
     plain,
     rank_correlation,
+    slice_findings,
     told,
     too_few_rows_to_rank,
 )
 from mcdrop.report.hypotheses import rows_for_share
 from mcdrop.report.hypotheses_regression import NOMINAL
 from mcdrop.report.measures import written
-from mcdrop.report.regression import Regression
 
 __all__ = ["regression_findings"]
 
@@ -57,7 +58,7 @@ def regression_findings(r: Regression, evidence: Evidence) -> tuple[str, tuple[s
         _ranking_finding(r, evidence),
     ]
     findings = [finding for finding in tested if finding is not None]
-    findings += against_baselines(evidence)
+    findings += slice_findings(evidence) + against_baselines(evidence)
     p = r.prediction
     if p.n_samples > 1 and r.has_noise:
         findings.append(epistemic_share(p.epistemic_variance, p.variance, "predictive variance"))
@@ -116,19 +117,20 @@ def _spread_finding(r: Regression, evidence: Evidence) -> Finding:
     apart = f"cannot be told apart from 90 % with {evidence.n_rows} rows"
     return Finding(
         f"{held}, which {apart}; about {needed} rows would show a gap of 5 points.",
-        f"The coverage of 90 % intervals {apart}",
+        f"{held}: {evidence.n_rows} rows cannot tell that from 90 %",
     )
 
 
 def _dispersion_finding(z: Float64, held: str) -> Finding:
     """Say how large errors are against the stated std where coverage alone does not tell."""
-    ratios = z.std(axis=0, ddof=1)
+    # Errors that are all equal have no spread; the floor keeps logarithm and quotient finite.
+    ratios = np.maximum(z.std(axis=0, ddof=1), _NOTHING)
     place = int(np.abs(np.log(ratios)).argmax())
     ratio, output = float(ratios[place]), f" in output {place}" if len(ratios) > 1 else ""
     state = "small" if ratio > 1 else "large"
     return Finding(
         f"Stated standard deviations are too {state}{output}: around their mean, errors are "
-        f"{ratio:.2g} times as large (root mean square). {held}.",
+        f"{ratio if ratio > _NOTHING else 0:.2g} times as large (root mean square). {held}.",
         f"Stated standard deviations are too {state}",
         _scale_distance(ratio),
     )
@@ -146,7 +148,7 @@ def _scale_distance(ratio: float) -> float:
 
 def _spread_advice(r: Regression, evidence: Evidence) -> str:
     """Say what would bring 90 % intervals to 90 %: a bias goes first, then the scale."""
-    if r.prediction.family == "mixture" and not r.has_noise:
+    if r.lacks_noise:
         return (
             "No observation noise was given, so they describe the mean function, not single "
             "targets: predict with noise_std=."

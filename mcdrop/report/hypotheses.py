@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mcdrop.displays._curve import Float64
 from mcdrop.metrics import holm
 from mcdrop.metrics.calibration_tests import monte_carlo_p
-from mcdrop.report.curves import Float64
 from mcdrop.report.measures import MEASURES, NamedScores, Score
 from mcdrop.report.values import Verdict
 

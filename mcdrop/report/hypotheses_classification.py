@@ -6,8 +6,10 @@ its confidence, independently of the others.
 
 from __future__ import annotations
 
+import numpy as np
+
+from mcdrop.displays._classification import Classification
 from mcdrop.metrics import calibration_test, confidence_test, ranking_test
-from mcdrop.report.classification import Classification
 from mcdrop.report.hypotheses import Hypothesis
 
 __all__ = ["classification_hypotheses"]
@@ -25,7 +27,8 @@ def classification_hypotheses(c: Classification, seed: int) -> dict[str, Hypothe
             calibration_test(probs, y, seed=seed).p_value,
         ),
     }
-    if 0 < c.wrong.sum() < len(y):
+    same = np.ptp(c.uncertainty) <= 1e-6 * c.uncertainty.max()
+    if 0 < c.wrong.sum() < len(y) and not same:
         found["ranking"] = Hypothesis(
             "errors do not depend on the predictive entropy",
             ranking_test(c.prediction.predictive_entropy, loss=c.wrong, seed=seed).p_value,

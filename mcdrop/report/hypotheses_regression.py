@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from mcdrop.displays._curve import Float64
+from mcdrop.displays._regression import Regression
 from mcdrop.metrics import coverage_test, ranking_test, shape_test, width_test
-from mcdrop.report.curves import Float64
 from mcdrop.report.hypotheses import Hypothesis
-from mcdrop.report.regression import Regression
 
 __all__ = ["NOMINAL", "regression_hypotheses"]
 

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mcdrop.metrics import Estimate, bootstrap, paired_bootstrap
+from mcdrop.displays._draws import Draws
+from mcdrop.metrics import Estimate, paired_bootstrap
 
 __all__ = [
     "MEASURES",
@@ -98,13 +99,8 @@ class Missing:
 NamedScores = Mapping[str, Score | Uncompared | Missing]
 
 
-@dataclass(frozen=True)
-class Resampling:
+class Resampling(Draws):
     """How the intervals of a report are made."""
-
-    level: float
-    n_resamples: int
-    seed: int
 
     def estimates(self, scores: NamedScores) -> dict[str, Estimate]:
         """Estimate every score that is there, with its interval over rows."""
@@ -114,13 +110,7 @@ class Resampling:
         """Estimate one score with its interval over rows."""
         if isinstance(score, Uncompared):
             return score.estimate
-        return bootstrap(
-            score.metric,
-            *score.arrays,
-            level=self.level,
-            n_resamples=self.n_resamples,
-            seed=self.seed,
-        )
+        return self.bootstrap(score.metric, *score.arrays)
 
     def differences(self, main: NamedScores, other: NamedScores) -> dict[str, Estimate]:
         """Estimate main minus other on the same rows, where both have the score."""
@@ -263,6 +253,14 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             "neither",
             "Root mean predicted variance: the size of error the model expects. For a calibrated "
             "model it agrees with the RMSE.",
+        ),
+        "auroc_error": Measure(
+            "Error AUROC",
+            "",
+            "higher",
+            "Chance that, of two rows with unequal errors, the row with the larger error is the "
+            "one stated as less certain: 0.5 is guessing, 1 is perfect. For right and wrong this "
+            "is the area under the ROC curve of finding the wrong rows.",
         ),
         "accuracy": Measure(
             "Accuracy",

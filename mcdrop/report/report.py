@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from mcdrop.report.drawing import draw
 from mcdrop.report.html import fragment, page
 from mcdrop.report.markdown import markdown
+from mcdrop.report.model_card import model_card
 from mcdrop.report.record import record
 from mcdrop.report.values import ReportContents
 
@@ -17,6 +19,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["CalibrationReport"]
+
+
+def written(path: Path, text: str) -> Path:
+    """Write a file whole or not at all: into a new one beside it, which then takes its name."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -30,8 +43,8 @@ class CalibrationReport(ReportContents):
         """Draw every figure anew.
 
         Returns:
-            Matplotlib figures by name, free of pyplot: "coverage", "error_by_std" and "pit" for
-            regression; "reliability", "error_by_entropy" and "referral" for classification.
+            Matplotlib figures by name, free of pyplot: "coverage" and "pit" for regression,
+            "reliability" for classification, "error_by_uncertainty" and "referral" for both.
 
         Raises:
             UnsupportedError: If matplotlib is not installed.
@@ -52,9 +65,7 @@ class CalibrationReport(ReportContents):
         Raises:
             UnsupportedError: If matplotlib or jinja2 is not installed.
         """
-        path = Path(path)
-        path.write_text(page(self, date=date), encoding="utf-8")
-        return path
+        return written(Path(path), page(self, date=date))
 
     def to_json(self, path: str | Path) -> Path:
         """Write every number of the report as strict JSON; a missing one is null with a reason.
@@ -65,14 +76,59 @@ class CalibrationReport(ReportContents):
         Returns:
             The path.
         """
-        path = Path(path)
         text = json.dumps(record(self), allow_nan=False, indent=2, ensure_ascii=False)
-        path.write_text(text + "\n", encoding="utf-8")
-        return path
+        return written(Path(path), text + "\n")
 
     def to_markdown(self) -> str:
         """Return headline, findings and tables as Markdown, without figures."""
         return markdown(self)
+
+    def to_model_card(
+        self,
+        path: str | Path | None = None,
+        *,
+        model_name: str | None = None,
+        dataset: str = "test rows",
+        dataset_type: str = "test",
+        task: str | None = None,
+    ) -> str:
+        """Return a model card: Hugging Face's metadata with every metric, then the report.
+
+        Each metric carries its interval under `args`: low, high, level, how it was made and the
+        number of rows.
+
+        Args:
+            path: File to write as well; an existing one is replaced.
+            model_name: Name of the model; by default the title of the report.
+            dataset: Name of the data that were judged.
+            dataset_type: Its identifier on the hub.
+            task: Identifier of the task on the hub; by default tabular regression or
+                classification.
+
+        Returns:
+            The card as text: YAML between two lines of dashes, then Markdown.
+
+        Example:
+            >>> import torch
+            >>> from mcdrop.prediction import RegressionPrediction
+            >>> from mcdrop.report import calibration_report
+            >>> one = torch.ones(20)
+            >>> p = RegressionPrediction(mean=0 * one, epistemic_variance=0 * one,
+            ...     aleatoric_variance=one, mcse=0 * one, n_samples=0, family="normal")
+            >>> card = calibration_report(p, torch.linspace(-2, 2, 20)).to_model_card()
+            >>> card.splitlines()[1]
+            'tags: ["uncertainty", "calibration", "monte-carlo-dropout"]'
+        """
+        card = model_card(
+            self,
+            model_name=model_name or self.title,
+            dataset=dataset,
+            dataset_type=dataset_type,
+            task=task,
+        )
+        if path is not None:
+            written(Path(path), card)
+        return card
 
     def __str__(self) -> str:
         """Return the report as Markdown."""

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from string import ascii_lowercase
 
 from mcdrop.report.measures import MEASURES, Measure, decimals, signed, written
-from mcdrop.report.values import ReportContents
+from mcdrop.report.values import Check, ReportContents, RowTable, Shift
 
 __all__ = [
     "Cell",
+    "Lines",
     "Row",
     "Table",
     "VerdictLine",
+    "acceptance_lines",
     "difference_table",
+    "repair_lines",
+    "row_lines",
     "score_table",
     "shared_level",
+    "shift_lines",
+    "slice_lines",
     "verdict_lines",
 ]
 
@@ -128,6 +135,127 @@ def _difference_row(report: ReportContents, key: str) -> Row:
         value, interval = signed(key, difference, digits).split(" [")
         cells.append(Cell(baseline, value, f"[{interval}", _MARKS[outcome], "", outcome))
     return Row(MEASURES[key], tuple(cells))
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A table of plain text, with its head and which columns hold numbers.
+
+    Attributes:
+        head: Names of the columns; the first column names its row.
+        lines: Cells of each row.
+        flags: Rows to mark, by their index.
+        caption: What the table shows.
+    """
+
+    head: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    caption: str
+    flags: frozenset[int] = frozenset()
+
+
+_OUTCOMES = {"pass": "▲ pass", "fail": "▼ fail", "undecided": "○ undecided"}
+
+
+def acceptance_lines(report: ReportContents) -> Lines:
+    """Return every acceptance criterion with its outcome."""
+    lines = []
+    for check in report.acceptance:
+        e = check.estimate
+        found = f"missing: {check.reason}" if e is None else written(check.metric, e)
+        label = MEASURES[check.metric].label
+        lines.append((label, _bounds(check), found, _OUTCOMES[check.outcome]))
+    number, level = len(report.acceptance), 100 * report.resampling.level
+    caption = (
+        "A criterion passes if its interval lies within what is acceptable, and fails if it lies "
+        f"outside. The {number} intervals hold together with {level:g} % probability (Bonferroni)."
+    )
+    flags = frozenset(i for i, c in enumerate(report.acceptance) if c.outcome != "pass")
+    return Lines(("Criterion", "Acceptable", "Found", "Outcome"), tuple(lines), caption, flags)
+
+
+def _bounds(check: Check) -> str:
+    """Write what is acceptable: "85 % to 95 %" or "at least 0.7"."""
+    share = MEASURES[check.metric].unit == "share"
+    low, high = (f"{100 * b:g} %" if share else f"{b:g}" for b in (check.low, check.high))
+    if not math.isfinite(check.low):
+        return f"at most {high}"
+    return f"at least {low}" if not math.isfinite(check.high) else f"{low} to {high}"
+
+
+def repair_lines(report: ReportContents) -> Lines:
+    """Return every metric before and after each recalibration."""
+    keys = [k for k in report.metrics if any(k in r.metrics for r in report.repairs)]
+    lines = []
+    for key in keys:
+        after = [repair.metrics.get(key) for repair in report.repairs]
+        shown = [report.metrics[key], *(e for e in after if e is not None)]
+        digits = decimals(key, shown)
+        cells = ("missing" if e is None else written(key, e, digits) for e in after)
+        measure = MEASURES[key]
+        unit = "" if measure.unit in ("share", "") else f" ({measure.unit})"
+        lines.append((f"{measure.label}{unit}", written(key, report.metrics[key], digits), *cells))
+    head = ("Metric", "As it is", *(repair.method for repair in report.repairs))
+    caption = (
+        "What each recalibration of mcdrop.recalibration would bring. The rows are split into five "
+        "parts; each part is scored after a fit on the other four."
+    )
+    return Lines(head, tuple(lines), caption)
+
+
+def slice_lines(report: ReportContents) -> Lines:
+    """Return every slice; those that are off are flagged."""
+    lines, flags = [], []
+    for i, s in enumerate(report.slices):
+        if s.flagged:
+            flags.append(i)
+        said = (
+            "described only" if s.p_value is None else "▼ off" if s.flagged else "○ not shown off"
+        )
+        adjusted = "none" if s.adjusted is None else _probability(s.adjusted)
+        observed = written("coverage_90", s.observed)
+        lines.append((f"{s.group}: {s.label}", str(s.n), observed, f"{100 * s.stated:.1f} %",
+                      adjusted, said))  # fmt: skip
+    regression = report.task == "regression"
+    what = "coverage of 90 % intervals" if regression else "accuracy"
+    caption = (
+        f"The {what} in parts of the rows, against what is stated. A part is off if equality is "
+        "rejected, at the level that all verdicts of the page share. Parts by the target are "
+        "described, not tested: there a calibrated prediction is off too."
+    )
+    head = (
+        "Part",
+        "Rows",
+        "Coverage" if regression else "Accuracy",
+        "Stated",
+        "adjusted p",
+        "Verdict",
+    )
+    return Lines(head, tuple(lines), caption, frozenset(flags))
+
+
+def row_lines(table: RowTable) -> Lines:
+    """Return the rows to look at, numbers with three digits."""
+    lines = tuple(
+        tuple(cell if isinstance(cell, str) else f"{cell:.3g}" for cell in row)
+        for row in table.rows
+    )
+    return Lines(table.columns, lines, f"{table.title}: {table.by}, first {len(lines)}.")
+
+
+def shift_lines(shift: Shift) -> Lines:
+    """Return how the uncertainty of a second data set compares."""
+    lines = (
+        ("Mean uncertainty, test rows", f"{shift.mean_here:.3g}"),
+        (f"Mean uncertainty, {shift.name} ({shift.n} rows)", f"{shift.mean_there:.3g}"),
+        ("AUROC: less sure than a test row", written("auroc_error", shift.auroc)),
+        ("Share less sure than 95 % of test rows", written("coverage_90", shift.above)),
+    )
+    caption = (
+        f"Is {shift.name} stated as less certain? An AUROC of 0.5 and a share of 5 % are what rows "
+        "like the test rows would have."
+    )
+    return Lines(("Quantity", "Value"), lines, caption)
 
 
 @dataclass(frozen=True)

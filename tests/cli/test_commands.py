@@ -55,7 +55,7 @@ def test_predict_then_report(
     written = ("--html", page, "--json", numbers, "--column", "target", *baseline)
     assert run(monkeypatch, "report", out, tmp_path / "y.parquet", *written) == 0
     assert "<html" in page.read_text()
-    assert json.loads(numbers.read_text())["schema"] == "mcdrop.calibration_report/1"
+    assert json.loads(numbers.read_text())["schema"] == "mcdrop.calibration_report/2"
     assert f"Report: {page}" in capsys.readouterr().out
 
 
@@ -81,7 +81,10 @@ def test_inspect_lists_the_sites(
         (("predict", "none.pt2", "x.npy"), "none.pt2: No such file"),
         (("report", "none.pt", "y.npy"), "No such file"),
         (("report", "p.pt", "y.txt"), "`file` to end in one of .npy, .pt, .csv, .parquet"),
-        (("report", "p.pt", "y.csv"), "`--column` to be one of ['target'] of y.csv, but got 'y'"),
+        (
+            ("report", "p.pt", "y.csv"),
+            "have the column 'y' of --column, but got y.csv (columns 'target')",
+        ),
         (("report", "p.pt", "y.npy", "--baseline", "x"), "`--baseline` to read NAME=FILE"),
     ],
 )

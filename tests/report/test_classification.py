@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -45,23 +43,3 @@ def test_an_impossible_label_makes_the_likelihood_missing_with_the_reason() -> N
     assert "nll" not in report.metrics
     expected = "infinite: the true class of 10 rows was given probability 0"
     assert report.notes["MC dropout"]["nll"] == expected
-
-
-def test_reliability_points_hold_every_row_once_and_agree_with_the_ece() -> None:
-    prediction, y = class_prediction(sharpen=2.0)
-    report = calibration_report(prediction, y, n_resamples=20)
-    (curve,) = report.curves["reliability"]
-    assert sum(curve.count) == len(y)
-    gaps = np.abs(np.subtract(curve.x, curve.y))
-    ece = float(np.average(gaps, weights=curve.count))
-    assert report.metrics["ece"].value == pytest.approx(ece, rel=1e-9)
-
-
-def test_error_by_entropy_averages_to_the_error_rate() -> None:
-    prediction, y = class_prediction()
-    report = calibration_report(prediction, y, n_resamples=20)
-    (curve,) = report.curves["error_by_entropy"]
-    overall = float(np.average(curve.y, weights=curve.count))
-    assert overall == pytest.approx(1 - report.metrics["accuracy"].value, rel=1e-9)
-    assert list(curve.x) == sorted(curve.x)
-    assert max(curve.x) <= math.log(3)

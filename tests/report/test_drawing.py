@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from mcdrop.report.drawing import svg
+from mcdrop.report.drawing import draw, svg
 from mcdrop.report.figures import FIGURES
 from tests.report.made import Reports
 from tests.report.parsing import parsed
@@ -36,8 +37,9 @@ def test_axes_are_labeled_every_method_is_in_the_key_and_no_text_overlaps(
         for name, figure in report.figures().items():
             figure.draw_without_rendering()
             axes = figure.axes[0]
-            assert axes.get_ylabel() == FIGURES[name].y
-            assert figure.axes[-1].get_xlabel() == FIGURES[name].x
+            display = FIGURES[name].display(report.curves[name][0])
+            assert axes.get_ylabel() == display.y_label
+            assert axes.get_xlabel() == display.x_label
             (key,) = figure.legends
             shown = {text.get_text() for text in key.get_texts()}
             assert {curve.method for curve in report.curves[name]} <= shown
@@ -61,3 +63,23 @@ def test_drawings_are_well_formed_and_scale_with_the_page(reports: Reports) -> N
             assert "viewBox=" in start
             assert "width=" not in start
             parsed(drawing)
+
+
+def test_every_point_of_the_first_method_shows_its_value_when_pointed_at(
+    reports: Reports,
+) -> None:
+    curves = reports["classification"].curves["reliability"]
+    drawing = svg(draw("reliability", curves, reports["classification"].methods), "r")
+    tips = re.findall(r'<g id="r-tip-\d+"><title>([^<]*)</title>', drawing)
+    first = curves[0]
+    assert len(tips) == len(first.x)
+    assert tips[0].startswith(f"{100 * first.y[0]:.3g} [{100 * first.low[0]:.3g}, ")
+    assert tips[0].endswith(f" at {100 * first.x[0]:.3g}, {first.count[0]} rows")
+
+
+def test_colors_of_the_palette_follow_the_theme_of_the_page(reports: Reports) -> None:
+    report = reports["regression"]
+    for name, figure in report.figures().items():
+        drawing = svg(figure, name)
+        assert "var(--color-0, #0072b2)" in drawing
+        assert "var(--ink, #1d232b)" in drawing

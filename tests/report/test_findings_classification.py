@@ -38,7 +38,8 @@ def test_confidence_is_judged_by_accuracy(sharpen: float, said: str) -> None:
 
 def test_ten_rows_that_are_all_right_are_too_few_to_tell() -> None:
     report = blocks((0.95, 10, 10))
-    assert report.headline == "Confidence and accuracy cannot be told apart with 10 rows."
+    told = "Mean confidence is 95.0 %, accuracy 100 % [69, 100]: 10 rows cannot tell them apart."
+    assert report.headline == told
     said = finding(report, "Mean confidence is 95.0 %")
     # Clopper & Pearson: 0.025^(1 / 10) = 0.69.
     assert "accuracy 100 % [69, 100], a gap of -5.0 points" in said
@@ -89,7 +90,7 @@ def test_overconfident_baseline_is_worse_by_likelihood_and_identical_by_accuracy
     calibrated, y = class_prediction(n=600)
     sharpened, _ = class_prediction(n=600, sharpen=4.0)
     report = calibration_report(calibrated, y, baselines={"Off": sharpened}, n_resamples=50)
-    assert report.headline.endswith("By NLL, MC dropout is better than Off.")
+    assert report.headline.endswith(". MC dropout beats Off.")
     assert report.outcomes["Off"]["accuracy"] == "identical"
     assert "accuracy against Off" not in report.verdicts
     assert finding(report, "against Off").endswith("; identical by accuracy.")
@@ -122,8 +123,8 @@ def test_entropy_without_a_link_to_errors_is_said_to_be_no_guide() -> None:
     y: Tensor = torch.where(wrong, (prediction.labels + 1) % 3, prediction.labels)
     report = calibration_report(prediction, y, n_resamples=50)
     said = finding(report, "No clear link between errors and predictive entropy")
-    # Three verdicts: 3 + 1.06 ((2.394 + 0.842) / atanh(0.2))^2 = 273, rounded up.
-    assert "where 280 rows would show 0.2. Do not use it" in said
+    # Four verdicts: 3 + 1.06 ((2.498 + 0.842) / atanh(0.2))^2 = 290.7, rounded up.
+    assert "where 300 rows would show 0.2. Do not use it" in said
 
 
 def test_epistemic_share_and_monte_carlo_error_are_said_of_passes() -> None:

@@ -36,8 +36,9 @@ def test_calibrated_intervals_are_said_to_hold() -> None:
 def test_few_rows_are_said_to_be_too_few_and_how_many_would_do() -> None:
     report = report_of(normal_prediction(n=50))
     apart = "cannot be told apart from 90 % with 50 rows"
-    assert report.headline == f"The coverage of 90 % intervals {apart}."
-    assert f"{apart}; about 530 rows would show a gap of 5 points" in report.findings[0]
+    told = "90 % intervals hold 94 % [83, 99] of the targets: 50 rows cannot tell that from 90 %."
+    assert report.headline == told
+    assert f"{apart}; about 570 rows would show a gap of 5 points" in report.findings[0]
 
 
 @pytest.mark.parametrize(("stated", "word", "factor"), [(0.5, "narrow", 2.0), (2.0, "wide", 0.5)])
@@ -134,7 +135,7 @@ def test_constant_spread_is_said_to_rank_nothing() -> None:
     report = constant(np.random.default_rng(0).normal(size=(200, 1)))
     assert finding(report, "same for all rows")
     assert {"ranking", "by_row"}.isdisjoint(report.verdicts)
-    assert [len(curve.x) for curve in report.curves["error_by_std"]] == [1]
+    assert [len(curve.x) for curve in report.curves["error_by_uncertainty"]] == [1]
 
 
 def test_the_output_at_fault_is_named() -> None:
@@ -149,8 +150,8 @@ def test_a_biased_baseline_is_worse_and_swapping_sides_flips_every_sign() -> Non
     biased, _ = normal_prediction(bias=2.0)
     one = calibration_report(good, y, baselines={"B": biased}, n_resamples=50)
     other = calibration_report(biased, y, baselines={"B": good}, n_resamples=50)
-    assert one.headline.endswith("By NLL, MC dropout is better than B.")
-    assert other.headline.endswith("By NLL, MC dropout is worse than B.")
+    assert one.headline.endswith(". MC dropout beats B.")
+    assert other.headline.endswith(". MC dropout is beaten by B.")
     for key, difference in one.differences["B"].items():
         mirrored = other.differences["B"][key]
         assert difference.value == pytest.approx(-mirrored.value, abs=1e-12)
@@ -161,7 +162,7 @@ def test_a_baseline_equal_to_the_prediction_is_identical() -> None:
     prediction, y = normal_prediction()
     report = calibration_report(prediction, y, baselines={"Twin": prediction}, n_resamples=50)
     assert set(report.outcomes["Twin"].values()) == {"identical"}
-    assert report.headline.endswith("By NLL, MC dropout is identical to Twin.")
+    assert report.headline.endswith(". MC dropout is identical to Twin.")
     assert "MC dropout against Twin: identical by NLL; identical by RMSE." in report.findings
     assert not any("Twin" in key for key in report.verdicts)
 
@@ -177,3 +178,12 @@ def test_passes_that_disagree_little_are_said_to_be_enough() -> None:
 def test_without_noise_the_advice_is_to_state_it() -> None:
     report = report_of(passes_prediction(noise=0.0))
     assert "No observation noise was given" in finding(report, "90 % intervals")
+
+
+@pytest.mark.parametrize("n", [2, 8, 60])
+def test_predictions_without_any_error_are_told_so(n: int) -> None:
+    zero = torch.zeros(n, 1, dtype=torch.float64)
+    report = calibration_report(normal_like(zero, zero + 1), zero, n_resamples=20)
+    assert report.metrics["rmse"].value == 0
+    if report.verdicts["dispersion"].rejected and not report.verdicts["coverage_90"].rejected:
+        assert "errors are 0 times as large" in finding(report, "Stated standard deviations are")

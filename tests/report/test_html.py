@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -27,11 +28,12 @@ def test_a_page_is_whole_and_asks_nothing_of_the_network(pages: dict[str, str]) 
         tags = parsed(page)
         assert page.startswith("<!DOCTYPE html>")
         assert {"html", "head", "title", "body", "svg"} <= set(re.findall(r"<(\w+)", page))
-        assert not re.findall(r"<(script|link|img|iframe)", page)
+        assert not re.findall(r"<(link|img|iframe)|<script [^>]*src", page)
+        assert page.count("<script>") == 1
         assert "@import" not in page
         linked = [value for _, name, value in tags.attributes if name in {"href", "xlink:href"}]
         assert linked
-        assert all(value.startswith("#") for value in linked)
+        assert all(value.startswith(("#", "data:")) for value in linked)
         assert not re.findall(r"url\((?!#)", page)
 
 
@@ -46,11 +48,7 @@ def test_ids_are_unique_and_every_reference_has_its_target(pages: dict[str, str]
 def test_two_reports_on_one_page_keep_their_ids_apart(
     reports: Reports,
 ) -> None:
-    # The anchors of figures are for links within one page; drawings must not share ids.
-    ids = [
-        {i for i in parsed(report._repr_html_()).ids if not i.startswith("figure-")}
-        for report in reports.values()
-    ]
+    ids = [set(parsed(report._repr_html_()).ids) for report in reports.values()]
     assert ids[0].isdisjoint(ids[1])
 
 
@@ -94,9 +92,38 @@ def test_everything_the_caller_names_is_escaped(tmp_path: Path) -> None:
     )  # fmt: skip
     page = report.to_html(tmp_path / "hostile.html", date=HOSTILE).read_text("utf-8")
     parsed(page)
-    assert "<script" not in page
+    assert page.count("<script") == 1
     assert "<b>" not in page
     table = report.to_markdown().splitlines()
     columns = {len(re.findall(r"(?<!\\)\|", line)) for line in table if line.startswith("|")}
-    assert columns == {5, 4}  # metric and three methods; metric and two baselines
+    # Scores, differences and verdicts, parts, rows to look at, recalibration.
+    assert columns == {4, 5, 7}
     assert "<script" not in report.to_markdown().replace("\\<", "")
+
+
+def test_the_script_is_short_and_a_notebook_does_without(reports: Reports) -> None:
+    script = (resources.files("mcdrop.report") / "script.js").read_text("utf-8")
+    assert len(script.splitlines()) < 200
+    for report in reports.values():
+        assert "<script" not in report._repr_html_()
+
+
+def test_every_entry_of_the_contents_leads_to_its_heading(pages: dict[str, str]) -> None:
+    for page in pages.values():
+        for anchor, heading in re.findall(r'<li><a href="#(\w+)">([^<]+)</a>', page):
+            assert re.search(rf'<section id="{anchor}">\s*<h2>{re.escape(heading)}</h2>', page)
+        assert len(re.findall("<section id=", page)) == len(re.findall('<li><a href="#', page))
+
+
+def test_the_first_screen_answers_and_says_what_to_do(
+    reports: Reports, pages: dict[str, str]
+) -> None:
+    for task, page in pages.items():
+        report = reports[task]
+        text = page[: page.index('<nav class="contents"')]
+        assert f"{report.decision}." in text
+        for answer in report.answers:
+            assert f'class="tile {answer.grade}"' in text
+            assert answer.question in text
+        for action in report.actions:
+            assert typeset(action).split(":")[0] in text

@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy.stats import chi2, norm, ttest_1samp
 
+from mcdrop.displays._matching import matched_regression
+from mcdrop.displays._regression import Regression
 from mcdrop.report.hypotheses_regression import regression_hypotheses
-from mcdrop.report.matching import matched_regression
 from mcdrop.report.measures import Resampling
-from mcdrop.report.regression import Regression
 from tests.report.made import Array, normal_like, passes_prediction
 
 

@@ -9,9 +9,16 @@ def test_markdown_carries_headline_findings_and_a_row_per_metric(
     for report in reports.values():
         text = report.to_markdown()
         assert text == str(report)
-        assert f"**{report.headline}**" in text
+        assert f"**Act on these predictions? {report.decision}.**" in text
+        assert report.headline in text
+        for action in report.actions:
+            assert f"\n- {action}" in text
         assert text.count("\n- ") >= len(report.findings)
-        # Three tables, each with a header and a rule.
+        # Scores, differences, verdicts, answers, recalibration, parts and two of rows: each table
+        # has a header and a rule.
         differing = set().union(*report.differences.values())
         rows = len(report.notes[report.name]) + len(differing) + len(report.verdicts)
-        assert text.count("\n| ") == 6 + rows
+        rows += len(report.answers) + len(report.slices)
+        rows += sum(len(table.rows) for table in report.rows)
+        rows += sum(any(k in r.metrics for r in report.repairs) for k in report.metrics)
+        assert text.count("\n| ") == 16 + rows

@@ -17,7 +17,7 @@ def test_json_is_strict_and_holds_the_numbers_of_the_report(
             raise AssertionError(f"{constant} is no JSON")
 
         record = json.loads(path.read_text("utf-8"), parse_constant=refuse)
-        assert record["schema"] == "mcdrop.calibration_report/1"
+        assert record["schema"] == "mcdrop.calibration_report/2"
         assert [method["name"] for method in record["methods"]] == list(report.methods)
         assert record["findings"] == list(report.findings)
         for method in record["methods"]:

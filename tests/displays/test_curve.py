@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcdrop.report.curves import equal_groups
+from mcdrop.displays._curve import equal_groups
 
 
 @given(st.lists(st.integers(0, 6), min_size=2, max_size=300))

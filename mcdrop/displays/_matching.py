@@ -12,14 +12,14 @@ from typing import Any
 from torch import Tensor
 
 from mcdrop.checks import require_finite
+from mcdrop.displays._classification import Classification
+from mcdrop.displays._draws import Draws
+from mcdrop.displays._regression import Regression
 from mcdrop.errors import RangeError, ShapeError, UnsupportedError
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.prediction.base import Prediction
 from mcdrop.prediction.given import given_mean, given_probs
 from mcdrop.prediction.targets import aligned_targets, class_labels
-from mcdrop.report.classification import Classification
-from mcdrop.report.measures import Resampling
-from mcdrop.report.regression import Regression
 
 __all__ = [
     "matched_classification",
@@ -108,23 +108,28 @@ def _values(prediction: Prediction) -> Tensor:
 
 
 def matched_regression(
-    predictions: Mapping[str, RegressionPrediction], y: Any, resampling: Resampling
+    predictions: Mapping[str, RegressionPrediction],
+    y: Any,
+    resampling: Draws,
+    *,
+    function: str = _FUNCTION,
+    argument: str = "y",
 ) -> dict[str, Regression]:
     """Pair each prediction with the targets, as (N, D)."""
     like = next(iter(predictions.values())).mean
-    target = aligned_targets(_FUNCTION, y, like).cpu()
-    require_finite(_FUNCTION, axis=0, **{"y": target})
+    target = aligned_targets(function, y, like, argument=argument).cpu()
+    require_finite(function, axis=0, **{argument: target})
     target = target.reshape(len(target), -1)
     return {
-        name: Regression(_as_matrix(prediction, name), target, resampling)
+        name: Regression(_as_matrix(function, prediction, name), target, resampling)
         for name, prediction in predictions.items()
     }
 
 
-def _as_matrix(prediction: RegressionPrediction, name: str) -> RegressionPrediction:
+def _as_matrix(function: str, prediction: RegressionPrediction, name: str) -> RegressionPrediction:
     """Return the prediction as float64 (N, D) on the CPU."""
-    require_finite(_FUNCTION, axis=0, **{f"mean of {name}": prediction.mean})
-    require_finite(_FUNCTION, axis=0, **{f"variance of {name}": prediction.variance})
+    require_finite(function, axis=0, **{f"mean of {name}": prediction.mean})
+    require_finite(function, axis=0, **{f"variance of {name}": prediction.variance})
     n = len(prediction)
 
     def by_row(values: Tensor) -> Tensor:
@@ -146,21 +151,26 @@ def _as_matrix(prediction: RegressionPrediction, name: str) -> RegressionPredict
 
 
 def matched_classification(
-    predictions: Mapping[str, ClassificationPrediction], y: Any, resampling: Resampling
+    predictions: Mapping[str, ClassificationPrediction],
+    y: Any,
+    resampling: Draws,
+    *,
+    function: str = _FUNCTION,
+    argument: str = "y",
 ) -> dict[str, Classification]:
     """Pair each prediction with the labels, (N,)."""
     first = next(iter(predictions.values()))
     if first.probs.ndim != 2:
         raise ShapeError.of(
-            _FUNCTION,
+            function,
             "prediction",
             "have class probabilities of shape (N, C)",
             tuple(first.probs.shape),
-            "Report one image region or pixel class at a time",
+            "Judge one pixel of each image at a time",
         )
-    labels = class_labels(_FUNCTION, y, first.probs).cpu()
+    labels = class_labels(function, y, first.probs, argument=argument).cpu()
     for name, prediction in predictions.items():
-        require_finite(_FUNCTION, axis=0, **{f"probs of {name}": prediction.probs})
+        require_finite(function, axis=0, **{f"probs of {name}": prediction.probs})
     return {
         name: Classification(_widened(prediction), labels, resampling)
         for name, prediction in predictions.items()
@@ -168,5 +178,6 @@ def matched_classification(
 
 
 def _widened(prediction: ClassificationPrediction) -> ClassificationPrediction:
-    """Return the prediction as float64 on the CPU, without its samples, which no score uses."""
-    return replace(prediction, samples=None)._map(lambda _, values: values.cpu().double())
+    """Return the prediction as float64 on the CPU; its samples, which are large, as they are."""
+    narrow = replace(prediction, samples=None)
+    return replace(narrow._map(lambda _, values: values.cpu().double()), samples=prediction.samples)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mcdrop.displays._ece import calibration_error_estimate
 from mcdrop.metrics import calibration_error_test, reliability_curve
-from mcdrop.report.ece import calibration_error_estimate
 
 
 @pytest.mark.parametrize("n", [50, 500])
