@@ -60,7 +60,8 @@ def test_fewer_passes_are_weighed_on_every_network(tmp_path: Path) -> None:
     text, content = run("fewer_passes.py", tmp_path)
     names = [each["network"] for each in content["results"] if each["n_samples"] == 16]
     assert names == ["MLP", "LSTM", "CNN, logits", "CNN, probabilities"]
-    assert all(each["error_ratio"] > 1 for each in content["results"])
+    # With more passes the error of a linear network is that of the short reference run.
+    assert all(r["error_ratio"] > 1 for r in content["results"] if r["n_samples"] == 16)
     assert "| LSTM" in text
 
 

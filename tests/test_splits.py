@@ -101,13 +101,20 @@ def splits(x: Tensor) -> dict[str, tuple[Any, int | None]]:
 def test_numbers_do_not_depend_on_the_split(name: str, stratified: bool) -> None:
     model, x = made(name)
     mc = mcdrop.wrap(model, stratified=stratified)
-    whole = mc.predict_with_uncertainty(x, n_samples=20, seed=3, keep_samples=True)
+    whole = mc.predict_with_uncertainty(
+        x, n_samples=20, seed=3, keep_samples=True, task="regression"
+    )
     assert whole.run is not None
     assert whole.run.depends_on_batches == ""
     assert whole.samples is not None
     for split, (inputs, batch_size) in splits(x).items():
         found = mc.predict_with_uncertainty(
-            inputs, n_samples=20, seed=3, batch_size=batch_size, keep_samples=True
+            inputs,
+            n_samples=20,
+            seed=3,
+            batch_size=batch_size,
+            keep_samples=True,
+            task="regression",
         )
         assert found.samples is not None
         assert torch.allclose(found.samples, whole.samples, rtol=1e-4, atol=1e-5), split
@@ -191,7 +198,11 @@ DEPENDENT: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
 def test_what_depends_on_the_split_is_said(
     make: Callable[[], nn.Module], options: dict[str, Any], text: str
 ) -> None:
-    run = mcdrop.wrap(make().eval(), **options).predict_with_uncertainty(of((5,)), seed=0).run
+    run = (
+        mcdrop.wrap(make().eval(), **options)
+        .predict_with_uncertainty(of((5,)), seed=0, task="regression")
+        .run
+    )
     assert run is not None
     assert re.search(text, run.depends_on_batches), run.depends_on_batches
 
@@ -200,7 +211,8 @@ def test_shared_masks_do_not_depend_on_the_split() -> None:
     model, x = made("transformer, rows inner")
     mc = mcdrop.wrap(model, masks="shared")
     whole, split = (
-        mc.predict_with_uncertainty(x, n_samples=20, seed=0, batch_size=size) for size in (None, 9)
+        mc.predict_with_uncertainty(x, n_samples=20, seed=0, batch_size=size, task="regression")
+        for size in (None, 9)
     )
     torch.testing.assert_close(split.mean, whole.mean, rtol=1e-4, atol=1e-5)
     assert split.run is not None

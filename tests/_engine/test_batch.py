@@ -127,7 +127,12 @@ def test_a_graph_is_passed_on_and_copied(strategy: Any) -> None:
     found, _ = draw(Net().eval(), graph, 16, strategy)
     assert torch.equal(graph.x, X)
     torch.testing.assert_close(found[found != 0], (2 * (X + 1)).expand_as(found)[found != 0])
-    assert mcdrop.wrap(Net()).predict_with_uncertainty((graph,), n_samples=4).mean.shape == X.shape
+    assert (
+        mcdrop.wrap(Net())
+        .predict_with_uncertainty((graph,), n_samples=4, task="regression")
+        .mean.shape
+        == X.shape
+    )
 
 
 def test_what_appears_twice_is_copied_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -33,7 +34,8 @@ class Branches(nn.Module):
 def test_compiled_branches_are_refused_by_name(where: str) -> None:
     text = r"expected `model` to branch and loop in Python, but got torch\.cond, .* Write `if`"
     mc = mcdrop.wrap(Branches(where))
-    for call in (mc.predict_with_uncertainty, mc.sample, mc):
+    predict = partial(mc.predict_with_uncertainty, task="regression")
+    for call in (predict, mc.sample, mc):
         with pytest.raises(mcdrop.UnsupportedError, match=text):
             call(X)
 

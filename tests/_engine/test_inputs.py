@@ -57,8 +57,8 @@ NET = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 2))
 )
 def test_all_kinds_of_inputs_give_the_same_prediction(inputs: Any) -> None:
     mc = mcdrop.wrap(NET)
-    expected = mc.predict_with_uncertainty(X, seed=0)
-    found = mc.predict_with_uncertainty(inputs, seed=0)
+    expected = mc.predict_with_uncertainty(X, seed=0, task="regression")
+    found = mc.predict_with_uncertainty(inputs, seed=0, task="regression")
     torch.testing.assert_close(found.mean, expected.mean)
     torch.testing.assert_close(found.epistemic_variance, expected.epistemic_variance)
 
@@ -74,7 +74,9 @@ def test_batches_cover_every_row_once_and_in_order(n_rows: int) -> None:
 
 def test_data_loader_batches_are_joined_in_order() -> None:
     loader = DataLoader(TensorDataset(X, Y), batch_size=3)
-    prediction = mcdrop.wrap(NET).predict_with_uncertainty(loader, n_samples=4000, seed=0)
+    prediction = mcdrop.wrap(NET).predict_with_uncertainty(
+        loader, n_samples=4000, seed=0, task="regression"
+    )
     with torch.no_grad():
         exact = NET.eval()(X)
     assert prediction.mean.shape == (10, 2)
@@ -190,7 +192,9 @@ def test_prepare_says_what_the_model_takes() -> None:
     found = mc.sample({"pixels": X}, 4, seed=0, prepare=lambda item: item["pixels"])
     assert torch.equal(found, expected)
     loader = DataLoader(TensorDataset(Y, X), batch_size=10)
-    prediction = mc.predict_with_uncertainty(loader, seed=0, prepare=lambda item: item[1])
+    prediction = mc.predict_with_uncertainty(
+        loader, seed=0, prepare=lambda item: item[1], task="regression"
+    )
     assert prediction.mean.shape == (10, 2)
 
 

@@ -47,7 +47,11 @@ def test_deferred_layers_take_no_memory_so_chunks_are_larger() -> None:
     chunks = []
     for reader in ([], [nn.LayerNorm(2000)]):
         net = nn.Sequential(nn.Linear(4, 2000), nn.Dropout(0.5), *reader, nn.Linear(2000, 1))
-        run = mcdrop.wrap(net).predict_with_uncertainty(X, n_samples=2100, seed=0).run
+        run = (
+            mcdrop.wrap(net)
+            .predict_with_uncertainty(X, n_samples=2100, seed=0, task="regression")
+            .run
+        )
         assert run is not None
         chunks.append(run.sample_chunk)
     # LayerNorm reads 2000 numbers of 8 rows, so that 131 passes fill the cache.
@@ -57,7 +61,9 @@ def test_deferred_layers_take_no_memory_so_chunks_are_larger() -> None:
 def test_large_inputs_are_split_by_rows_where_rows_are_independent() -> None:
     x = torch.randn(40_000, 4, generator=torch.Generator().manual_seed(0))
     model = nn.Sequential(nn.Linear(4, 64), nn.Dropout(0.5), nn.Linear(64, 1))
-    prediction = mcdrop.wrap(model).predict_with_uncertainty(x, n_samples=32, seed=0)
+    prediction = mcdrop.wrap(model).predict_with_uncertainty(
+        x, n_samples=32, seed=0, task="regression"
+    )
     run = prediction.run
     assert run is not None
     # 2^19 elements hold 8 passes of 1024 rows of 64; most work comes before the dropout, so more
@@ -72,7 +78,7 @@ def test_large_inputs_whose_rows_depend_on_each_other_stay_whole() -> None:
     # 2^21 numbers and more, but time comes first: rows follow each other.
     x = torch.randn(1200, 1, 2048, generator=torch.Generator().manual_seed(0))
     mc = mcdrop.wrap(nn.Sequential(nn.Dropout(0.5), nn.GRU(2048, 4)))
-    run = mc.predict_with_uncertainty(x, n_samples=2, seed=0, select=0).run
+    run = mc.predict_with_uncertainty(x, n_samples=2, seed=0, select=0, task="regression").run
     assert run is not None
     assert run.batch_size is None
 

@@ -150,7 +150,9 @@ def spread_while_training(model: nn.Module, n: int) -> Tensor:
 @EACH_GATED
 def test_gated_dropout_is_live(name: str) -> None:
     model = GATED[name].eval()
-    prediction = mcdrop.wrap(model).predict_with_uncertainty(X, n_samples=400, seed=0)
+    prediction = mcdrop.wrap(model).predict_with_uncertainty(
+        X, n_samples=400, seed=0, task="regression"
+    )
     ratio = prediction.epistemic_std.mean() / spread_while_training(model, 400)
     assert 0.8 < float(ratio) < 1.25
     assert prediction.run is not None
@@ -260,10 +262,14 @@ def with_loss(body: Any, x: Tensor) -> Any:
 def test_what_is_no_dropout_stays_off(function: Callable[[Any, Tensor], Any]) -> None:
     model = Body(function).eval()
     model.register_buffer("steps", torch.zeros(()))
-    prediction = mcdrop.wrap(model).predict_with_uncertainty(X, n_samples=300, seed=0)
+    prediction = mcdrop.wrap(model).predict_with_uncertainty(
+        X, n_samples=300, seed=0, task="regression"
+    )
     plain = Body(lambda b, x: F.dropout(x, P, b.training))
     plain.linear = model.linear
-    expected = mcdrop.wrap(plain).predict_with_uncertainty(X, n_samples=300, seed=0)
+    expected = mcdrop.wrap(plain).predict_with_uncertainty(
+        X, n_samples=300, seed=0, task="regression"
+    )
     width = prediction.mean.shape[-1]
     torch.testing.assert_close(prediction.epistemic_std, expected.epistemic_std[..., :width])
     assert prediction.run is not None
@@ -362,7 +368,7 @@ def test_a_training_run_that_needs_labels_is_no_reason_to_refuse() -> None:
             raise ValueError("labels are needed")
         return F.dropout(x, P, body.training)
 
-    prediction = mcdrop.wrap(Body(forward)).predict_with_uncertainty(X, seed=0)
+    prediction = mcdrop.wrap(Body(forward)).predict_with_uncertainty(X, seed=0, task="regression")
     assert bool((prediction.epistemic_variance > 0).any())
     assert prediction.run is not None
     assert "the model could not be watched: it raises ValueError: labels" in prediction.run.watched
@@ -381,7 +387,7 @@ def test_models_that_cannot_read_a_flag_are_not_watched() -> None:
         raise AssertionError
 
     assert watch(model, never) == Watched()
-    prediction = mcdrop.wrap(model[:2]).predict_with_uncertainty(X, seed=0)
+    prediction = mcdrop.wrap(model[:2]).predict_with_uncertainty(X, seed=0, task="regression")
     assert prediction.run is not None
     assert prediction.run.watched == ""
 
@@ -411,7 +417,9 @@ def test_without_operator_modes_what_is_read_off_the_source_stands(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("mcdrop._twin.watch.has_operator_modes", lambda: False)
-    prediction = mcdrop.wrap(GatedAttention()).predict_with_uncertainty(X, seed=0)
+    prediction = mcdrop.wrap(GatedAttention()).predict_with_uncertainty(
+        X, seed=0, task="regression"
+    )
     assert bool((prediction.epistemic_variance > 0).any())
     assert prediction.run is not None
     assert prediction.run.watched == ""
