@@ -25,7 +25,8 @@ from torch import Tensor, nn
 import mcdrop
 from mcdrop._engine.moments import PassGroups
 from mcdrop._masks.source import effective_rate
-from mcdrop._tasks.accumulate import ClassificationAccumulator, RegressionAccumulator
+from mcdrop._tasks.accumulate import ClassificationAccumulator
+from mcdrop._tasks.regression import RegressionAccumulator
 from mcdrop._tasks.tails import Missed, Tails
 from mcdrop.metrics import crps_ensemble
 
