@@ -153,10 +153,11 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rate", type=float, action="append", help="dropout rate; repeatable")
     parser.add_argument("--image", type=Path, help="draw the errors to this file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rates = (0.3,) if options.smoke else (0.1, 0.3, 0.5)
+    rates = options.rate or ((0.3,) if options.smoke else (0.1, 0.3, 0.5))
     effort = 0.05 if options.smoke else 1.0
     results: list[dict[str, Any]] = []
     for p in rates:
@@ -177,6 +178,8 @@ def main() -> None:
             results.append(
                 {"network": name, "p": p, "ways": found, "goals": goals, "seconds_to_goal": times}
             )
+            # Written as it grows: the whole takes long.
+            write(options.json, {**circumstances(options.date), "results": results})
             print(f"{name}, p = {p}: done", flush=True)
     rows = []
     for each in results:
@@ -187,7 +190,6 @@ def main() -> None:
     print(markdown(header, rows))
     if options.image is not None:
         draw(results, options.image)
-    write(options.json, {**circumstances(options.date), "results": results})
 
 
 if __name__ == "__main__":

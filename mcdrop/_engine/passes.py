@@ -225,7 +225,7 @@ class Passes:
         return passes
 
     @_sharing_no_writes
-    def one(self, plan: Plan, batch: Batch, span: Span = _FIRST, **given: Any) -> Any:
+    def one(self, /, plan: Plan, batch: Batch, span: Span = _FIRST, **given: Any) -> Any:
         """Run one pass, given what `_call` takes, and return the model's output as it is."""
         call = self._call(plan, span, **given)
         output, self.used_globals = run_seeded_if_random(
