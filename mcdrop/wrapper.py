@@ -266,11 +266,9 @@ class MCDropout(nn.Module):
             output_type: Kind of number the model returns: "logits", "probs" or "log_probs" for
                 classification; "log_variance" or "variance" as the second of a heteroscedastic
                 pair.
-            select: Which tensor of the output is the prediction, if the model returns several: a
-                key, an index, an attribute or a callable.
+            select: Which of several outputs is the prediction: a key, index, attribute or callable.
             noise_std: For regression: standard deviation of the observation noise, tau^-1/2 in Gal
-                & Ghahramani (2016); units of y, a number or one per output. None leaves
-                `aleatoric_variance` zero.
+                & Ghahramani (2016); units of y, a number or one per output; None for no noise.
             keep_samples: Keep all passes, for mixtures and intervals; memory then grows with S.
             seed: Same seed, same numbers for any `batch_size`, up to rounding, unless
                 `run.depends_on_batches` says otherwise; None draws one from the operating system.
@@ -289,19 +287,19 @@ class MCDropout(nn.Module):
                 classification ("probs", "probs_std", "predictive_entropy", "mutual_information";
                 0.01). A mapping from these names to absolute errors asks for some of them.
             exact_last: For regression: integrate the last dropout in closed form, or refuse.
-            control_variate: For regression: compute what is linear in the masks exactly, by gradients
-                ("auto": where it pays; the last dropout as well; see `run.control_variate`).
+            control_variate: For regression: compute what is linear in the masks exactly, by
+                gradients ("auto": where it pays, see `run.control_variate`).
 
         Returns:
             A `RegressionPrediction` or `ClassificationPrediction`, rows in order, on their device.
 
         Raises:
-            NoDropoutError: If nothing in the model became random.
+            NoDropoutError: If nothing became random.
             NonFiniteError: If an output holds NaN or infinity; the text names the rows.
             OutputError: If the output is not what `select` and `output_type` say.
             ShapeError: If the inputs have no rows, or the output does not fit the task.
             RangeError: If an option lies outside its range.
-            UnsupportedError: If `exact_last` or `control_variate` is not possible.
+            UnsupportedError: If `exact_last` or `control_variate` is impossible.
 
         Source:
             Gal & Ghahramani (2016); Gal (2016), chapter 3.

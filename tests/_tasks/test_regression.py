@@ -75,7 +75,7 @@ def test_mean_and_std_are_those_of_all_masks(
     assert abs(float(bias.mean())) < 3 * float(bias.std()) / 60**0.5 + 1e-3
     bias = (variances / variance - 1).mean(dim=(1, 2))
     # Slopes shrunk towards their mean are biased, well inside the reported error.
-    shrunk = 0.03 if masks == "independent" else 0.0
+    shrunk = 0.06 if masks == "independent" else 0.0
     assert abs(float(bias.mean())) < 3 * float(bias.std()) / 60**0.5 + shrunk + 2e-3
     errors = torch.stack([each.mcse for each in found])
     assert float(((means - mean).abs() <= 1.96 * errors).double().mean()) > 0.88
