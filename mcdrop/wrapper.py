@@ -28,6 +28,7 @@ from mcdrop._tasks.settings import (
     RegressionTask,
     Task,
     TaskSettings,
+    controls,
 )
 from mcdrop._tasks.tolerance import Tolerated
 from mcdrop.checks import checked_model, checked_rates, require_choice, require_count
@@ -248,6 +249,7 @@ class MCDropout(nn.Module):
         prepare: Prepare | None = None,
         tolerance: Tolerated = None,
         exact_last: bool = False,
+        control_variate: bool | Literal["auto"] = "auto",
     ) -> RegressionPrediction | ClassificationPrediction:
         """Predict with Monte Carlo dropout: the mean over passes and how far passes differ.
 
@@ -266,13 +268,10 @@ class MCDropout(nn.Module):
             output_type: Kind of number the model returns: "logits", "probs" or "log_probs" for
                 classification; "log_variance" or "variance" as the second of a heteroscedastic
                 pair.
-            select: Which tensor of the output is the prediction, if the model returns several: a
-                key, an index, an attribute or a callable.
+            select: Which of several outputs is the prediction: a key, index, attribute or callable.
             noise_std: For regression: standard deviation of the observation noise, tau^-1/2 in Gal
-                & Ghahramani (2016); units of y, a number or one per output. None leaves
-                `aleatoric_variance` zero.
-            keep_samples: Keep all passes, for mixture densities and intervals; memory then grows
-                with S.
+                & Ghahramani (2016); units of y, a number or one per output; None for no noise.
+            keep_samples: Keep all passes, for mixtures and intervals; memory then grows with S.
             seed: Same seed, same numbers for any `batch_size`, up to rounding, unless
                 `run.depends_on_batches` says otherwise; None draws one from the operating system.
             batch_size: Rows per forward call; None passes the inputs on whole, unless one pass
@@ -281,30 +280,28 @@ class MCDropout(nn.Module):
             device: Where to run; None for where the model is.
             dtype: Floating point type to run in; None for the model's.
             progress: Show a progress bar on standard error.
-            strategy: "vectorized" (the passes of a chunk in one call) or "sequential" (one at a
-                time); "auto" takes the first where, with every unit kept, it reproduces the model.
-            prepare: Turns an item of a DataLoader, list or generator, or all of `inputs`, into what
-                the model takes: ``prepare=lambda item: item["pixels"]``.
+            strategy: "vectorized" (passes of a chunk in one call), "sequential" (one at a time), or
+                "auto": the first where, with every unit kept, it reproduces the model.
+            prepare: As for `sample`: ``prepare=lambda item: item["pixels"]``.
             tolerance: For n_samples="auto": the largest Monte Carlo standard error of every
                 quantity. A number is relative to the predictive standard deviation of each value
                 for regression ("mean" and "std"; 0.05 if left out), and absolute for
                 classification ("probs", "probs_std", "predictive_entropy", "mutual_information";
                 0.01). A mapping from these names to absolute errors asks for some of them.
-            exact_last: For regression: integrate the last dropout in closed form given the others
-                (Rao-Blackwellization: less Monte Carlo error, none if there are no others). It
-                has to feed the output layer alone.
+            exact_last: For regression: integrate the last dropout in closed form, or refuse.
+            control_variate: For regression: "auto" integrates the last dropout where it feeds the
+                output layer alone; True also takes the linearized network as control variate.
 
         Returns:
-            A `RegressionPrediction` or a `ClassificationPrediction`, rows in input order, on the
-            device of the passes.
+            A `RegressionPrediction` or `ClassificationPrediction`, rows in order, on their device.
 
         Raises:
-            NoDropoutError: If nothing in the model became random.
+            NoDropoutError: If nothing became random.
             NonFiniteError: If an output holds NaN or infinity; the text names the rows.
             OutputError: If the output is not what `select` and `output_type` say.
             ShapeError: If the inputs have no rows, or the output does not fit the task.
             RangeError: If an option lies outside its range, or `task` is needed and left out.
-            UnsupportedError: If the last dropout cannot be integrated as asked.
+            UnsupportedError: If `exact_last` or `control_variate` is impossible.
 
         Source:
             Gal & Ghahramani (2016); Gal (2016), chapter 3.
@@ -314,7 +311,10 @@ class MCDropout(nn.Module):
             selection=Selection(
                 select,
                 is_pair=task == "heteroscedastic",
-                is_single=task is None and noise_std is None and not exact_last,
+                is_single=task is None
+                and noise_std is None
+                and not exact_last
+                and control_variate is not True,
             ),
             seed=seed,
             batch_size=batch_size,
@@ -324,7 +324,7 @@ class MCDropout(nn.Module):
             progress=progress,
             strategy=strategy,
             prepare=prepare,
-            exact_last=exact_last,
+            **controls(task, control_variate, exact_last=exact_last, keep_samples=keep_samples),
         )
         options = TaskSettings(
             settings, task, output_type, n_samples, noise_std, keep_samples, tolerance

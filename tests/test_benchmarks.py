@@ -147,3 +147,30 @@ def test_estimators_are_compared_on_tables(tmp_path: Path) -> None:
         assert set(found["errors"]) == {"mcdrop", "ridge", "MLP", "forest"}
         assert all(each["low"] <= each["value"] for each in found["difference"].values())
         assert f"| {name}" in text
+
+
+@pytest.mark.slow
+def test_time_to_accuracy_is_measured_for_every_way(tmp_path: Path) -> None:
+    image = tmp_path / "errors.png"
+    text, content = run("time_to_accuracy.py", tmp_path, "--image", str(image))
+    assert image.stat().st_size > 0
+    assert len(content["results"]) == 4
+    for each in content["results"]:
+        assert set(each["ways"]) == set(each["seconds_to_goal"])
+        assert all(seconds > 0 for seconds in each["seconds_to_goal"].values())
+        assert each["network"] in text
+
+
+def test_time_to_an_accuracy_is_read_between_points_and_beyond_them(
+    scripts: Callable[[str], Any],
+) -> None:
+    script = scripts("time_to_accuracy")
+    points = [
+        {"seconds": 1.0, "mean": 0.01, "std": 0.04},
+        {"seconds": 4.0, "mean": 0.0025, "std": 0.01},
+    ]
+    # The standard deviation decides: 0.02 lies halfway between the points on log scales.
+    assert script.time_to(points, (0.02, 0.02)) == pytest.approx(2.0)
+    # A quarter of the last error takes four times its time.
+    assert script.time_to(points, (0.0025, 0.0025)) == pytest.approx(16.0)
+    assert script.time_to(points, (0.1, 0.1)) == 1.0

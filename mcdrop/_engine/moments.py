@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mcdrop._masks.stratified import STRATUM
 
-__all__ = ["Moments", "PassGroups", "accumulation_dtype", "jackknife"]
+__all__ = ["Moments", "PassGroups", "accumulation_dtype", "jackknife", "widening"]
 
 _GROUPS = 16
 # Beyond so many elements per pass, fewer groups are kept, to bound the memory.
@@ -192,8 +192,8 @@ class Moments:
         """
         independent = (self._plain_variance() / max(1, self.count - 1)).sqrt()
         if not self._groups.by_stratum or int(self._used().sum()) < 2:
-            return independent * _widening(self.count - 1)
-        error = self._variance_of_mean().sqrt() * _widening(int(self._used().sum()) - 1)
+            return independent * widening(self.count - 1)
+        error = self._variance_of_mean().sqrt() * widening(int(self._used().sum()) - 1)
         # With few strata the estimate is noisy; cap it at the error of independent passes.
         return torch.minimum(error, independent)
 
@@ -292,7 +292,7 @@ def jackknife(whole: Tensor, without_each: Tensor, counts: Tensor, count: int) -
     if len(counts) < 3:
         return torch.full_like(whole, torch.nan)
     variance = _jackknife_variance(whole, without_each, counts, count)
-    return variance.sqrt() * _widening(len(counts) - 1)
+    return variance.sqrt() * widening(len(counts) - 1)
 
 
 def _indicators(numbers: Tensor, n_groups: int, like: Tensor) -> Tensor:
@@ -310,7 +310,7 @@ def _jackknife_variance(whole: Tensor, without: Tensor, counts: Tensor, count: i
 
 
 @cache
-def _widening(degrees: int) -> float:
+def widening(degrees: int) -> float:
     """Return the half-width of Student's 95 % interval over that of the normal one."""
     from scipy.special import ndtri, stdtrit
 

@@ -23,9 +23,10 @@ from mcdrop._fusion.placeholders import Placeholders
 from mcdrop._live.call import Call, Seen, SharedWriteError
 from mcdrop._live.functorch import has_hooks, over_index, sees_writes
 from mcdrop._live.global_random import run_seeded_if_random, run_unmoved, seeded
-from mcdrop._live.last_layer import ClosedFormError, LastLayer, no_closed_form
+from mcdrop._live.last_layer import ClosedFormError, LastLayer
 from mcdrop._live.memory import address
 from mcdrop._live.mode import LiveDropout
+from mcdrop._live.multipliers import Multipliers
 from mcdrop._live.rules import ACCEPTING, PLAIN, compute, live_rules
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.source import MaskSource, Span
@@ -224,10 +225,11 @@ class Passes:
         return passes
 
     @_sharing_no_writes
-    def one(self, plan: Plan, batch: Batch, span: Span = _FIRST, *, opened: bool = False) -> Any:
-        """Run one pass and return the model's output as it is."""
+    def one(self, /, plan: Plan, batch: Batch, span: Span = _FIRST, **given: Any) -> Any:
+        """Run one pass, given what `_call` takes, and return the model's output as it is."""
+        call = self._call(plan, span, **given)
         output, self.used_globals = run_seeded_if_random(
-            lambda: self._live(batch, self._call(plan, span, opened=opened)),
+            lambda: self._live(batch, call),
             self._source.seed_of_pass(span),
             threads=self._threads,
         )
@@ -253,10 +255,8 @@ class Passes:
             self._tracker.begin(None)
             return self._run(batch, Call(PLAIN, self._source, True, _FIRST, shared=self._shared))
 
-        output, _ = run_seeded_if_random(
-            run, self._source.seed_of_pass(_FIRST), threads=self._threads
-        )
-        return self._picked(output)
+        seed = self._source.seed_of_pass(_FIRST)
+        return self._picked(run_seeded_if_random(run, seed, threads=self._threads)[0])
 
     def left_behind(self, batch: Batch) -> tuple[Changes, Tensor]:
         """Run the model as it is; return what it changed for good, and its output."""
@@ -290,7 +290,7 @@ class Passes:
         if not (problem or probe.came_through(output)):
             problem = "the output is not that of a linear layer after it"
         if problem:
-            raise no_closed_form(self._settings.function, f"{last.name}: {problem}")
+            raise self._settings.no_closed_form(f"{last.name}: {problem}")
         return last.order
 
     def _globals(self, plan: Plan, span: Span) -> AbstractContextManager[object]:
@@ -312,6 +312,7 @@ class Passes:
         *,
         opened: bool = False,
         flops: FlopCounter | None = None,
+        multipliers: Multipliers | None = None,
     ) -> Call:
         """Make the forward call; with shared masks it is the same for every batch."""
         last = None if opened or plan.last_site is None else LastLayer(plan.last_site)
@@ -326,6 +327,7 @@ class Passes:
             rows=plan.rows,
             shares_masks=self._settings.masks == "shared",
             last=last,
+            multipliers=multipliers,
             placeholders=Placeholders(compute, ACCEPTING) if defers else None,
             protected=self._weights,
             shared=self._shared,
@@ -379,7 +381,7 @@ class Passes:
         try:
             return call.last.paired(output)
         except ClosedFormError as error:
-            raise no_closed_form(self._settings.function, str(error)) from error
+            raise self._settings.no_closed_form(str(error)) from error
 
     def _closed(self, plan: Plan, outputs: Tensor) -> Tensor:
         """Refuse a closed form for outputs that are not those of the last layer."""
@@ -387,7 +389,7 @@ class Passes:
             mean, variance = outputs.unbind(dim=-1)
             if bool((variance.isnan() & ~mean.isnan()).any()):
                 changed_after = "an output that the model changes after its last layer"
-                raise no_closed_form(self._settings.function, changed_after)
+                raise self._settings.no_closed_form(changed_after)
         return outputs
 
     def _picked(self, output: Any) -> Tensor:

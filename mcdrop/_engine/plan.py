@@ -11,7 +11,7 @@ import torch
 
 from mcdrop._engine.record import Strategy
 from mcdrop._live.sites import DropoutSite
-from mcdrop._masks.rows import RowLayout
+from mcdrop._masks.rows import RowDim, RowLayout
 
 __all__ = ["Memory", "Plan"]
 
@@ -34,6 +34,9 @@ class Plan:
         rows: The row dimensions, where all rows share one mask.
         defers: Whether dropout may be deferred until a linear layer reads its result.
         last_site: The dropout call that is integrated in closed form, or None.
+        linear: The dimension that counts rows, for every site, where the linearized network is the
+            control variate; empty where it is not.
+        control: Why the linearized network is no control variate; empty if it is.
         seeds_globals: Whether the model uses the global generators of torch, NumPy or Python, so
             that they are seeded for each pass.
         chunk: Passes per call.
@@ -50,8 +53,14 @@ class Plan:
     rows: RowLayout | None = None
     defers: bool = False
     last_site: int | None = None
+    linear: tuple[RowDim | None, ...] = ()
+    control: str = ""
     seeds_globals: bool = False
     chunk: int = 1
+
+    def row_dim(self, site: int) -> RowDim | None:
+        """Return the dimension of a site's mask that counts rows, where it is known."""
+        return self.linear[site] if site < len(self.linear) else None
 
 
 class Memory:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from mcdrop._engine.agreement import agree
 from mcdrop._engine.batch import Batch
+from mcdrop._engine.control import obstacle, row_dims
 from mcdrop._engine.flops import FlopCounter
 from mcdrop._engine.passes import CANNOT_BATCH, Passes
 from mcdrop._engine.plan import Plan
@@ -69,6 +70,7 @@ class Planner:
         plan = self._once("plan", batch, lambda: self._look(batch))
         fitting = passes_that_fit(plan, self._settings.place(), rows_split=rows_split)
         plan = replace(plan, chunk=min(self._settings.sample_chunk or fitting, n_passes))
+        plan = self._controlled(plan, n_passes)
         asked = self._settings.strategy
         if asked == "vectorized" and plan.strategy != asked:
             raise self.cannot_vectorize(plan.reason)
@@ -78,12 +80,17 @@ class Planner:
             return replace(plan, strategy="sequential", reason=_FILLS_MEMORY)
         return plan
 
-    def forgo_deferring(self, batch: Batch) -> None:
-        """Let later predictions of such batches do without placeholders as well."""
+    def forgo(self, batch: Batch, **changes: Any) -> None:
+        """Let later predictions of such batches do without something as well.
+
+        Args:
+            batch: The first batch.
+            changes: What changes in its plan.
+        """
         key = self._key("plan", batch)
         plan = self._settings.memory.recall(key)
         if plan is not None:
-            self._settings.memory.keep(key, replace(plan, defers=False))
+            self._settings.memory.keep(key, replace(plan, **changes))
 
     def cannot_vectorize(self, reason: str) -> McdropError:
         """Make the error for a strategy that was asked for and is not possible."""
@@ -131,9 +138,31 @@ class Planner:
             self._check_rows_share(plan, batch)
         self._settings.check_sites(plan.sites)
         self._settings.check_live(plan.sites)
-        if self._settings.exact_last:
-            plan = replace(plan, last_site=self._passes.site_to_integrate(plan, batch))
+        plan = replace(plan, last_site=self._last_site(plan, batch))
+        if self._settings.control_variate is True:
+            plan = replace(plan, linear=row_dims(self._settings, self._passes, plan, batch))
         return plan
+
+    def _last_site(self, plan: Plan, batch: Batch) -> int | None:
+        """Return the dropout call that is integrated in closed form, or None."""
+        if not self._settings.exact_last:
+            return None
+        try:
+            return self._passes.site_to_integrate(plan, batch)
+        except CANNOT_BATCH:
+            if self._settings.exact_last is True:
+                raise
+        return None
+
+    def _controlled(self, plan: Plan, n_passes: int) -> Plan:
+        """Decide whether the linearized network is the control variate of so many passes."""
+        if self._settings.control_variate is not True:
+            return plan
+        # An earlier prediction may have found that there are no gradients.
+        reason = plan.control or obstacle(plan, n_passes)
+        if reason and plan.last_site is None:
+            raise self._settings.no_control(reason)
+        return replace(plan, linear=(), control=reason) if reason else plan
 
     def _vectorized(self, draft: Plan, batch: Batch, plain: Tensor) -> Plan:
         """Run passes at once with every mask open, which must reproduce the model."""

@@ -35,6 +35,10 @@ class Run:
             empty where no module could read a training flag.
         depends_on_batches: What draws other numbers where rows are split into other batches, and
             why; empty where a row's masks depend on the seed and on its number alone.
+        control_variate: What was computed exactly instead of by passes (the part that is linear in
+            the masks, the last dropout), why not more, and how many independent passes are as
+            precise; empty where it was not asked for.
+        controlled: Whether anything was.
     """
 
     strategy: Strategy
@@ -51,6 +55,8 @@ class Run:
     seconds: float
     watched: str = ""
     depends_on_batches: str = ""
+    control_variate: str = ""
+    controlled: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain numbers, strings, lists and dicts, ready for JSON."""
@@ -60,7 +66,8 @@ class Run:
     def from_dict(cls, record: dict[str, Any]) -> Run:
         """Rebuild a record from what `to_dict` returned."""
         # Records of earlier versions lack these.
-        record = {"watched": "", "depends_on_batches": "", **record}
+        before = {"watched": "", "depends_on_batches": "", "control_variate": ""}
+        record = {**before, "controlled": False, **record}
         values = {field.name: record[field.name] for field in fields(cls)}
         values["sites"] = tuple(
             DropoutSite(**{**site, "shape": tuple(site["shape"])}) for site in record["sites"]

@@ -15,8 +15,10 @@ from torch import Tensor
 from typing_extensions import Self
 
 from mcdrop._engine.batch import Batch
+from mcdrop._engine.control import described, linearize
 from mcdrop._engine.control_flow import naming_control_flow
 from mcdrop._engine.inputs import InputReader
+from mcdrop._engine.linearization import Linearization, NoSlopesError
 from mcdrop._engine.misfit import naming_misfits
 from mcdrop._engine.outputs import shape_changes
 from mcdrop._engine.passes import CANNOT_BATCH, Passes
@@ -133,6 +135,31 @@ class Schedule:
             begin += count
         self._most = max(self._most, end)
 
+    def integrates_last(self, batch: Batch) -> bool:
+        """Tell whether passes hold the variance of an integrated last dropout as well."""
+        return (self._plan or self._decide(batch)).last_site is not None
+
+    def linearized(self, number: int, batch: Batch) -> Linearization | None:
+        """Return the network of a batch at open masks, or None where it is no control variate.
+
+        Args:
+            number: Number of the batch.
+            batch: The rows.
+        """
+        plan = self._plan or self._decide(batch)
+        if not plan.linear:
+            return None
+        try:
+            return linearize(self._settings, self._passes, plan, batch, number)
+        except (NoSlopesError, *CANNOT_BATCH) as error:
+            reason = str(error).strip().splitlines()[0]
+            if plan.last_site is None:
+                raise self._settings.no_control(reason) from error
+        without: dict[str, Any] = {"linear": (), "control": reason}
+        self._plan = replace(plan, **without)
+        self._planner.forgo(self._first_batch or batch, **without)
+        return None
+
     def rows_may_leave(self, batch: Batch) -> bool:
         """Tell whether rows can be left out of a batch without a change to the others."""
         return self._planner.rows_may_leave(batch)
@@ -155,6 +182,8 @@ class Schedule:
             dtype=str(self._plan.dtype).removeprefix("torch."),
             seconds=time.perf_counter() - self._began,
             watched=self._passes.watched,
+            control_variate=described(self._plan, asked=self._settings.control_variate is True),
+            controlled=bool(self._plan.linear) or self._plan.last_site is not None,
             depends_on_batches=self._depends_on_batches(self._plan),
         )
 
@@ -235,7 +264,7 @@ class Schedule:
         chunk = self._passes.vectorized(undeferred, batch, span)
         if not bool(chunk.isnan().any()):
             self._plan = undeferred
-            self._planner.forgo_deferring(self._first_batch or batch)
+            self._planner.forgo(self._first_batch or batch, defers=False)
         return chunk
 
     def _halve(self, plan: Plan, chunk: int) -> Plan:

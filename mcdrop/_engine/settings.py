@@ -20,14 +20,19 @@ from mcdrop._live.rules.registry import registrations
 from mcdrop._live.sites import DropoutSite
 from mcdrop._trees import tensors
 from mcdrop.checks import checked_device, require_choice, require_count
-from mcdrop.errors import NoDropoutError, RangeError
+from mcdrop.errors import McdropError, NoDropoutError, RangeError, UnsupportedError
 from mcdrop.layers.suggest import injection_line
 
-__all__ = ["AskedStrategy", "Settings"]
+__all__ = ["AskedStrategy", "ClosedFormLostError", "Controls", "Settings"]
 
 AskedStrategy = Literal["auto", Strategy]
 _CODE = (types.FunctionType, types.MethodType, functools.partial)
+Controls = bool | Literal["auto"]
 _STRATEGIES = ("auto", *get_args(Strategy))
+
+
+class ClosedFormLostError(UnsupportedError):
+    """The last dropout does not feed the output layer alone, perhaps for later inputs only."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,10 @@ class Settings:
         dtype: Floating point type to run in; None for the model's.
         progress: Whether to show a progress bar on standard error.
         prepare: Turns an item of the inputs, or all of them, into what the model takes.
-        exact_last: Integrate the last dropout in closed form; chunks are then (s, n, ..., 2).
+        exact_last: Integrate the last dropout in closed form; "auto" where it can be. Chunks are
+            then (s, n, ..., 2).
+        control_variate: Whether the linearized network is the control variate; "auto" does not
+            take it, but lets the last dropout be integrated.
         first_row: Number of the first row; the masks of a row depend on its number.
         memory: What earlier predictions of the same wrapper found out.
     """
@@ -70,7 +78,8 @@ class Settings:
     dtype: torch.dtype | None = None
     progress: bool = False
     prepare: Prepare | None = None
-    exact_last: bool = False
+    exact_last: Controls = False
+    control_variate: Controls = False
     first_row: int = 0
     memory: Memory = field(default_factory=Memory)
 
@@ -80,6 +89,14 @@ class Settings:
             if value is not None:
                 require_count(self.function, argument, value, least)
         require_choice(self.function, "strategy", self.strategy, _STRATEGIES)
+        if not isinstance(self.control_variate, bool) and self.control_variate != "auto":
+            raise RangeError.of(
+                self.function,
+                "control_variate",
+                'be True, False or "auto"',
+                repr(self.control_variate),
+                "Leave it out for the last dropout in closed form alone",
+            )
         checked_device(self.function, self.device)
         if self.dtype is not None and not _is_floating(self.dtype):
             raise RangeError.of(
@@ -97,7 +114,13 @@ class Settings:
             tuple(_structure(self.model)),
             self.selection.identity(),
             tuple(sorted(self.rates.items())),
-            (self.stochastic, self.masks, self.exact_last, registrations()),
+            (
+                self.stochastic,
+                self.masks,
+                self.exact_last,
+                self.control_variate is True,
+                registrations(),
+            ),
             (str(device), self.dtype, torch.is_autocast_enabled(device.type)),
         )
 
@@ -114,6 +137,29 @@ class Settings:
             return self
         first = next(tensors(inputs), None)
         return self if first is None else replace(self, device=first.device)
+
+    def no_closed_form(self, found: str) -> McdropError:
+        """Make the error for a last dropout that cannot be integrated."""
+        asked = self.exact_last != "auto"
+        return ClosedFormLostError.of(
+            self.function,
+            "exact_last" if asked else "control_variate",
+            "be True only where the last dropout feeds the output layer alone"
+            if asked
+            else "be False where the last dropout does not always feed the output layer alone",
+            found,
+            "Leave exact_last out" if asked else "Pass control_variate=False",
+        )
+
+    def no_control(self, reason: str) -> McdropError:
+        """Make the error for a control variate that was asked for and is not possible."""
+        return UnsupportedError.of(
+            self.function,
+            "control_variate",
+            "be 'auto' or False here",
+            f"True: {reason}",
+            "Leave it out",
+        )
 
     def check_sites(self, sites: Sequence[DropoutSite]) -> None:
         """Refuse rates for sites that do not exist."""

@@ -62,8 +62,9 @@ def export(
 
     The masks of `n_samples` passes, which all rows share, become constants. The program takes any
     number of rows and needs neither mcdrop nor the code of the model. It returns what
-    ``wrap(model, masks="shared").predict_with_uncertainty(..., seed=seed)`` returns, to rounding.
-    What comes before the first dropout runs once where the model allows it.
+    ``predict_with_uncertainty(..., seed=seed, control_variate=False)`` of
+    ``wrap(model, masks="shared")`` returns, to rounding. What comes before the first dropout runs
+    once where the model allows it.
 
     Args:
         model: A model with dropout, or `wrap(model, ...)`, whose rates, strata and `stochastic`

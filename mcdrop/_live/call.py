@@ -14,6 +14,7 @@ from mcdrop._fusion.placeholders import Placeholders, describes
 from mcdrop._live.functorch import below_vmap, is_batched, shares_memory
 from mcdrop._live.last_layer import LastLayer
 from mcdrop._live.memory import address
+from mcdrop._live.multipliers import Multipliers
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.mask import DropoutMask
 from mcdrop._masks.rows import RowDim, RowLayout
@@ -136,6 +137,7 @@ class Call:
         rows: The row dimensions; None where they are not known.
         shares_masks: Whether all rows share one mask.
         last: Integrates the last dropout in closed form, or None.
+        multipliers: Take the place of masks, or None.
         placeholders: What is deferred until it is read; None where nothing may be.
         protected: Storage addresses that an in-place dropout must not write to.
         shared: Storage addresses of the parameters that are shared with the caller's model.
@@ -152,6 +154,7 @@ class Call:
     rows: RowLayout | None = None
     shares_masks: bool = False
     last: LastLayer | None = None
+    multipliers: Multipliers | None = None
     placeholders: Placeholders | None = None
     protected: frozenset[int] = frozenset()
     shared: frozenset[int] = frozenset()

@@ -14,9 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mcdrop._trees import leaves
-from mcdrop.errors import McdropError, UnsupportedError
 
-__all__ = ["ClosedFormError", "LastLayer", "no_closed_form"]
+__all__ = ["ClosedFormError", "LastLayer"]
 
 
 class ClosedFormError(RuntimeError):
@@ -117,14 +116,3 @@ class LastLayer:
             and output.numel() == self.mean.numel()
             and torch.equal(output.flatten(), self.mean.flatten())
         )
-
-
-def no_closed_form(function: str, found: str) -> McdropError:
-    """Make the error for a last dropout that cannot be integrated."""
-    return UnsupportedError.of(
-        function,
-        "exact_last",
-        "be True only where the last dropout feeds the output layer alone",
-        found,
-        "Leave exact_last out",
-    )

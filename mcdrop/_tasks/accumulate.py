@@ -13,23 +13,27 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from mcdrop._engine.linearization import LinearPart
 from mcdrop._engine.moments import Moments, PassGroups, accumulation_dtype, jackknife
 from mcdrop._engine.outputs import check_rows_finite
-from mcdrop._tasks.likelihoods import OutputType, class_probabilities, mean_and_variance
+from mcdrop._tasks.likelihoods import OutputType, class_probabilities
 from mcdrop._tasks.tails import Tails
-from mcdrop.errors import ShapeError
 from mcdrop.prediction.base import Prediction
 from mcdrop.prediction.classification import ClassificationPrediction, entropy
-from mcdrop.prediction.regression import RegressionPrediction
 
 __all__ = [
     "CLASSES_USUAL_SHARE",
+    "HALF_WIDTH",
     "Accumulator",
     "ClassificationAccumulator",
-    "RegressionAccumulator",
     "SampleAccumulator",
+    "extremes",
     "joined",
     "joined_samples",
+    "numbered",
+    "on_log_scale",
+    "result_dtype",
+    "std_shift",
 ]
 
 AnyPrediction = TypeVar("AnyPrediction", bound=Prediction)
@@ -39,8 +43,8 @@ Result_co = TypeVar("Result_co", covariant=True)
 class Accumulator(Protocol[Result_co]):
     """Receives the passes of one batch, chunk by chunk."""
 
-    def update(self, chunk: Tensor) -> None:
-        """Add outputs of shape (s, n, ...)."""
+    def update(self, chunk: Tensor, linear: LinearPart | None = None) -> None:
+        """Add outputs of shape (s, n, ...), with their linear part where that is known."""
 
     def rows(self, rows: Tensor) -> Self:
         """Return an accumulator that has seen the same passes of some rows."""
@@ -49,8 +53,9 @@ class Accumulator(Protocol[Result_co]):
         """Return the result for the batch."""
 
 
-# Half the width of a normal 95 % interval, in standard errors.
-_Z = 1.96
+HALF_WIDTH = 1.96
+"""Half the width of a normal 95 % interval, in standard errors."""
+
 # Probabilities are less linear in the masks than real-valued outputs: on trained classifiers the
 # variance of their mean over a stratum is 0.25 to 0.4 of that over 16 independent passes.
 CLASSES_USUAL_SHARE = 0.3
@@ -71,137 +76,21 @@ class SampleAccumulator:
         self._first_row: int | Tensor = first_row
         self._chunks: list[Tensor] = []
 
-    def update(self, chunk: Tensor) -> None:
+    def update(self, chunk: Tensor, linear: LinearPart | None = None) -> None:
         """Add passes, (s, n, ...)."""
-        check_rows_finite(self._function, _extremes(chunk), self._first_row)
+        check_rows_finite(self._function, extremes(chunk), self._first_row)
         self._chunks.append(chunk)
 
     def rows(self, rows: Tensor) -> Self:
         """Return an accumulator that has seen the same passes of some rows."""
         part = copy(self)
-        part._first_row = _numbered(self._first_row, rows)
+        part._first_row = numbered(self._first_row, rows)
         part._chunks = [chunk[:, rows] for chunk in self._chunks]
         return part
 
     def result(self) -> Tensor:
         """Return all passes, (S, n, ...)."""
         return torch.cat(self._chunks)
-
-
-class RegressionAccumulator:
-    """Accumulates mean and variance of a real-valued output, with given or predicted noise.
-
-    Args:
-        function: Public function to name in errors.
-        first_row: Number of the batch's first row among all inputs.
-        keep_samples: Whether the prediction holds every pass.
-        groups: Groups of passes for the jackknife.
-        noise_std: Known standard deviation of the observation noise, units of y.
-        spread: How the model states its noise, if it predicts it.
-        exact_last: Whether chunks hold the variance of an integrated last dropout.
-    """
-
-    def __init__(
-        self,
-        function: str,
-        first_row: int,
-        keep_samples: bool,
-        groups: PassGroups,
-        *,
-        noise_std: Tensor | None = None,
-        spread: OutputType | None = None,
-        exact_last: bool = False,
-    ) -> None:
-        self._function = function
-        self._first_row: int | Tensor = first_row
-        self._noise_std = noise_std
-        self._spread = spread
-        self._noise = Moments(groups)
-        self._exact_last = exact_last
-        self._last = Moments(groups)
-        self._samples: list[Tensor] | None = [] if keep_samples else None
-        self._variances: list[Tensor] = []
-        self._moments = Moments(groups)
-        self._tails = Tails()
-        self._dtype = torch.float32
-
-    def update(self, chunk: Tensor) -> None:
-        """Add passes, (s, n, ...).
-
-        (s, n, ..., 2) where the model predicts its noise or the last dropout is integrated: the
-        last dimension then holds the value and its noise, or the value and the variance over the
-        masks of the last dropout.
-        """
-        self._dtype = _result_dtype(chunk)
-        if self._exact_last:
-            chunk, from_last = chunk.unbind(dim=-1)
-            self._last.update(from_last)
-        if self._spread is not None:
-            check_rows_finite(self._function, _extremes(chunk), self._first_row)
-            wide = chunk.to(accumulation_dtype(chunk.device))
-            chunk, variance = mean_and_variance(self._function, wide, self._spread)
-            self._noise.update(variance)
-            if self._samples is not None:
-                self._variances.append(variance.to(self._dtype))
-        self._moments.update(chunk)
-        self._tails.update(chunk)
-        if self._samples is not None:
-            self._samples.append(chunk.to(self._dtype))
-
-    def rows(self, rows: Tensor) -> Self:
-        """Return an accumulator that has seen the same passes of some rows."""
-        part = copy(self)
-        part._first_row = _numbered(self._first_row, rows)
-        part._moments = self._moments.rows(rows)
-        part._tails = self._tails.rows(rows)
-        part._noise = self._noise.rows(rows) if self._spread is not None else self._noise
-        part._last = self._last.rows(rows) if self._exact_last else self._last
-        if self._samples is not None:
-            part._samples = [chunk[:, rows] for chunk in self._samples]
-            part._variances = [chunk[:, rows] for chunk in self._variances]
-        return part
-
-    def result(self) -> RegressionPrediction:
-        """Return the prediction for the batch."""
-        mean, variance = self._moments.mean, self._moments.variance
-        if self._exact_last:
-            # The law of total variance, over the masks of the last dropout and all others.
-            variance = variance + self._last.mean
-        check_rows_finite(self._function, mean + variance, self._first_row)
-        if self._spread is not None:
-            # The law of total variance: E[noise variance] + Var[mean].
-            noise = self._noise.mean
-            check_rows_finite(self._function, noise, self._first_row)
-        else:
-            noise = _noise_variance(self._function, self._noise_std, mean)
-        missed = self._tails.missed(mean)
-        shift = missed.mean * self._moments.nonlinear_share.sqrt()
-        std_error = torch.maximum(
-            on_log_scale((variance + noise).sqrt(), self._std_error(noise)),
-            _std_shift(variance + noise, missed.variance) / _Z,
-        )
-        return RegressionPrediction(
-            mean=mean.to(self._dtype),
-            epistemic_variance=variance.to(self._dtype),
-            aleatoric_variance=noise.to(self._dtype),
-            mcse=torch.maximum(self._moments.mean_error, shift / _Z).to(self._dtype),
-            std_mcse=std_error.to(self._dtype),
-            n_samples=self._moments.count,
-            samples=None if self._samples is None else torch.cat(self._samples),
-            sample_variances=torch.cat(self._variances) if self._variances else None,
-        )
-
-    def _std_error(self, noise: Tensor) -> Tensor:
-        """Return the jackknife standard error of the predictive standard deviation."""
-        counts, _, variances = self._moments.without_each()
-        if self._spread is not None:
-            _, noise, _ = self._noise.without_each()
-        if self._exact_last:
-            variances = variances + self._last.without_each()[1]
-        without_each = (variances + noise).sqrt()
-        # The jackknife's center; the value from all passes differs from it by a bias only.
-        whole = without_each.mean(dim=0)
-        return jackknife(whole, without_each, counts, self._moments.count)
 
 
 class ClassificationAccumulator:
@@ -240,10 +129,10 @@ class ClassificationAccumulator:
         self._votes: Tensor | None = None
         self._dtype = torch.float32
 
-    def update(self, chunk: Tensor) -> None:
+    def update(self, chunk: Tensor, linear: LinearPart | None = None) -> None:
         """Add passes: (s, n, C, ...); (s, n) or (s, n, 1) if binary; (s, n, L) if multilabel."""
-        check_rows_finite(self._function, _extremes(chunk), self._first_row)
-        self._dtype = _result_dtype(chunk)
+        check_rows_finite(self._function, extremes(chunk), self._first_row)
+        self._dtype = result_dtype(chunk)
         wide = chunk.to(accumulation_dtype(chunk.device))
         probs = class_probabilities(
             self._function,
@@ -265,7 +154,7 @@ class ClassificationAccumulator:
     def rows(self, rows: Tensor) -> Self:
         """Return an accumulator that has seen the same passes of some rows."""
         part = copy(self)
-        part._first_row = _numbered(self._first_row, rows)
+        part._first_row = numbered(self._first_row, rows)
         part._moments = self._moments.rows(rows)
         part._entropies = self._entropies.rows(rows)
         part._tails = self._tails.rows(rows)
@@ -293,7 +182,7 @@ class ClassificationAccumulator:
 
         def error(whole: Tensor, without_each: Tensor, shift: Tensor) -> Tensor:
             spread = jackknife(whole, without_each, counts, count)
-            return torch.maximum(spread, shift / _Z).to(self._dtype)
+            return torch.maximum(spread, shift / HALF_WIDTH).to(self._dtype)
 
         stds_without = variances_without.sqrt()
         # Classes are taken to be independent: their rare passes are different ones.
@@ -305,9 +194,9 @@ class ClassificationAccumulator:
             probs_std=variance.sqrt().to(self._dtype),
             expected_entropy=expected.to(self._dtype),
             variation_ratio=(1 - self._votes.amax(dim=1) / count).to(self._dtype),
-            mcse=torch.maximum(self._moments.mean_error, shift / _Z).to(self._dtype),
+            mcse=torch.maximum(self._moments.mean_error, shift / HALF_WIDTH).to(self._dtype),
             probs_std_mcse=error(
-                stds_without.mean(dim=0), stds_without, _std_shift(variance, missed.variance)
+                stds_without.mean(dim=0), stds_without, std_shift(variance, missed.variance)
             ),
             predictive_entropy_mcse=error(total, total_without, _entropy_shift(probs, shift)),
             mutual_information_mcse=error(
@@ -329,11 +218,13 @@ def on_log_scale(whole: Tensor, error: Tensor) -> Tensor:
         whole: The quantity, at least 0.
         error: Its standard error.
     """
-    relative = (_Z * error / whole.clamp_min(torch.finfo(whole.dtype).tiny)).clamp_max(_LONGEST)
-    return torch.maximum(error, whole * torch.expm1(relative) / _Z)
+    relative = (HALF_WIDTH * error / whole.clamp_min(torch.finfo(whole.dtype).tiny)).clamp_max(
+        _LONGEST
+    )
+    return torch.maximum(error, whole * torch.expm1(relative) / HALF_WIDTH)
 
 
-def _std_shift(variance: Tensor, missed: Tensor) -> Tensor:
+def std_shift(variance: Tensor, missed: Tensor) -> Tensor:
     """Return how much a standard deviation grows with its variance."""
     return (variance + missed).sqrt() - variance.sqrt()
 
@@ -366,32 +257,16 @@ def joined_samples(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
 
 
-def _extremes(chunk: Tensor) -> Tensor:
+def extremes(chunk: Tensor) -> Tensor:
     """Return what is finite iff all passes are: half of each extreme, so that no sum overflows."""
     return chunk.amax(dim=0) / 2 + chunk.amin(dim=0) / 2
 
 
-def _numbered(first_row: int | Tensor, rows: Tensor) -> Tensor:
+def numbered(first_row: int | Tensor, rows: Tensor) -> Tensor:
     """Return the numbers, among all inputs, of some rows of a batch."""
     return first_row[rows] if isinstance(first_row, Tensor) else first_row + rows
 
 
-def _noise_variance(function: str, noise_std: Tensor | None, mean: Tensor) -> Tensor:
-    """Return the noise variance of every value; zeros if no noise was given."""
-    if noise_std is None:
-        return torch.zeros_like(mean)
-    shape, row = tuple(noise_std.shape), mean.shape[1:]
-    if shape not in {(), tuple(row)}:
-        raise ShapeError.of(
-            function,
-            "noise_std",
-            f"be a number or one per output, shape {tuple(row)}",
-            f"shape {shape}",
-            "Noise that differs by row needs a model that predicts it",
-        )
-    return noise_std.to(mean).square().expand_as(mean).clone()
-
-
-def _result_dtype(chunk: Tensor) -> torch.dtype:
+def result_dtype(chunk: Tensor) -> torch.dtype:
     """Return the type of the results: float64 for float64 models, float32 for all others."""
     return torch.float64 if chunk.dtype == torch.float64 else torch.float32

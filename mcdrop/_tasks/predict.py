@@ -16,7 +16,7 @@ from mcdrop._engine.arrays import is_pandas
 from mcdrop._engine.batch import Batch
 from mcdrop._engine.record import Run
 from mcdrop._engine.schedule import Schedule
-from mcdrop._engine.settings import Settings
+from mcdrop._engine.settings import ClosedFormLostError, Settings
 from mcdrop._tasks.accumulate import Accumulator, SampleAccumulator, joined, joined_samples
 from mcdrop._tasks.settings import TaskSettings
 from mcdrop._tasks.tolerance import (
@@ -27,6 +27,7 @@ from mcdrop._tasks.tolerance import (
     in_row_order,
     warn_of_rare_drops,
 )
+from mcdrop._tasks.worth import with_worth
 from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.regression import RegressionPrediction
 
@@ -49,12 +50,27 @@ def predict(settings: TaskSettings, inputs: Any) -> RegressionPrediction | Class
         inputs: Whatever `InputReader` takes.
     """
     index = getattr(inputs, "index", None) if is_pandas(inputs) else None
+    try:
+        return _named(_predicted(settings, inputs), index)
+    except ClosedFormLostError:
+        if settings.engine.exact_last != "auto" or isinstance(inputs, Iterator):
+            raise
+    # The model is another one for these inputs than it was on first use.
+    engine = replace(settings.engine, exact_last=False)
+    return _named(_predicted(replace(settings, engine=engine), inputs), index)
+
+
+def _predicted(
+    settings: TaskSettings, inputs: Any
+) -> RegressionPrediction | ClassificationPrediction:
     if settings.is_regression:
-        return _named(_predict(settings, inputs, settings.regression), index)
-    return _named(_predict(settings, inputs, settings.classification), index)
+        return _predict(settings, inputs, settings.regression)
+    return _predict(settings, inputs, settings.classification)
 
 
-def _named(prediction: PredictionT, index: Any) -> PredictionT:
+def _named(
+    prediction: RegressionPrediction | ClassificationPrediction, index: Any
+) -> RegressionPrediction | ClassificationPrediction:
     """Return the prediction with the index of its rows, where there is one label for each."""
     if index is None or len(index) != len(prediction):
         return prediction
@@ -73,13 +89,13 @@ def sample(settings: Settings, inputs: Any, n_samples: int) -> tuple[Tensor, Run
         settings,
         inputs,
         n_samples,
-        lambda row: SampleAccumulator(settings.function, row),
+        lambda row, _: SampleAccumulator(settings.function, row),
         joined_samples,
     )
 
 
 def _predict(
-    settings: TaskSettings, inputs: Any, make: Callable[[int], Accumulator[PredictionT]]
+    settings: TaskSettings, inputs: Any, make: Callable[[int, bool], Accumulator[PredictionT]]
 ) -> PredictionT:
     """Run a number of passes, or as many as the tolerance asks for."""
     if settings.n_samples == "auto":
@@ -89,7 +105,7 @@ def _predict(
         return _run_until_settled(settings.engine, inputs, make, stop)
     whole, run = _run(settings.engine, inputs, settings.n_samples, make, joined)
     _warn_of_no_spread(settings.engine.function, whole, run)
-    return replace(whole, run=run)
+    return replace(whole, run=with_worth(run, whole))
 
 
 def _warn_of_no_spread(
@@ -114,7 +130,7 @@ def _run(
     settings: Settings,
     inputs: Any,
     n_samples: int,
-    make: Callable[[int], Accumulator[Result]],
+    make: Callable[[int, bool], Accumulator[Result]],
     join: Callable[[Sequence[Result]], Result],
 ) -> tuple[Result, Run]:
     """Run `n_samples` passes over every batch and join the results, rows in order."""
@@ -122,9 +138,8 @@ def _run(
     n_joined = first_row = 0
     with Schedule(settings, inputs, n_samples) as schedule:
         for number, batch in schedule.batches():
-            accumulator = make(first_row)
-            for chunk in schedule.passes(number, batch, 0, n_samples):
-                accumulator.update(chunk)
+            accumulator = make(first_row, schedule.integrates_last(batch))
+            chunk = _add_passes(schedule, accumulator, number, batch, (0, n_samples))
             first_row += chunk.shape[1]
             results.append(accumulator.result())
             if len(results) - n_joined == _JOINED:
@@ -133,10 +148,28 @@ def _run(
     return join(results), schedule.record()
 
 
+def _add_passes(
+    schedule: Schedule,
+    accumulator: Accumulator[Result],
+    number: int,
+    batch: Batch,
+    between: tuple[int, int],
+    fewer_rows: int = 1,
+) -> Tensor:
+    """Add passes of a batch, with their linear part if that is known; return the last chunk."""
+    begin, end = between
+    linearization = schedule.linearized(number, batch)
+    for chunk in schedule.passes(number, batch, begin, end, fewer_rows):
+        linear = None if linearization is None else linearization.part(begin, len(chunk))
+        accumulator.update(chunk, linear)
+        begin += len(chunk)
+    return chunk
+
+
 def _run_until_settled(
     settings: Settings,
     inputs: Any,
-    make: Callable[[int], Accumulator[PredictionT]],
+    make: Callable[[int, bool], Accumulator[PredictionT]],
     stop: Tolerance[PredictionT],
 ) -> PredictionT:
     """Run passes over every batch until its rows are settled; join the results, rows in order."""
@@ -144,12 +177,14 @@ def _run_until_settled(
     first_row = 0
     with Schedule(settings, inputs, CHECKPOINTS[-1], total_known=False) as schedule:
         for number, batch in schedule.batches():
-            found = list(_until_settled(schedule, number, batch, make(first_row), stop, first_row))
+            accumulator = make(first_row, schedule.integrates_last(batch))
+            found = list(_until_settled(schedule, number, batch, accumulator, stop, first_row))
             first_row += sum(len(part.numbers) for part in found)
             parts += found
     run = schedule.record()
     warn_of_rare_drops(settings.function, run, min(part.n_samples for part in parts))
-    return replace(in_row_order(settings.function, parts), run=run)
+    whole = in_row_order(settings.function, parts)
+    return replace(whole, run=with_worth(run, whole))
 
 
 def _until_settled(
@@ -161,8 +196,7 @@ def _until_settled(
     first_row: int,
 ) -> Iterator[SettledRows[PredictionT]]:
     """Yield the rows of one batch as they settle; where rows are separate, the others go on."""
-    for chunk in schedule.passes(number, batch, 0, CHECKPOINTS[0]):
-        accumulator.update(chunk)
+    chunk = _add_passes(schedule, accumulator, number, batch, (0, CHECKPOINTS[0]))
     n_rows = chunk.shape[1]
     active = torch.arange(n_rows, device=chunk.device)
     whole = batch
@@ -177,8 +211,7 @@ def _until_settled(
             rest = (~done).nonzero().flatten()
             accumulator, active = accumulator.rows(rest), active[rest]
             batch = batch.take(rest.tolist())
-        for chunk in schedule.passes(number, batch, first, end, n_rows // len(active)):
-            accumulator.update(chunk)
+        _add_passes(schedule, accumulator, number, batch, (first, end), n_rows // len(active))
     else:
         first = CHECKPOINTS[-1]
         done = stop.settled(accumulator.result())

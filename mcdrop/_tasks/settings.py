@@ -11,14 +11,15 @@ from torch import Tensor
 from mcdrop._engine.inputs import Prepare
 from mcdrop._engine.moments import PassGroups
 from mcdrop._engine.outputs import Select
-from mcdrop._engine.settings import AskedStrategy, Settings
-from mcdrop._tasks.accumulate import ClassificationAccumulator, RegressionAccumulator
+from mcdrop._engine.settings import AskedStrategy, Controls, Settings
+from mcdrop._tasks.accumulate import ClassificationAccumulator
 from mcdrop._tasks.likelihoods import OutputType
+from mcdrop._tasks.regression import RegressionAccumulator
 from mcdrop._tasks.tolerance import Tolerated
 from mcdrop.checks import checked_noise, checked_passes, require_choice
-from mcdrop.errors import RangeError
+from mcdrop.errors import RangeError, UnsupportedError
 
-__all__ = ["ClassificationTask", "Options", "RegressionTask", "Task", "TaskSettings"]
+__all__ = ["ClassificationTask", "Options", "RegressionTask", "Task", "TaskSettings", "controls"]
 
 RegressionTask = Literal["regression", "heteroscedastic"]
 ClassificationTask = Literal["classification", "binary", "multilabel"]
@@ -44,6 +45,28 @@ class Options(TypedDict, total=False):
     prepare: Prepare | None
     tolerance: Tolerated
     exact_last: bool
+    control_variate: Controls
+
+
+class _Controls(TypedDict):
+    exact_last: Controls
+    control_variate: Controls
+
+
+def controls(
+    task: Task | None, control_variate: Controls, *, exact_last: bool, keep_samples: bool
+) -> _Controls:
+    """Return what is to be computed exactly, as settings of the engine.
+
+    Args:
+        task: Name of the task.
+        control_variate: As the caller said.
+        exact_last: As the caller said.
+        keep_samples: Whether all passes are kept, which need the last mask drawn.
+    """
+    by_itself = task in (None, "regression") and not keep_samples and control_variate is not False
+    last: Controls = "auto" if by_itself else False
+    return {"exact_last": exact_last or last, "control_variate": control_variate}
 
 
 @dataclass(frozen=True)
@@ -90,7 +113,15 @@ class TaskSettings:
                 self.noise_std,
                 "Leave it out",
             )
-        if self.engine.exact_last and (not plain or self.keep_samples):
+        if self.engine.control_variate is True and not self.is_regression:
+            raise UnsupportedError.of(
+                function,
+                "control_variate",
+                "be 'auto' or False for classifications",
+                f"True with task={self.task!r}",
+                "Leave it out",
+            )
+        if self.engine.exact_last is True and (not plain or self.keep_samples):
             raise RangeError.of(
                 function,
                 "exact_last",
@@ -104,11 +135,12 @@ class TaskSettings:
         """Whether the prediction is a `RegressionPrediction`."""
         return self.task is None or self.task in get_args(RegressionTask)
 
-    def regression(self, first_row: int) -> RegressionAccumulator:
+    def regression(self, first_row: int, exact_last: bool) -> RegressionAccumulator:
         """Make the accumulator of a batch.
 
         Args:
             first_row: Number of its first row.
+            exact_last: Whether its passes hold the variance of an integrated last dropout.
         """
         return RegressionAccumulator(
             self.engine.function,
@@ -117,14 +149,16 @@ class TaskSettings:
             self._groups(),
             noise_std=checked_noise(self.engine.function, self.noise_std),
             spread=self.output_type if self.task == "heteroscedastic" else None,
-            exact_last=self.engine.exact_last,
+            exact_last=exact_last,
+            pools_rows=self.engine.masks == "independent",
         )
 
-    def classification(self, first_row: int) -> ClassificationAccumulator:
+    def classification(self, first_row: int, exact_last: bool) -> ClassificationAccumulator:
         """Make the accumulator of a batch.
 
         Args:
             first_row: Number of its first row.
+            exact_last: False: the last dropout is integrated for regressions alone.
         """
         return ClassificationAccumulator(
             self.engine.function,

@@ -23,6 +23,12 @@ def loaded(path: Path) -> Any:
     return torch.export.load(path).module()
 
 
+def plain(mc: mcdrop.MCDropout, inputs: Any, **options: Any) -> Any:
+    """Predict with every mask drawn, as programs do."""
+    given = {"n_samples": 32, "seed": 0, "task": "regression", **options}
+    return mc.predict_with_uncertainty(inputs, control_variate=False, **given)
+
+
 def agrees(found: dict[str, Tensor], prediction: Any) -> None:
     for name, values in found.items():
         torch.testing.assert_close(values, getattr(prediction, name), atol=1e-5, rtol=1e-4)
@@ -46,7 +52,7 @@ def test_settings_of_a_wrapper_hold(tmp_path: Path) -> None:
     model, x = made("mlp")
     mc = mcdrop.wrap(model, p=0.4, stratified=False, masks="shared")
     mcdrop.export(mc, x, tmp_path / "m.pt2", n_samples=10, noise_std=0.5)
-    expected = mc.predict_with_uncertainty(x, n_samples=10, seed=0, noise_std=0.5)
+    expected = plain(mc, x, n_samples=10, noise_std=0.5)
     agrees(loaded(tmp_path / "m.pt2")(x), expected)
 
 
@@ -57,7 +63,7 @@ def test_several_inputs_and_outputs_are_named(tmp_path: Path) -> None:
     for example in (inputs, named):
         mcdrop.export(model, example, tmp_path / "m.pt2", select="out")
         mc = mcdrop.wrap(model, masks="shared")
-        expected = mc.predict_with_uncertainty(inputs, n_samples=32, seed=0, select="out")
+        expected = plain(mc, inputs, select="out")
         program = loaded(tmp_path / "m.pt2")
         agrees(program(**named) if example is named else program(*inputs), expected)
 
@@ -102,7 +108,7 @@ def test_a_program_runs_where_mcdrop_cannot_be_imported(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=tmp_path)
     mc = mcdrop.wrap(model, masks="shared")
-    expected = mc.predict_with_uncertainty(x, n_samples=32, seed=0).std
+    expected = plain(mc, x).std
     np.testing.assert_allclose(np.load(tmp_path / "std.npy"), expected.numpy(), rtol=1e-4)
 
 

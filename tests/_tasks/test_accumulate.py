@@ -16,12 +16,12 @@ from mcdrop._engine.moments import PassGroups
 from mcdrop._masks.source import effective_rate
 from mcdrop._tasks.accumulate import (
     ClassificationAccumulator,
-    RegressionAccumulator,
     SampleAccumulator,
     joined,
     joined_samples,
     on_log_scale,
 )
+from mcdrop._tasks.regression import RegressionAccumulator
 from mcdrop.errors import NonFiniteError, ShapeError
 from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.regression import RegressionPrediction

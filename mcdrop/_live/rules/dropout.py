@@ -67,6 +67,8 @@ def drop(
         by_element = kind == "dropout" and mask_shape == tuple(x.shape)
         return call.last.hold(call.read(x), rate, by_element=by_element)
     mask = call.mask(site, mask_shape)
+    if call.multipliers is not None and apply is _scaled:
+        return call.multipliers.times(x, mask, rate)
     if may_defer and call.placeholders is not None and x.ndim > 1 and x.dtype in FLOATS:
         before = call.placeholders.deferred(x)
         values = call.read(x) if before is None or isinstance(before, Dropped) else before

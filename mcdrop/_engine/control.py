@@ -1,0 +1,127 @@
+"""Whether the linearized network is the control variate, and where rows lie in its masks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from mcdrop._engine.batch import Batch
+from mcdrop._engine.linearization import Linearization, linearized, row_dim
+from mcdrop._engine.passes import CANNOT_BATCH, Passes
+from mcdrop._engine.plan import Plan
+from mcdrop._engine.row_probe import row_layout
+from mcdrop._engine.settings import Settings
+from mcdrop._live.multipliers import Multipliers
+from mcdrop._masks.rows import RowDim
+from mcdrop._masks.source import Span
+
+__all__ = ["FEWEST_PASSES", "described", "linearize", "obstacle", "row_dims"]
+
+FEWEST_PASSES = 8
+"""Fewer passes do not tell how they depend on their linear part."""
+
+# Numbers held for the slopes: 64 MiB of float32.
+_MOST_SLOPES = 2**24
+
+
+def row_dims(
+    settings: Settings, passes: Passes, plan: Plan, batch: Batch
+) -> tuple[RowDim | None, ...]:
+    """Return the dimension of every site's mask that counts rows, None where it cannot be told.
+
+    A wrong one would do no harm but make the control variate useless: its law is exact whatever
+    the row that a unit is counted to.
+
+    Args:
+        settings: How passes run.
+        passes: Runs the model.
+        plan: The plan so far.
+        batch: The first batch.
+    """
+    if plan.rows is not None:
+        return tuple(_only(rows) for rows in plan.rows.sites)
+    if not batch.n_rows:
+        return ()
+    found = tuple(row_dim(site.shape, batch.n_rows) for site in plan.sites)
+    unknown = any(dim is None and site.fired for dim, site in zip(found, plan.sites, strict=True))
+    if not unknown:
+        return found
+    try:
+        layout = row_layout(settings.function, passes.observed, plan, batch)
+    except CANNOT_BATCH:
+        return found
+    return tuple(_only(rows) for rows in layout.sites)
+
+
+def linearize(
+    settings: Settings, passes: Passes, plan: Plan, batch: Batch, number: int
+) -> Linearization:
+    """Run one pass with every unit kept and differentiate it.
+
+    Gradients are asked for with respect to multipliers alone: no parameter receives one.
+
+    Args:
+        settings: How passes run.
+        passes: Runs the model.
+        plan: The plan.
+        batch: The rows.
+        number: Number of the batch.
+
+    Raises:
+        NoSlopesError: If the output has no gradient with respect to what dropout keeps.
+    """
+    multipliers = Multipliers()
+    # Tensors made under inference mode could not be differentiated.
+    with torch.inference_mode(False), torch.enable_grad():
+        whole = passes.one(plan, batch, Span(number), opened=True, multipliers=multipliers)
+        output = settings.selection.pick(settings.function, whole)
+        output = output[..., 0] if settings.selection.is_pair else output
+        sites = [each for each in multipliers.sites if each.mask.site != plan.last_site]
+        return linearized(output, sites, plan.row_dim)
+
+
+def obstacle(plan: Plan, n_passes: int) -> str:
+    """Return why the linearized network is no control variate; empty if it can be.
+
+    Args:
+        plan: The plan.
+        n_passes: Passes in all.
+    """
+    sites = [site for site in plan.sites if site.fired and site.order != plan.last_site]
+    known = [site for site in sites if plan.row_dim(site.order) is not None]
+    if not sites:
+        return "nothing is left to it"
+    if not known:
+        return "the rows of what is dropped out cannot be told apart"
+    if n_passes < FEWEST_PASSES:
+        return f"{n_passes} passes are too few"
+    units = sum(math.prod(site.shape) for site in sites)
+    n_rows = max(1, _n_rows(plan, known[0].order))
+    outputs = math.ceil(plan.output_numel / n_rows)
+    if outputs * units > _MOST_SLOPES:
+        return f"it would take {outputs} backward passes and {outputs * units:,} slopes"
+    return ""
+
+
+def described(plan: Plan, *, asked: bool) -> str:
+    """Say what is computed exactly, and why not more if that was asked for."""
+    parts = []
+    if plan.last_site is not None:
+        parts.append(f"last dropout ({plan.sites[plan.last_site].name}) in closed form")
+    if plan.linear:
+        parts.append("linearized network as control variate")
+    elif asked:
+        parts.append(f"no linearized network: {plan.control}")
+    return ", ".join(parts)
+
+
+def _n_rows(plan: Plan, site: int) -> int:
+    """Return the number of rows, from a site whose rows are known."""
+    rows = plan.row_dim(site)
+    return 1 if rows is None else plan.sites[site].shape[rows.dim] // rows.per_row
+
+
+def _only(rows: tuple[RowDim, ...]) -> RowDim | None:
+    """Return the dimension of rows if there is one."""
+    return rows[0] if len(rows) == 1 else None

@@ -1,0 +1,222 @@
+"""Moments of passes with the linear part of the network as control variate.
+
+A pass is y = b l + r, where l is linear in the masks, E[l] = 0 and V = Var[l] is known. So
+
+    E[y] = E[y - b l]    and    Var[y] = b^2 V + Var[r]    for the slope b = Cov(y, l) / V,
+
+and only r, which is not linear in the masks, is left to the passes. The slope of every value comes
+from its own passes and, where rows have masks of their own, from the other rows: it is shrunk
+towards their mean by empirical Bayes, as far as the slopes of the rows agree within their errors.
+
+Source: Lavenberg & Welch (1981) for control variates; DerSimonian & Laird (1986) for the spread of
+the slopes among rows.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from mcdrop._engine.linearization import LinearPart
+from mcdrop._engine.moments import accumulation_dtype, jackknife, widening
+
+__all__ = ["Controlled", "ControlledMoments"]
+
+_GROUPS = 16
+# Beyond so many elements per pass, fewer groups are kept, to bound the memory.
+_LARGE = 2**18
+_FEWEST_GROUPS = 4
+# Below the square of what rounding leaves of a slope of 1, so that it never decides a weight.
+_LEAST = 1e-30
+
+
+@dataclass(frozen=True)
+class Controlled:
+    """What the passes and their linear part say together; all (n, ...).
+
+    Attributes:
+        mean: Mean over masks.
+        mean_error: Its standard error; 1.96 of it cover 95 %.
+        variance: Variance over masks.
+        variance_error: Standard error of `variance` plus the mean of what varies with it.
+        slope: Slope b of the passes on their linear part.
+    """
+
+    mean: Tensor
+    mean_error: Tensor
+    variance: Tensor
+    variance_error: Tensor
+    slope: Tensor
+
+
+@dataclass(frozen=True)
+class _Slope:
+    """The slope of every value.
+
+    Attributes:
+        value: The slope.
+        error: Its squared standard error.
+        bias: What E[slope^2] lacks of the mean square of the true slopes.
+        degrees: Degrees of freedom that it takes from the residuals, in [0, 1].
+    """
+
+    value: Tensor
+    error: Tensor
+    bias: Tensor
+    degrees: Tensor
+
+
+class ControlledMoments:
+    """Sums over the passes so far and their linear part, by group of passes.
+
+    Memory does not grow with the number of passes.
+
+    Args:
+        pools_rows: Whether the slope of a row may use those of the other rows. Rows that share
+            their masks have errors in common, so that there is little to gain.
+    """
+
+    def __init__(self, *, pools_rows: bool) -> None:
+        self.count = 0
+        self._pools_rows = pools_rows
+        self._center = self._variance = torch.zeros(0)
+        self._counts = torch.zeros(0)
+        # Sums of y, l, y^2, y l, l^2 and of what varies with y, (6, groups, n, ...).
+        self._sums = torch.zeros(0)
+
+    def update(self, values: Tensor, linear: LinearPart, beside: Tensor | None = None) -> None:
+        """Add passes.
+
+        Args:
+            values: (s, n, ...).
+            linear: Their linear part.
+            beside: A variance within every pass, whose mean is added to that over passes.
+        """
+        y = values.to(accumulation_dtype(values.device))
+        part = linear.values.to(y)
+        if not self.count:
+            self._center = y.mean(dim=0)
+            self._variance = linear.variance.to(y)
+            numel = max(1, self._center.numel())
+            n_groups = max(_FEWEST_GROUPS, min(_GROUPS, _GROUPS * _LARGE // numel))
+            self._counts = y.new_zeros(n_groups)
+            self._sums = y.new_zeros((6, n_groups, *y.shape[1:]))
+        y = y - self._center
+        numbers = torch.arange(self.count, self.count + len(y), device=y.device)
+        numbers %= len(self._counts)
+        terms = [y, part, y.square(), y * part, part.square()]
+        for total, term in zip(self._sums, terms, strict=False):
+            total.index_add_(0, numbers, term)
+        if beside is not None:
+            self._sums[5].index_add_(0, numbers, beside.to(y))
+        self._counts.index_add_(0, numbers, torch.ones_like(numbers, dtype=y.dtype))
+        self.count += len(y)
+
+    @property
+    def plain_mean(self) -> Tensor:
+        """Mean over passes, which is not finite where a pass is not."""
+        return self._center + self._sums[0].sum(dim=0) / self.count
+
+    def rows(self, rows: Tensor) -> Self:
+        """Return the moments of some rows.
+
+        Args:
+            rows: Indices along dimension 1 of the values.
+        """
+        part = copy(self)
+        part._center, part._variance = self._center[rows], self._variance[rows]
+        part._counts, part._sums = self._counts.clone(), self._sums[:, :, rows]
+        return part
+
+    def result(self) -> Controlled:
+        """Return mean and variance with their errors; at least four passes are needed."""
+        count, variance = self.count, self._variance
+        y, part, yy, yl, ll, _ = self._sums.sum(dim=1) / count
+        spread, covariance, square = yy - y.square(), yl - y * part, ll - part.square()
+        slope = self._slope(spread, covariance, square)
+        b = slope.value
+        rest = (spread - 2 * b * covariance + b.square() * square).clamp_min_(0)
+        residual = rest * (count / (count - 1 - slope.degrees))
+        total = (b.square() + slope.bias) * variance + residual
+        widened = widening(count - 2)
+        mean_error = (residual / count + part.square() * slope.error).sqrt() * widened
+        # Two errors: of the residuals' mean square, and of b^2, whose derivative is 2 b.
+        of_slope = (2 * b * variance).square() * slope.error * widened**2
+        of_rest = self._error_of_rest(y - b * part, b)
+        return Controlled(
+            mean=self._center + y - b * part,
+            mean_error=mean_error,
+            # A variance: what is certain of it is the residuals'.
+            variance=torch.maximum(total, rest),
+            variance_error=(of_slope + of_rest.square()).sqrt(),
+            slope=b,
+        )
+
+    def _slope(self, spread: Tensor, covariance: Tensor, square: Tensor) -> _Slope:
+        """Estimate b from the second moments about the mean, all (n, ...)."""
+        told = square > 0
+        own = torch.where(told, covariance / square, 0)
+        rest = (spread - own * covariance).clamp_min(0)
+        error = torch.where(told, rest / square / (self.count - 2), 0).clamp_min(_LEAST)
+        weight = torch.where(told, 1 / error, 0)
+        alike = self._pools_rows and int(told.sum(dim=0).max()) > 1
+        # Residuals that grow with l make the slope less certain than their mean square tells.
+        robust = self._error_by_groups() * square * told
+        usual = error * square * told
+        if alike:
+            robust, usual = robust.sum(dim=0), usual.sum(dim=0)
+        wider = (robust / usual.clamp_min(_LEAST)).clamp_min(1)
+        if not alike:
+            return _Slope(own, error * wider * told, -error * told, told.to(own))
+        between = _between_rows(own, weight)
+        weight = weight / (1 + between * weight)
+        sums = weight.sum(dim=0).clamp_min(_LEAST)
+        center = (own * weight).sum(dim=0) / sums
+        share = between * weight
+        return _Slope(
+            value=center + share * (own - center),
+            error=share * error * wider + (1 - share).square() / sums,
+            bias=between * (1 - share.square()) - share.square() * error,
+            degrees=share,
+        )
+
+    def _error_by_groups(self) -> Tensor:
+        """Return the squared jackknife error of every value's own slope, (n, ...)."""
+        used = self._counts > 0
+        sums = self._sums[:, used]
+        y, part, _, yl, ll, _ = sums.sum(dim=1, keepdim=True) - sums
+        left = self.count - self._counts[used]
+        each = left.view(-1, *(1 for _ in y.shape[1:]))
+        own = (yl - y * part / each) / (ll - part.square() / each).clamp_min(_LEAST)
+        error = jackknife(own.mean(dim=0), own, left, self.count)
+        return (error / widening(len(left) - 1)).square()
+
+    def _error_of_rest(self, mean: Tensor, b: Tensor) -> Tensor:
+        """Return the standard error of E[r^2] plus the mean of what varies with it."""
+        used = self._counts > 0
+        y, part, yy, yl, ll, beside = self._sums[:, used]
+        rest = y - b * part
+        square = yy - 2 * b * yl + b.square() * ll - 2 * mean * rest
+        counts = self._counts[used].view(-1, *(1 for _ in mean.shape))
+        sums = square + counts * mean.square() + beside
+        left = self.count - counts
+        without = (sums.sum(dim=0) - sums) / left
+        return jackknife(without.mean(dim=0), without, left.flatten(), self.count)
+
+
+def _between_rows(own: Tensor, weight: Tensor) -> Tensor:
+    """Estimate the variance of the true slopes among rows, (...), by DerSimonian & Laird.
+
+    Args:
+        own: Slope of every row by itself, (n, ...).
+        weight: One over its squared error; 0 where there is none.
+    """
+    sums = weight.sum(dim=0).clamp_min(_LEAST)
+    center = (own * weight).sum(dim=0) / sums
+    excess = ((own - center).square() * weight).sum(dim=0) - ((weight > 0).sum(dim=0) - 1)
+    scale = (sums - weight.square().sum(dim=0) / sums).clamp_min(_LEAST)
+    return (excess / scale).clamp_min(0)

@@ -1,0 +1,191 @@
+"""The part of the passes that is linear in their masks: known for every pass, and so is its law.
+
+With slopes g at open masks, the linear part of a pass with masks m is l = g . (m - 1). Units are
+dropped independently of one another, so that E[l] = 0 and Var[l] = p / (1 - p) * sum g^2 are exact
+for whatever g, also where a gradient is not that of the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from mcdrop._live.multipliers import Multiplied
+from mcdrop._masks.mask import DropoutMask
+from mcdrop._masks.rows import RowDim
+
+__all__ = ["LinearPart", "Linearization", "NoSlopesError", "SiteSlopes", "linearized"]
+
+# Elements of the masks that are read at a time: they stay in the cache.
+_TILE = 2**18
+
+RowsOf = Callable[[int], RowDim | None]
+"""Given the number of a site, tells the dimension of its mask that counts rows."""
+
+
+class NoSlopesError(RuntimeError):
+    """The output cannot be differentiated with respect to what dropout keeps."""
+
+
+@dataclass(frozen=True)
+class LinearPart:
+    """The linear part of some passes.
+
+    Attributes:
+        values: (s, n, ...), of mean 0 over masks.
+        variance: Its exact variance over masks, (n, ...).
+    """
+
+    values: Tensor
+    variance: Tensor
+
+
+@dataclass(frozen=True)
+class SiteSlopes:
+    """The slopes at one dropout call.
+
+    Attributes:
+        mask: The mask of a pass.
+        rate: Rate that masks realize.
+        rows: The dimension of the mask that counts rows.
+        values: (n, units, outputs).
+    """
+
+    mask: DropoutMask
+    rate: float
+    rows: RowDim
+    values: Tensor
+
+    def variance(self) -> Tensor:
+        """Return the variance of the linear part, (n, outputs)."""
+        return self.values.square().sum(dim=1) * (self.rate / (1 - self.rate))
+
+    def part(self, first: int, count: int) -> Tensor:
+        """Return the linear part of `count` passes from number `first` on, (count, n, outputs)."""
+        span = replace(self.mask.span, first=first, count=count)
+        # A mask is a pure function of its key: these are the bits that the passes were given.
+        keep = by_row(replace(self.mask, span=span, stacked=True).keep(), self.rows)
+        return self._kept(keep) / (1 - self.rate) - self.values.sum(dim=1)
+
+    def _kept(self, keep: Tensor) -> Tensor:
+        """Sum the slopes of the units that are kept; `keep` is (passes, n or 1, units)."""
+        slopes, dtype = self.values, self.values.dtype
+        n_passes, n_rows, units = keep.shape
+        n_outputs = slopes.shape[2]
+        if n_rows == 1:
+            products = keep[:, 0].to(dtype) @ slopes.transpose(0, 1).flatten(1)
+            return products.view(n_passes, len(slopes), n_outputs)
+        step = max(1, _TILE // max(1, n_rows * units))
+        tiles = [keep[first : first + step] for first in range(0, n_passes, step)]
+        if n_outputs == 1:
+            # A product of a vector by every row is slower than to multiply and add.
+            single = slopes.squeeze(2)
+            sums = [tile.to(dtype).mul_(single).sum(dim=2).unsqueeze(2) for tile in tiles]
+        else:
+            # (n, s, units) @ (n, units, outputs)
+            sums = [
+                torch.bmm(tile.to(dtype).transpose(0, 1), slopes).transpose(0, 1) for tile in tiles
+            ]
+        return torch.cat(sums)
+
+
+@dataclass(frozen=True)
+class Linearization:
+    """The network of one batch at open masks, linear in the masks of its sites.
+
+    Attributes:
+        sites: The slopes at each dropout call.
+        shape: Shape of the output for one row.
+        variance: Variance of the linear part over masks, (n, ...).
+    """
+
+    sites: tuple[SiteSlopes, ...]
+    shape: tuple[int, ...]
+    variance: Tensor
+
+    def part(self, first: int, count: int) -> LinearPart:
+        """Return the linear part of some passes.
+
+        Args:
+            first: Number of the first pass.
+            count: Number of passes.
+        """
+        values = sum((site.part(first, count) for site in self.sites), torch.zeros(()))
+        return LinearPart(values.view(count, *self.variance.shape), self.variance)
+
+
+def linearized(output: Tensor, sites: Sequence[Multiplied], rows_of: RowsOf) -> Linearization:
+    """Differentiate an output with respect to multipliers, by one backward pass per output.
+
+    Where rows influence one another, the slopes of a row are those of all outputs with respect to
+    its units; the linear part is then a poorer approximation, but its law is as exact.
+
+    Args:
+        output: Output at open masks, (n, ...), with its graph.
+        sites: The multipliers.
+        rows_of: Tells the dimension of rows.
+
+    Raises:
+        NoSlopesError: If the output does not depend on any multiplier by gradients.
+    """
+    told = [(site, rows_of(site.mask.site)) for site in sites]
+    known = [
+        (site, rows)
+        for site, rows in told
+        if rows is not None and site.mask.shape[rows.dim] == len(output) * rows.per_row
+    ]
+    if not known:
+        raise NoSlopesError("it drops no single units of rows that can be told apart")
+    if not output.requires_grad:
+        raise NoSlopesError("the output has no gradient with respect to what dropout keeps")
+    totals = output.flatten(1).sum(dim=0) if output.ndim > 1 else output.sum().unsqueeze(0)
+    ones = [site.ones for site, _ in known]
+    found: list[list[Tensor]] = [[] for _ in known]
+    for number in range(len(totals)):
+        more = number < len(totals) - 1
+        grads = torch.autograd.grad(totals[number], ones, retain_graph=more, allow_unused=True)
+        for each, grad, one in zip(found, grads, ones, strict=True):
+            each.append(torch.zeros_like(one) if grad is None else grad)
+    slopes = []
+    for (site, rows), grads_of_site in zip(known, found, strict=True):
+        stacked = torch.stack(grads_of_site).to(_wide(output.dtype))
+        # What is not finite may be anything, zero as well: the law of the linear part stays exact.
+        values = by_row(stacked.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0), rows)
+        slopes.append(SiteSlopes(site.mask, site.rate, rows, values.permute(1, 2, 0).contiguous()))
+    variance = sum((site.variance() for site in slopes), torch.zeros(()))
+    if not bool(variance.any()):
+        raise NoSlopesError("the output has no gradient with respect to what dropout keeps")
+    return Linearization(tuple(slopes), tuple(output.shape[1:]), variance.view(output.shape))
+
+
+def by_row(values: Tensor, rows: RowDim) -> Tensor:
+    """Sort units by row.
+
+    Args:
+        values: (k, *shape of a mask), in which the dimension of rows may have the size of one row.
+        rows: The dimension of rows.
+
+    Returns:
+        (k, n, units); n is 1 where all rows share the values.
+    """
+    dim = rows.dim + 1
+    n_rows = max(1, values.shape[dim] // rows.per_row)
+    sizes = (n_rows, rows.per_row) if rows.rows_first else (rows.per_row, n_rows)
+    apart = values.unflatten(dim, sizes).movedim(dim if rows.rows_first else dim + 1, 1)
+    return apart.flatten(2) if apart.ndim > 2 else apart.unsqueeze(2)
+
+
+def row_dim(shape: tuple[int, ...], n_rows: int) -> RowDim | None:
+    """Return the dimension that counts rows if the shape alone tells, else None."""
+    if n_rows == 1:
+        return RowDim(0, shape[0]) if shape else None
+    fitting = [dim for dim, size in enumerate(shape) if size % n_rows == 0 and size > 0]
+    return RowDim(fitting[0], 1) if len(fitting) == 1 and shape[fitting[0]] == n_rows else None
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """Return the type for sums over units: half precision has too few digits."""
+    return dtype if dtype == torch.float64 else torch.float32
