@@ -47,7 +47,7 @@ def test_ids_come_out_with_the_rows_they_came_in_with(
     arguments = ("free.pt2", f"x.{suffix}", "--id-column", "name", "--seed", 0)
     assert run(monkeypatch, "predict", *arguments, "--out", "p.csv", "--table", "t.csv") == 0
     expected = mcdrop.predict_with_uncertainty(
-        NET, pd.read_csv("x.csv", index_col="name"), seed=0
+        NET, pd.read_csv("x.csv", index_col="name"), seed=0, keep_samples=True
     ).to_pandas()
     for name in ("p.csv", "t.csv"):
         found = pd.read_csv(name, index_col="name")

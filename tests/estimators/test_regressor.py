@@ -125,7 +125,11 @@ def test_a_trained_module_predicts_as_wrapped_by_hand() -> None:
     net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 1))
     model = MCDropoutRegressor.from_module(net, noise_std=0.5, n_samples=32, random_state=3)
     by_hand = mcdrop.wrap(net, masks="shared").predict_with_uncertainty(
-        torch.from_numpy(X[:6]).float(), noise_std=0.5, n_samples=32, seed=model.seed_
+        torch.from_numpy(X[:6]).float(),
+        noise_std=0.5,
+        n_samples=32,
+        seed=model.seed_,
+        keep_samples=True,
     )
     mean, std = model.predict(X[:6], return_std=True)
     np.testing.assert_allclose(mean, by_hand.mean[:, 0], rtol=1e-6)
