@@ -206,9 +206,13 @@ class Schedule:
         found = ", ".join(self._by_batch)
         if plan.seeds_globals:
             found = ", ".join([*self._by_batch, "a global generator"])
-        return found and (
-            f"{found}: rows cannot be told apart there, so another batch_size draws other numbers"
-        )
+        parts = []
+        if found:
+            why = "rows cannot be told apart there, so another batch_size draws other numbers"
+            parts.append(f"{found}: {why}")
+        if plan.linear:
+            parts.append("the control variate: its slopes are shrunk towards those of the batch")
+        return "; ".join(parts)
 
     def _parts(self) -> Iterator[Batch]:
         for batch in self._numbered():

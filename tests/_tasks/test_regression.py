@@ -304,3 +304,12 @@ def test_gradients_and_modes_of_the_caller_stay() -> None:
     predicted(net, X)
     assert all(p.grad is grad for p, grad in zip(net.parameters(), held, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(held, copies, strict=True) if a is not None)
+
+
+@pytest.mark.parametrize("masks", ["independent", "shared"])
+def test_the_record_says_that_slopes_depend_on_the_batch(masks: Any) -> None:
+    net = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.3), nn.Tanh(), nn.Linear(8, 1)).to(X.dtype)
+    run = predicted(net.eval(), X, masks=masks).run
+    assert run is not None
+    told = "the control variate: its slopes are shrunk towards those of the batch"
+    assert run.depends_on_batches == (told if masks == "independent" else "")
