@@ -116,8 +116,8 @@ def matched_regression(
     argument: str = "y",
 ) -> dict[str, Regression]:
     """Pair each prediction with the targets, as (N, D)."""
-    like = next(iter(predictions.values())).mean
-    target = aligned_targets(function, y, like, argument=argument).cpu()
+    first = next(iter(predictions.values()))
+    target = aligned_targets(function, y, first.mean, argument=argument, index=first.index).cpu()
     require_finite(function, axis=0, **{argument: target})
     target = target.reshape(len(target), -1)
     return {
@@ -168,7 +168,7 @@ def matched_classification(
             tuple(first.probs.shape),
             "Judge one pixel of each image at a time",
         )
-    labels = class_labels(function, y, first.probs, argument=argument).cpu()
+    labels = class_labels(function, y, first.probs, argument=argument, index=first.index).cpu()
     for name, prediction in predictions.items():
         require_finite(function, axis=0, **{f"probs of {name}": prediction.probs})
     return {

@@ -201,7 +201,7 @@ class ClassificationPrediction(Prediction):
             >>> p.log_prob([1])
             tensor([-0.6931])
         """
-        labels = class_labels("ClassificationPrediction.log_prob", y, self.probs)
+        labels = class_labels("ClassificationPrediction.log_prob", y, self.probs, index=self.index)
         return self.probs.log().gather(1, labels.unsqueeze(1)).squeeze(1)
 
     def _repr_html_(self) -> str:

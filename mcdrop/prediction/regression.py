@@ -250,7 +250,7 @@ class RegressionPrediction(Prediction):
             >>> p.log_prob([0.0])
             tensor([-0.9189])
         """
-        target = aligned_targets(f"{type(self).__name__}.log_prob", y, self.mean)
+        target = aligned_targets(f"{type(self).__name__}.log_prob", y, self.mean, index=self.index)
         if self.family == "normal":
             means, stds = self.mean.double().unsqueeze(0), self.std.double().unsqueeze(0)
         else:
