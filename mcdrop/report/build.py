@@ -62,7 +62,8 @@ def calibration_report(
             ``{"coverage_90": (0.85, 0.95), "auroc_error": 0.7}``: see `CalibrationReport.accepted`.
         groups: Columns to look into separately, one label per row each, by name. They must not
             depend on `y`.
-        ids: Name of each row, (N,), for the rows to look at.
+        ids: Name of each row, (N,), for the rows to look at; None takes the index of the table
+            that was predicted, or counts.
         class_names: Name of each class.
         shifted: Prediction for a second data set, without targets, or one by its name: whether it
             is stated as less certain.
@@ -103,7 +104,7 @@ def calibration_report(
     wishes = Wishes(
         acceptance=acceptance,
         groups=checked_groups(groups, len(prediction)),
-        ids=checked_ids(ids, len(prediction)),
+        ids=checked_ids(prediction.index if ids is None else ids, len(prediction)),
         class_names=_checked_names(class_names, prediction),
         shifted=dict(shifted) if isinstance(shifted, Mapping) else {"shifted": shifted},
     )
