@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from typing_extensions import Self
 
 from mcdrop.errors import RangeError
 from mcdrop.estimators.base import MCDropoutEstimator
+from mcdrop.estimators.rows import row_index
 from mcdrop.prediction.classification import ClassificationPrediction, entropy
 
 __all__ = ["MCDropoutClassifier"]
@@ -156,12 +158,12 @@ class MCDropoutClassifier(ClassifierMixin, MCDropoutEstimator):  # type: ignore[
 
         Returns:
             A prediction of shape (N, C), over the mixture of all passes; classes are numbered as in
-            `classes_`.
+            `classes_`, and rows carry the index of a DataFrame.
         """
         x = self._validated(X, reset=False)
         check_is_fitted(self, "module_")
         if len(self.classes_) == 1:
-            return _certain(len(x))
+            return replace(_certain(len(x)), index=row_index(X))
         passes, logits = self._passes(x)
         by_member = logits.double().softmax(dim=-1)
         probs = by_member.permute(2, 0, 1, 3).flatten(0, 1)
@@ -180,6 +182,7 @@ class MCDropoutClassifier(ClassifierMixin, MCDropoutEstimator):  # type: ignore[
             n_samples=len(probs),
             samples=probs,
             run=passes.run,
+            index=row_index(X),
         )
 
     def predict_proba(self, X: Any) -> Float64:

@@ -18,7 +18,7 @@ from typing_extensions import Self
 from mcdrop.checks import checked_noise
 from mcdrop.estimators.base import MCDropoutEstimator
 from mcdrop.estimators.network import Members
-from mcdrop.estimators.rows import TrainingRows
+from mcdrop.estimators.rows import TrainingRows, row_index
 from mcdrop.prediction.regression import RegressionPrediction
 
 __all__ = ["MCDropoutRegressor"]
@@ -213,7 +213,8 @@ class MCDropoutRegressor(RegressorMixin, MCDropoutEstimator):  # type: ignore[mi
 
         Returns:
             A prediction of shape (N, K): the mixture of all passes. Its epistemic variance is the
-            mean variance over passes plus the variance between members.
+            mean variance over passes plus the variance between members. Rows carry the index of a
+            DataFrame.
         """
         passes, samples = self._passes(self._validated(X, reset=False))
         mean, variance, mcse = passes.mean, passes.epistemic_variance, passes.mcse
@@ -236,6 +237,7 @@ class MCDropoutRegressor(RegressorMixin, MCDropoutEstimator):  # type: ignore[mi
             samples=samples,
             sample_variances=noises,
             run=passes.run,
+            index=row_index(X),
         )
 
     @overload
