@@ -61,7 +61,8 @@ def compare(
         y: Targets, (N,) or (N, K); for classification class indices 0 ... C - 1, (N,).
         methods: By name: objects with ``fit(X, y)`` and ``predict(X)``, copied for each split, or
             functions ``(X_train, y_train, X_test)``. They return a prediction, or an array: a
-            point forecast or class probabilities (`predict_proba` is asked first). None takes MC
+            point forecast or class probabilities. `predict_with_uncertainty` is asked first, then
+            `predict_proba`. None takes MC
             dropout, L2 network, deep ensemble, linear models and, for up to 1000 rows and real
             targets, a Gaussian process.
         cv: Number of folds, which are shuffled and, for classes, stratified; a splitter of
