@@ -12,7 +12,14 @@ from mcdrop._engine.arrays import is_pandas
 from mcdrop.checks import require_finite, require_labels
 from mcdrop.errors import RangeError, ShapeError, UnsupportedError
 
-__all__ = ["aligned_targets", "checked_levels", "class_labels", "numbers"]
+__all__ = [
+    "aligned_targets",
+    "checked_levels",
+    "class_labels",
+    "numbers",
+    "require_same_rows",
+    "row_index",
+]
 
 
 def numbers(function: str, argument: str, values: Any) -> Tensor:
@@ -77,14 +84,28 @@ def aligned_targets(
             tuple(target.shape),
             "Pass one target per predicted value, in the same row order",
         )
-    if is_pandas(y):
-        _require_same_rows(function, argument, y.index, index)
+    require_same_rows(function, argument, row_index(y), index)
     return target.reshape(like.shape)
 
 
-def _require_same_rows(function: str, argument: str, found: Any, wanted: Any) -> None:
-    """Refuse labels of other rows; an index that only counts rows says nothing about them."""
-    if wanted is None or found.equals(wanted):
+def row_index(values: Any) -> Any:
+    """Return the pandas index of a Series or DataFrame; None for values that carry none."""
+    return values.index if is_pandas(values) else None
+
+
+def require_same_rows(function: str, argument: str, found: Any, wanted: Any) -> None:
+    """Refuse labels of other rows; an index that only counts rows says nothing about them.
+
+    Args:
+        function: Public function to name in errors.
+        argument: Its argument, without quotes.
+        found: pandas index of its rows, or None.
+        wanted: That of the rows predicted, or None.
+
+    Raises:
+        RangeError: If both have labels, and these differ.
+    """
+    if found is None or wanted is None or found.equals(wanted):
         return
     given, expected = list(found), list(wanted)
     if set(given) == set(expected):
@@ -99,7 +120,7 @@ def _require_same_rows(function: str, argument: str, found: Any, wanted: Any) ->
         argument,
         "have the index of `prediction`",
         told,
-        f"Pass {argument}.loc[prediction.index], or {argument}.to_numpy() if rows match by place",
+        "Pass .loc[prediction.index] of it, or its .to_numpy() if the rows match by place",
     )
 
 
