@@ -16,10 +16,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from mcdrop.errors import RangeError
+from mcdrop.errors import RangeError, ShapeError
 from mcdrop.estimators.base import MCDropoutEstimator
-from mcdrop.estimators.rows import row_index
 from mcdrop.prediction.classification import ClassificationPrediction, entropy
+from mcdrop.prediction.targets import row_index
 
 __all__ = ["MCDropoutClassifier"]
 
@@ -165,6 +165,14 @@ class MCDropoutClassifier(ClassifierMixin, MCDropoutEstimator):  # type: ignore[
         if len(self.classes_) == 1:
             return replace(_certain(len(x)), index=row_index(X))
         passes, logits = self._passes(x)
+        if logits.shape[-1] != len(self.classes_):
+            raise ShapeError.of(
+                f"{type(self).__name__}.predict_with_uncertainty",
+                "classes",
+                f"hold one label for each of {logits.shape[-1]} logits of the network",
+                f"{len(self.classes_)} labels",
+                "Name every class to from_module; a network for two classes returns two logits",
+            )
         by_member = logits.double().softmax(dim=-1)
         probs = by_member.permute(2, 0, 1, 3).flatten(0, 1)
         mean = probs.mean(dim=0)

@@ -18,8 +18,9 @@ from typing_extensions import Self
 from mcdrop.checks import checked_noise
 from mcdrop.estimators.base import MCDropoutEstimator
 from mcdrop.estimators.network import Members
-from mcdrop.estimators.rows import TrainingRows, row_index
+from mcdrop.estimators.rows import TrainingRows
 from mcdrop.prediction.regression import RegressionPrediction
+from mcdrop.prediction.targets import row_index
 
 __all__ = ["MCDropoutRegressor"]
 

@@ -10,9 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mcdrop._engine.arrays import is_pandas
-
-__all__ = ["TrainingRows", "folds", "row_index", "training_rows"]
+__all__ = ["TrainingRows", "folds", "training_rows"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -78,8 +76,3 @@ def folds(strata: Tensor, n_folds: int, generator: torch.Generator) -> Tensor:
     dealt = torch.empty_like(order)
     dealt[order] = torch.arange(len(order)) % n_folds
     return dealt
-
-
-def row_index(X: Any) -> Any:
-    """Return the index of a DataFrame; None for features that carry none."""
-    return X.index if is_pandas(X) else None
