@@ -27,6 +27,7 @@ from mcdrop.comparison.scores import MEASURES, SplitScore, split_scores
 from mcdrop.comparison.splits import Split, checked_splits, rows_of
 from mcdrop.errors import RangeError
 from mcdrop.metrics import holm
+from mcdrop.prediction.targets import require_same_rows, row_index
 
 __all__ = ["compare"]
 
@@ -78,7 +79,8 @@ def compare(
         the noise.
 
     Raises:
-        RangeError: If `task` is missing, a name is unknown, or splits overlap.
+        RangeError: If `task` is missing, a name is unknown, splits overlap, or `y` carries the
+            index of other rows.
         ShapeError: If the rows of `X` and `y` do not match.
         NonFiniteError: If a value is NaN or infinite.
         UnsupportedError: If a method cannot be fitted, or returns something else.
@@ -99,6 +101,7 @@ def compare(
     require_unit(FUNCTION, "level", level)
     require_count(FUNCTION, "random_state", random_state, 0)
     n_rows = len(feature_matrix(FUNCTION, X))
+    require_same_rows(FUNCTION, "y", row_index(y), row_index(X), of="X")
     if task is None:
         raise _no_task(target_matrix(FUNCTION, y, n_rows))
     require_choice(FUNCTION, "task", task, _TASKS)

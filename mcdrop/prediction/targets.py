@@ -93,14 +93,17 @@ def row_index(values: Any) -> Any:
     return values.index if is_pandas(values) else None
 
 
-def require_same_rows(function: str, argument: str, found: Any, wanted: Any) -> None:
+def require_same_rows(
+    function: str, argument: str, found: Any, wanted: Any, *, of: str = "prediction"
+) -> None:
     """Refuse labels of other rows; an index that only counts rows says nothing about them.
 
     Args:
         function: Public function to name in errors.
         argument: Its argument, without quotes.
         found: pandas index of its rows, or None.
-        wanted: That of the rows predicted, or None.
+        wanted: That of the rows it has to match, or None.
+        of: Argument that has these rows.
 
     Raises:
         RangeError: If both have labels, and these differ.
@@ -118,9 +121,9 @@ def require_same_rows(function: str, argument: str, found: Any, wanted: Any) -> 
     raise RangeError.of(
         function,
         argument,
-        "have the index of `prediction`",
+        f"have the index of `{of}`",
         told,
-        "Pass .loc[prediction.index] of it, or its .to_numpy() if the rows match by place",
+        f"Pass .loc[{of}.index] of it, or its .to_numpy() if the rows match by place",
     )
 
 
