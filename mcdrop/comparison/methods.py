@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from sklearn.pipeline import Pipeline
 from torch import nn
 
 from mcdrop.baselines import (
@@ -135,6 +136,8 @@ def _asked(model: Any, task: CompareTask) -> Callable[[Any], Any]:
     """Return the method that says most about the rows."""
     if hasattr(model, "predict_with_uncertainty"):
         return model.predict_with_uncertainty
+    if isinstance(model, Pipeline) and hasattr(model[-1], "predict_with_uncertainty"):
+        return lambda X: model[-1].predict_with_uncertainty(model[:-1].transform(X))
     by_class = task == "classification" and hasattr(model, "predict_proba")
     return model.predict_proba if by_class else model.predict
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from mcdrop import ClassificationPrediction, RegressionPrediction
 from mcdrop.baselines import Ridge
@@ -93,3 +95,12 @@ def test_estimators_are_asked_for_their_distribution() -> None:
 def test_a_bare_network_is_no_method() -> None:
     with pytest.raises(UnsupportedError, match=r'`methods\["net"\]`.* Linear\. Pass Deterministic'):
         checked_methods({"net": torch.nn.Linear(2, 1)})
+
+
+def test_a_pipeline_is_asked_for_the_distribution_of_its_last_step() -> None:
+    regressor = MCDropoutRegressor((4,), max_epochs=1, n_members=2, random_state=0)
+    pipeline = make_pipeline(StandardScaler(), regressor)
+    p, _ = fitted_prediction("a", pipeline, "regression", (X, Y), X[:4])
+    assert isinstance(p, RegressionPrediction)
+    assert bool((p.aleatoric_variance > 0).all())
+    np.testing.assert_allclose(p.mean[:, 0], pipeline.fit(X, Y).predict(X[:4]))
