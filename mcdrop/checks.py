@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Mapping
 from importlib import import_module
 from numbers import Real
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from mcdrop.errors import NonFiniteError, RangeError, ShapeError, UnsupportedErr
 
 __all__ = [
     "checked_device",
+    "checked_mapping",
     "checked_model",
     "checked_noise",
     "checked_passes",
@@ -105,6 +106,30 @@ def require_fitted(function: str, fitted: Fitted | None, data: str) -> Fitted:
             function, "self", "be fitted", "no fit so far", f"Call fit({data}) first"
         )
     return fitted
+
+
+def checked_mapping(
+    function: str, argument: str, values: Mapping[str, Any] | None
+) -> Mapping[str, Any]:
+    """Return values by name, none for None; refuse what has no names.
+
+    Args:
+        function: Public function to name in errors.
+        argument: Its argument, without quotes.
+        values: A dict or None.
+
+    Raises:
+        UnsupportedError: If it is no mapping.
+    """
+    if values is None or isinstance(values, Mapping):
+        return values or {}
+    raise UnsupportedError.of(
+        function,
+        argument,
+        "be a dict by name",
+        type(values).__name__,
+        f'Pass {argument}={{"name": ...}}',
+    )
 
 
 def require_installed(function: str, module: str, extra: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -90,7 +91,7 @@ class RejectionRule:
             RangeError: If `reject` or `level` lies outside (0, 1), `by` is unknown, or there are
                 too few rows to reject so few.
             ShapeError: If the prediction has several values per row, or `y` does not match.
-            UnsupportedError: If `tolerance` is given for a classification.
+            UnsupportedError: If `prediction` is none, or `tolerance` is given for a classification.
 
         Source:
             Chow (1970), On optimum recognition error and reject tradeoff; Geifman & El-Yaniv
@@ -109,6 +110,7 @@ class RejectionRule:
             0.00 [0.00, 0.71] 0.4
         """
         function = "RejectionRule.fit"
+        _require_prediction(function, prediction)
         require_unit(function, "reject", reject, remedy="Write ten percent as 0.1")
         require_unit(function, "level", level)
         names = _names(prediction)
@@ -144,12 +146,32 @@ class RejectionRule:
             True for rows to reject, (N,).
 
         Raises:
-            RangeError: If the prediction is of another type.
+            RangeError: If the prediction is of another task.
             ShapeError: If it has several values per row.
+            UnsupportedError: If it is no prediction.
         """
-        if not callable(self.by):
-            require_choice("RejectionRule", "by", self.by, _names(prediction))
+        _require_prediction("RejectionRule", prediction)
+        if not callable(self.by) and self.by not in _names(prediction):
+            kind = "regression" if self.by in _REGRESSION else "classification"
+            raise RangeError.of(
+                "RejectionRule",
+                "prediction",
+                f"have {self.by}, by which the rule was fitted on a {kind}",
+                type(prediction).__name__,
+                "Fit a rule on a prediction of the same task",
+            )
         return _scores("RejectionRule", prediction, self.by) > self.threshold
+
+
+def _require_prediction(function: str, prediction: object) -> None:
+    if not isinstance(prediction, RegressionPrediction | ClassificationPrediction):
+        raise UnsupportedError.of(
+            function,
+            "prediction",
+            "be a RegressionPrediction or a ClassificationPrediction",
+            type(prediction).__name__,
+            "Pass what predict_with_uncertainty returns",
+        )
 
 
 def _names(prediction: AnyPrediction) -> tuple[str, ...]:
@@ -165,12 +187,13 @@ def _scores(function: str, prediction: AnyPrediction, by: Score) -> Tensor:
         scores = -scores
     n = len(prediction)
     if scores.shape[:1] != (n,) or scores.numel() != n:
+        name = "std" if isinstance(prediction, RegressionPrediction) else "predictive_entropy"
         raise ShapeError.of(
             function,
             "prediction",
             "have one uncertainty per row",
             f"shape {tuple(scores.shape)}",
-            "Combine them: by=lambda p: p.std.flatten(1).mean(dim=1)",
+            f"Combine them: by=lambda p: p.{name}.flatten(1).mean(dim=1)",
         )
     require_finite(function, prediction=scores)
     return scores.double().reshape(n)
@@ -183,15 +206,16 @@ def _losses(function: str, prediction: AnyPrediction, y: Any, tolerance: float |
             raise UnsupportedError.of(
                 function, "tolerance", "be None for a classification", tolerance, "Leave it out"
             )
-        labels = class_labels(function, y, prediction.probs)
+        labels = class_labels(function, y, prediction.probs, index=prediction.index)
         return (labels != prediction.labels).double().reshape(len(labels), -1).mean(dim=1)
-    target = aligned_targets(function, y, prediction.mean)
+    target = aligned_targets(function, y, prediction.mean, index=prediction.index)
     require_finite(function, y=target)
     errors = (target - prediction.mean).abs().reshape(len(target), -1)
     if tolerance is not None:
-        if not tolerance > 0:
+        is_number: bool = isinstance(tolerance, int | float | np.number)
+        if not is_number or not tolerance > 0:
             remedy = "Pass what counts as an error, in units of y"
-            raise RangeError.of(function, "tolerance", "be above 0", tolerance, remedy)
+            raise RangeError.of(function, "tolerance", "be above 0", repr(tolerance), remedy)
         errors = (errors > tolerance).double()
     return errors.mean(dim=1)
 

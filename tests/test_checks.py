@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from mcdrop import checks
+from mcdrop.checks import checked_mapping
 from mcdrop.errors import NonFiniteError, RangeError, ShapeError, UnsupportedError
 
 Y = torch.zeros(3)
@@ -198,3 +199,11 @@ def test_rows_are_named_three_at_most(bad: list[int], text: str) -> None:
     mask[list(bad), 1] = True
     assert checks.rows_text(mask) == text
     assert checks.rows_text(mask.T, axis=1) == text
+
+
+def test_a_mapping_is_taken_and_none_is_empty() -> None:
+    assert checked_mapping("f", "groups", {"a": 1}) == {"a": 1}
+    assert checked_mapping("f", "groups", None) == {}
+    for wrong in ([1, 2], "a", np.ones(3)):
+        with pytest.raises(UnsupportedError, match=r"f: expected `groups` to be a dict by name"):
+            checked_mapping("f", "groups", wrong)  # type: ignore[arg-type]

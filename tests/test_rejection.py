@@ -125,6 +125,7 @@ def test_ties_are_kept_together() -> None:
         ({"reject": 0.1}, mcdrop.RangeError, "`reject` to be at least 0.2, one of 5 rows"),
         ({"by": "entropy"}, mcdrop.RangeError, '`by` to be one of "std", "epistemic_std"'),
         ({"tolerance": -1.0}, mcdrop.RangeError, "`tolerance` to be above 0, but got -1.0"),
+        ({"tolerance": "1"}, mcdrop.RangeError, "`tolerance` to be above 0, but got '1'"),
         ({"level": 95}, mcdrop.RangeError, r"`level` to lie in \(0, 1\)"),
         ({"y": [0.0]}, mcdrop.ShapeError, r"`y` to have shape \(4,\)"),
     ],
@@ -139,7 +140,28 @@ def test_what_makes_no_rule_is_refused(
 
 def test_types_are_not_mixed_up() -> None:
     rule = RejectionRule.fit(regressed([1.0, 2, 3, 4]), [0.0] * 4, reject=0.5)
-    with pytest.raises(mcdrop.RangeError, match=r"RejectionRule: expected `by` to be one"):
+    text = "RejectionRule: expected `prediction` to have std, by which .* on a regression"
+    with pytest.raises(mcdrop.RangeError, match=text):
         rule(classified([0.5]))
     with pytest.raises(mcdrop.UnsupportedError, match="be None for a classification"):
         RejectionRule.fit(classified([0.5, 0.7]), [1, 1], reject=0.5, tolerance=1.0)
+
+
+def test_what_is_no_prediction_is_refused() -> None:
+    rule = RejectionRule.fit(regressed([1.0, 2, 3, 4]), [0.0] * 4, reject=0.5)
+    text = "`prediction` to be a RegressionPrediction or a ClassificationPrediction, but got "
+    for wrong in (None, np.zeros(4)):
+        with pytest.raises(mcdrop.UnsupportedError, match=f"RejectionRule.fit: .*{text}"):
+            RejectionRule.fit(wrong, [0.0] * 4)  # type: ignore[arg-type]
+        with pytest.raises(mcdrop.UnsupportedError, match=f"RejectionRule: .*{text}"):
+            rule(wrong)  # type: ignore[arg-type]
+
+
+def test_the_remedy_for_several_values_per_row_works_when_it_is_pasted() -> None:
+    images = ClassificationPrediction.from_probs(torch.full((12, 2, 3, 3), 0.5))
+    y = torch.zeros(12, 3, 3)
+    with pytest.raises(mcdrop.ShapeError, match="by=lambda p: ") as raised:
+        RejectionRule.fit(images, y)
+    pasted = str(raised.value).split("by=")[1].removesuffix(".")
+    by = eval(pasted)  # noqa: S307
+    assert RejectionRule.fit(images, y, by=by)(images).shape == (12,)

@@ -53,7 +53,7 @@ def export(
     *,
     n_samples: int = 32,
     seed: int = 0,
-    task: Task = "regression",
+    task: Task | None = None,
     output_type: OutputType = "logits",
     select: Select = None,
     noise_std: float | Tensor | None = None,
@@ -75,7 +75,7 @@ def export(
         path: File to write; ".pt2" for `torch.export`, ".onnx" for ONNX.
         n_samples: Passes, S >= 2; 16 or more for stratified ones to pay.
         seed: Same seed, same masks.
-        task: As for `predict_with_uncertainty`.
+        task: As for `predict_with_uncertainty`; None for the regression of one value per row.
         output_type: As for `predict_with_uncertainty`.
         select: As for `predict_with_uncertainty`.
         noise_std: As for `predict_with_uncertainty`.
@@ -102,6 +102,7 @@ def export(
     """
     write = writer(_FUNCTION, path)
     require_count(_FUNCTION, "n_samples", n_samples, 2)
+    require_count(_FUNCTION, "seed", seed, 0)
     mc = MCDropout(wrap(model), masks="shared", stratified=getattr(model, "stratified", True))
     settings = Settings(
         _FUNCTION,
@@ -110,7 +111,11 @@ def export(
         mc.stochastic,
         "shared",
         mc.stratified,
-        selection=Selection(select, is_pair=task == "heteroscedastic"),
+        selection=Selection(
+            select,
+            is_pair=task == "heteroscedastic",
+            is_single=task is None and noise_std is None,
+        ),
         seed=seed,
         device="cpu",
     )
@@ -132,6 +137,8 @@ class _Exporter:
         with torch.no_grad():
             reader = InputReader(_FUNCTION, settings.model, torch.device("cpu"), None, None)
             self.batch = next(iter(reader.batches(example)))
+            # What a prediction refuses is the caller's, and says so best itself.
+            self._expected(self._enough_rows())
             passes = Passes(settings, self._seed, torch.device("cpu"))
             self._plan = Planner(settings, passes).plan(
                 self._enough_rows(), self._n_samples, rows_split=False

@@ -48,7 +48,12 @@ def writer(function: str, path: str | os.PathLike[str]) -> Writer:
 
     Raises:
         RangeError: If its suffix is neither .pt2 nor .onnx, or there is no such folder.
+        UnsupportedError: If it is no path.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UnsupportedError.of(
+            function, "path", "name a file", repr(path), "Name the file model.pt2 or model.onnx"
+        )
     writers: dict[str, Writer] = {".pt2": _write_pt2, ".onnx": _write_onnx}
     given = Path(path)
     if given.suffix not in writers or not given.parent.is_dir():

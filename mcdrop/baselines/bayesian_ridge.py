@@ -10,6 +10,7 @@ import torch
 from mcdrop.baselines.table import Matrix, feature_matrix, target_matrix
 from mcdrop.checks import require_fitted
 from mcdrop.prediction import RegressionPrediction
+from mcdrop.prediction.targets import row_index
 
 __all__ = ["BayesianRidge"]
 
@@ -88,6 +89,7 @@ class BayesianRidge:
             mcse=torch.zeros_like(mean),
             n_samples=0,
             family="normal",
+            index=row_index(X),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import torch
@@ -16,7 +17,7 @@ from mcdrop.checks import require_choice
 from mcdrop.errors import UnsupportedError
 from mcdrop.prediction.classification import ClassificationPrediction, entropy
 from mcdrop.prediction.regression import RegressionPrediction
-from mcdrop.prediction.targets import aligned_targets
+from mcdrop.prediction.targets import aligned_targets, row_index
 
 __all__ = ["Deterministic"]
 
@@ -106,7 +107,14 @@ class Deterministic:
             raise UnsupportedError.of(
                 name, "self", "be fitted", "no noise estimate", "Call fit(X, y) on held-out rows"
             )
-        output = self._forward(name, X)
+        predicted = self._predicted(name, self._forward(name, X))
+        index = row_index(X)
+        return predicted if index is None else replace(predicted, index=index)
+
+    def _predicted(
+        self, name: str, output: Tensor
+    ) -> RegressionPrediction | ClassificationPrediction:
+        """Return what the output of the network says, for the public function `name`."""
         if self._noise_variance is not None:
             noise = self._noise_variance.to(output.dtype)
             return _regression(output, noise.expand_as(output).clone())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from mcdrop.baselines.table import Matrix, feature_matrix, target_matrix
 from mcdrop.checks import require_count, require_fitted
 from mcdrop.errors import RangeError
 from mcdrop.prediction import RegressionPrediction
+from mcdrop.prediction.targets import row_index
 
 __all__ = ["GaussianProcess"]
 
@@ -120,11 +122,12 @@ class GaussianProcess:
             np.stack(moments, axis=1)
             for moments in zip(*(_moments(model, features) for model in models), strict=True)
         )
-        return RegressionPrediction.from_mean_std(
+        found = RegressionPrediction.from_mean_std(
             (mean * self._scale + self._center).reshape(shape),
             (std * self._scale).reshape(shape),
             epistemic_std=(epistemic * self._scale).reshape(shape),
         )
+        return replace(found, index=row_index(X))
 
 
 def _moments(model: Any, features: Matrix) -> tuple[Matrix, Matrix, Matrix]:

@@ -13,6 +13,7 @@ from mcdrop.checks import require_fitted
 from mcdrop.errors import RangeError
 from mcdrop.prediction import ClassificationPrediction
 from mcdrop.prediction.classification import entropy
+from mcdrop.prediction.targets import row_index
 
 __all__ = ["LogisticL2"]
 
@@ -95,6 +96,7 @@ class LogisticL2:
             variation_ratio=torch.zeros_like(probs[:, 0]),
             mcse=torch.zeros_like(probs),
             n_samples=0,
+            index=row_index(X),
         )
 
 

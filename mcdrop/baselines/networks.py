@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from mcdrop.baselines.stacked import Training
 from mcdrop.baselines.table import feature_matrix
 from mcdrop.checks import checked_rate, require_choice, require_count, require_fitted
 from mcdrop.errors import RangeError
+from mcdrop.prediction.targets import row_index
 
 __all__ = ["DeepEnsemble", "DropoutNetwork", "L2Network"]
 
@@ -103,7 +105,8 @@ class _TrainedNetworks:
         fitted = self._after_fit("predict")
         name = f"{type(self).__name__}.predict"
         features = feature_matrix(name, X, n_features=fitted.n_features)
-        return self._predicted(fitted, torch.from_numpy(features))
+        predicted = self._predicted(fitted, torch.from_numpy(features))
+        return replace(predicted, index=row_index(X))
 
     def _after_fit(self, what: str) -> Fitted:
         return require_fitted(f"{type(self).__name__}.{what}", self._fitted, "X, y")

@@ -11,6 +11,7 @@ from mcdrop.baselines.table import Matrix, feature_matrix, target_matrix
 from mcdrop.checks import require_fitted
 from mcdrop.errors import RangeError
 from mcdrop.prediction import RegressionPrediction
+from mcdrop.prediction.targets import row_index
 
 __all__ = ["Ridge"]
 
@@ -118,6 +119,7 @@ class Ridge:
             mcse=torch.zeros_like(mean),
             n_samples=0,
             family="normal",
+            index=row_index(X),
         )
 
 

@@ -60,14 +60,26 @@ def demonstrated() -> Case:
     return Case(prediction, y, Path("demonstration"), {}, title, baselines)
 
 
-def case_of_files(prediction: Path, targets: Path | None, column: str) -> Case:
-    """Read a prediction, and its targets from a file of their own or from the same."""
+def case_of_files(
+    prediction: Path, targets: Path | None, column: str, id_column: str | None = None
+) -> Case:
+    """Read a prediction, and its targets from a file of their own or from the same.
+
+    Args:
+        prediction: Its file.
+        targets: File of the targets; None for the same.
+        column: Name of the targets.
+        id_column: Column that names the rows; where both files have it, they have to agree.
+    """
     found = read_prediction(prediction)
     source = targets or prediction
     columns = dict(found.columns)
     n_rows = len(found.prediction)
     if targets is not None and targets.suffix in _TABLES:
-        columns |= read_arrays(targets)
+        others = read_arrays(targets)
+        if id_column in columns and id_column in others:
+            _require_same_ids(targets, id_column, columns[id_column], others[id_column])
+        columns |= others
     if source.suffix in _TABLES:
         y = read_column(source, columns, column, n_rows, "--column")
     elif targets is None:
@@ -80,6 +92,20 @@ def case_of_files(prediction: Path, targets: Path | None, column: str) -> Case:
                 targets, condition, f"{len(y)} rows", "Pass the same rows in the same order"
             )
     return Case(found.prediction, _checked(source, column, y), source, columns)
+
+
+def _require_same_ids(
+    path: Path, name: str, wanted: npt.NDArray[Any], found: npt.NDArray[Any]
+) -> None:
+    """Refuse targets of other rows than those predicted."""
+    if len(wanted) != len(found):
+        return
+    differs = np.flatnonzero(wanted.astype(str) != found.astype(str))
+    if len(differs):
+        row = int(differs[0])
+        condition = f"have the ids of the prediction in {name!r}"
+        told = f"{found[row]!r} for {wanted[row]!r} in row {row}"
+        raise wrong(path, condition, told, "Write the same rows in the same order")
 
 
 def case_of_program(

@@ -99,7 +99,7 @@ def report(
         aside = {*(group or []), *([id_column] if id_column else [])}
         case = case_of_program(prediction, targets, column, options, aside)
     else:
-        case = case_of_files(prediction, targets, column)
+        case = case_of_files(prediction, targets, column, id_column)
     result = calibration_report(
         case.prediction,
         case.y,

@@ -18,7 +18,7 @@ from mcdrop.prediction.base import Prediction
 __all__ = ["Found", "read_column", "read_prediction"]
 
 _WANTED = (
-    "hold `mean` (and `std`), `samples` or `probs`, in tables `sample_0`, ... or `prob_0`, ..."
+    "hold `mean` (and `std`), `samples` or `probs`, in tables numbered as `sample_0`, `prob_0`, ..."
 )
 _TOLERANCE = 1e-3
 
@@ -36,7 +36,8 @@ def read_prediction(path: Path) -> Found:
 
     Args:
         path: A .pt file, or .npz, .csv or .parquet with `mean` and `std`, `samples` (S, N, ...) or
-            `probs` (N, C); in a table `sample_0`, ..., or `prob_0`, ..., one column each.
+            `probs` (N, C); in a table `sample_0`, ..., `prob_0` or `probs_0`, ..., or `mean_0`, ...
+            and `std_0`, ..., one column each. So `save` writes them.
 
     Raises:
         UnsupportedError: If a column is missing, not numeric, not finite, or of another length; the
@@ -48,18 +49,21 @@ def read_prediction(path: Path) -> Found:
     columns = read_arrays(path)
     samples = _numbered(columns, "sample", path)
     probs = _numbered(columns, "prob", path)
+    if probs is None:
+        probs = _numbered(columns, "probs", path)
     if probs is not None:
         return Found(_classes(path, probs), columns)
     if samples is not None:
         return Found(_passes(path, samples.T if samples.ndim == 2 else samples), columns)
     if "probs" in columns:
-        return Found(_classes(path, _numeric(path, "probs", columns["probs"])), columns)
+        return Found(_classes_of(path, columns), columns)
     if "samples" in columns:
-        return Found(_passes(path, _numeric(path, "samples", columns["samples"])), columns)
-    if "mean" in columns:
-        mean = _numeric(path, "mean", columns["mean"])
-        std = _numeric(path, "std", columns["std"]) if "std" in columns else np.zeros_like(mean)
-        return Found(_normal(path, mean, std), columns)
+        passes = _numeric(path, "samples", columns["samples"])
+        return Found(_passes(path, passes, _noise(path, columns)), columns)
+    mean = _moment(columns, "mean", path)
+    if mean is not None:
+        std = _moment(columns, "std", path)
+        return Found(_normal(path, mean, np.zeros_like(mean) if std is None else std), columns)
     remedy = "Name the columns so"
     raise wrong(path, _WANTED, f"columns {', '.join(map(repr, columns)) or 'none'}", remedy)
 
@@ -76,6 +80,23 @@ def read_column(
         condition = f"have {n_rows} rows in {name!r}, as the prediction has"
         raise wrong(path, condition, f"{len(values)} rows", "Pass the same rows in the same order")
     return values
+
+
+def _moment(
+    columns: Mapping[str, npt.NDArray[Any]], name: str, path: Path
+) -> npt.NDArray[np.float64] | None:
+    """Return a column, or those of several outputs, (N, D); None if there is neither."""
+    if name in columns:
+        return _numeric(path, name, columns[name])
+    return _numbered(columns, name, path)
+
+
+def _noise(path: Path, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64] | float:
+    """Return the standard deviation of the noise beside the passes that `save` wrote."""
+    for name in ("sample_variances", "aleatoric_variance"):
+        if name in columns:
+            return np.sqrt(_numeric(path, name, columns[name]))
+    return 0.0
 
 
 def _numbered(
@@ -119,12 +140,23 @@ def _normal(
     return RegressionPrediction.from_mean_std(mean, std)
 
 
-def _passes(path: Path, samples: npt.NDArray[np.float64]) -> RegressionPrediction:
-    """Return a mixture of samples (S, N, ...), which hold the observation noise."""
+def _passes(
+    path: Path, samples: npt.NDArray[np.float64], noise: npt.NDArray[np.float64] | float = 0.0
+) -> RegressionPrediction:
+    """Return a mixture of samples (S, N, ...), which hold the observation noise unless given."""
     if samples.ndim < 2 or len(samples) < 2:
         found = f"shape {samples.shape}"
         raise wrong(path, "hold `samples` of shape (S, N, ...), S >= 2", found, "Put samples first")
-    return RegressionPrediction.from_samples(np.ascontiguousarray(samples))
+    return RegressionPrediction.from_samples(np.ascontiguousarray(samples), noise_std=noise)
+
+
+def _classes_of(path: Path, columns: Mapping[str, npt.NDArray[Any]]) -> ClassificationPrediction:
+    """Return the mixture of the passes that `save` wrote, or class probabilities alone."""
+    probs = _classes(path, _numeric(path, "probs", columns["probs"]))
+    passes = columns.get("samples")
+    if passes is None or passes.shape[1:] != tuple(probs.probs.shape) or len(passes) < 2:
+        return probs
+    return ClassificationPrediction.from_samples(_numeric(path, "samples", passes))
 
 
 def _classes(path: Path, probs: npt.NDArray[np.float64]) -> ClassificationPrediction:

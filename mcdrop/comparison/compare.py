@@ -27,6 +27,7 @@ from mcdrop.comparison.scores import MEASURES, SplitScore, split_scores
 from mcdrop.comparison.splits import Split, checked_splits, rows_of
 from mcdrop.errors import RangeError
 from mcdrop.metrics import holm
+from mcdrop.prediction.targets import require_same_rows, row_index
 
 __all__ = ["compare"]
 
@@ -61,7 +62,8 @@ def compare(
         y: Targets, (N,) or (N, K); for classification class indices 0 ... C - 1, (N,).
         methods: By name: objects with ``fit(X, y)`` and ``predict(X)``, copied for each split, or
             functions ``(X_train, y_train, X_test)``. They return a prediction, or an array: a
-            point forecast or class probabilities (`predict_proba` is asked first). None takes MC
+            point forecast or class probabilities. `predict_with_uncertainty` is asked first, then
+            `predict_proba`. None takes MC
             dropout, L2 network, deep ensemble, linear models and, for up to 1000 rows and real
             targets, a Gaussian process.
         cv: Number of folds, which are shuffled and, for classes, stratified; a splitter of
@@ -77,7 +79,8 @@ def compare(
         the noise.
 
     Raises:
-        RangeError: If `task` is missing, a name is unknown, or splits overlap.
+        RangeError: If `task` is missing, a name is unknown, splits overlap, or `y` carries the
+            index of other rows.
         ShapeError: If the rows of `X` and `y` do not match.
         NonFiniteError: If a value is NaN or infinite.
         UnsupportedError: If a method cannot be fitted, or returns something else.
@@ -98,6 +101,7 @@ def compare(
     require_unit(FUNCTION, "level", level)
     require_count(FUNCTION, "random_state", random_state, 0)
     n_rows = len(feature_matrix(FUNCTION, X))
+    require_same_rows(FUNCTION, "y", row_index(y), row_index(X), of="X")
     if task is None:
         raise _no_task(target_matrix(FUNCTION, y, n_rows))
     require_choice(FUNCTION, "task", task, _TASKS)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
+
+from sklearn.pipeline import Pipeline
+from torch import nn
 
 from mcdrop.baselines import (
     BayesianRidge,
@@ -75,7 +78,9 @@ def checked_methods(methods: Any) -> dict[str, Any]:
         fits = hasattr(method, "fit") and (
             hasattr(method, "predict") or hasattr(method, "predict_proba")
         )
-        if isinstance(method, type) or not (fits or callable(method)):
+        # A network is callable, but not as a function of the training rows.
+        is_function = callable(method) and not isinstance(method, type | nn.Module)
+        if isinstance(method, type) or not (fits or is_function):
             raise UnsupportedError.of(
                 FUNCTION,
                 f'methods["{name}"]',
@@ -83,9 +88,15 @@ def checked_methods(methods: Any) -> dict[str, Any]:
                 f"the class {method.__name__}"
                 if isinstance(method, type)
                 else type(method).__name__,
-                "Pass an object with fit(X, y) and predict(X)",
+                _remedy(method),
             )
     return {str(name): method for name, method in named.items()}
+
+
+def _remedy(method: object) -> str:
+    if isinstance(method, nn.Module):
+        return "Pass Deterministic(net) for a trained network, or DropoutNetwork() to train one"
+    return "Pass an object with fit(X, y) and predict(X)"
 
 
 def fitted_prediction(
@@ -114,12 +125,21 @@ def fitted_prediction(
             model.training = replace(model.training, progress=False)
         # Some fit in place and return nothing.
         model.fit(*train)
-        by_class = task == "classification" and hasattr(model, "predict_proba")
-        answer = model.predict_proba(X_test) if by_class else model.predict(X_test)
+        answer = _asked(model, task)(X_test)
     else:
         answer = method(*train, X_test)
     seconds = time.perf_counter() - start
     return _as_prediction(name, answer, task, len(X_test)), seconds
+
+
+def _asked(model: Any, task: CompareTask) -> Callable[[Any], Any]:
+    """Return the method that says most about the rows."""
+    if hasattr(model, "predict_with_uncertainty"):
+        return model.predict_with_uncertainty
+    if isinstance(model, Pipeline) and hasattr(model[-1], "predict_with_uncertainty"):
+        return lambda X: model[-1].predict_with_uncertainty(model[:-1].transform(X))
+    by_class = task == "classification" and hasattr(model, "predict_proba")
+    return model.predict_proba if by_class else model.predict
 
 
 def _as_prediction(name: str, answer: Any, task: CompareTask, n_rows: int) -> Prediction:

@@ -28,6 +28,10 @@ def checked_splits(
         labels: Classes to stratify folds by, or None.
         random_state: Seed of the shuffling.
     """
+    if n_rows < 2:
+        raise ShapeError.of(
+            FUNCTION, "X", "hold rows to train and to test on", f"{n_rows} row", "Pass more rows"
+        )
     if isinstance(cv, bool) or (isinstance(cv, int | np.integer) and not 2 <= cv <= n_rows):
         raise RangeError.of(
             FUNCTION,

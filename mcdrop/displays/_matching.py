@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mcdrop.checks import require_finite
+from mcdrop.checks import checked_mapping, require_finite
 from mcdrop.displays._classification import Classification
 from mcdrop.displays._draws import Draws
 from mcdrop.displays._regression import Regression
@@ -19,7 +19,7 @@ from mcdrop.errors import RangeError, ShapeError, UnsupportedError
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.prediction.base import Prediction
 from mcdrop.prediction.given import given_mean, given_probs
-from mcdrop.prediction.targets import aligned_targets, class_labels
+from mcdrop.prediction.targets import aligned_targets, class_labels, require_same_rows, row_index
 
 __all__ = [
     "matched_classification",
@@ -34,16 +34,18 @@ _FUNCTION = "calibration_report"
 def taken_baselines(prediction: object, baselines: Mapping[str, object] | None) -> dict[str, Any]:
     """Take bare arrays as point forecasts, or as class probabilities."""
     taken: dict[str, Any] = {}
-    for name, other in (baselines or {}).items():
+    for name, other in checked_mapping(_FUNCTION, "baselines", baselines).items():
         argument = f'baselines["{name}"]'
         if isinstance(other, Prediction):
             taken[name] = other
         elif isinstance(prediction, ClassificationPrediction):
             probs = given_probs(_FUNCTION, argument, other)
-            taken[name] = ClassificationPrediction.from_probs(probs)
+            found: Prediction = ClassificationPrediction.from_probs(probs)
+            taken[name] = replace(found, index=row_index(other))
         else:
             mean = given_mean(_FUNCTION, argument, other)
-            taken[name] = RegressionPrediction.from_point(mean)
+            found = RegressionPrediction.from_point(mean)
+            taken[name] = replace(found, index=row_index(other))
     return taken
 
 
@@ -96,6 +98,7 @@ def _require_like(prediction: Prediction, other: object, argument: str) -> None:
             tuple(found.shape),
             "Predict the same rows with every method",
         )
+    require_same_rows(_FUNCTION, argument, other.index, prediction.index)
 
 
 def _values(prediction: Prediction) -> Tensor:
@@ -116,8 +119,8 @@ def matched_regression(
     argument: str = "y",
 ) -> dict[str, Regression]:
     """Pair each prediction with the targets, as (N, D)."""
-    like = next(iter(predictions.values())).mean
-    target = aligned_targets(function, y, like, argument=argument).cpu()
+    first = next(iter(predictions.values()))
+    target = aligned_targets(function, y, first.mean, argument=argument, index=first.index).cpu()
     require_finite(function, axis=0, **{argument: target})
     target = target.reshape(len(target), -1)
     return {
@@ -168,7 +171,7 @@ def matched_classification(
             tuple(first.probs.shape),
             "Judge one pixel of each image at a time",
         )
-    labels = class_labels(function, y, first.probs, argument=argument).cpu()
+    labels = class_labels(function, y, first.probs, argument=argument, index=first.index).cpu()
     for name, prediction in predictions.items():
         require_finite(function, axis=0, **{f"probs of {name}": prediction.probs})
     return {

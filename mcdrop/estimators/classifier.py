@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from mcdrop.errors import RangeError
+from mcdrop.errors import RangeError, ShapeError
 from mcdrop.estimators.base import MCDropoutEstimator
 from mcdrop.prediction.classification import ClassificationPrediction, entropy
+from mcdrop.prediction.targets import row_index
 
 __all__ = ["MCDropoutClassifier"]
 
@@ -156,13 +158,21 @@ class MCDropoutClassifier(ClassifierMixin, MCDropoutEstimator):  # type: ignore[
 
         Returns:
             A prediction of shape (N, C), over the mixture of all passes; classes are numbered as in
-            `classes_`.
+            `classes_`, and rows carry the index of a DataFrame.
         """
         x = self._validated(X, reset=False)
         check_is_fitted(self, "module_")
         if len(self.classes_) == 1:
-            return _certain(len(x))
+            return replace(_certain(len(x)), index=row_index(X))
         passes, logits = self._passes(x)
+        if logits.shape[-1] != len(self.classes_):
+            raise ShapeError.of(
+                f"{type(self).__name__}.predict_with_uncertainty",
+                "classes",
+                f"hold one label for each of {logits.shape[-1]} logits of the network",
+                f"{len(self.classes_)} labels",
+                "Name every class to from_module; a network for two classes returns two logits",
+            )
         by_member = logits.double().softmax(dim=-1)
         probs = by_member.permute(2, 0, 1, 3).flatten(0, 1)
         mean = probs.mean(dim=0)
@@ -180,6 +190,7 @@ class MCDropoutClassifier(ClassifierMixin, MCDropoutEstimator):  # type: ignore[
             n_samples=len(probs),
             samples=probs,
             run=passes.run,
+            index=row_index(X),
         )
 
     def predict_proba(self, X: Any) -> Float64:

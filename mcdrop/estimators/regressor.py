@@ -20,6 +20,7 @@ from mcdrop.estimators.base import MCDropoutEstimator
 from mcdrop.estimators.network import Members
 from mcdrop.estimators.rows import TrainingRows
 from mcdrop.prediction.regression import RegressionPrediction
+from mcdrop.prediction.targets import row_index
 
 __all__ = ["MCDropoutRegressor"]
 
@@ -213,7 +214,8 @@ class MCDropoutRegressor(RegressorMixin, MCDropoutEstimator):  # type: ignore[mi
 
         Returns:
             A prediction of shape (N, K): the mixture of all passes. Its epistemic variance is the
-            mean variance over passes plus the variance between members.
+            mean variance over passes plus the variance between members. Rows carry the index of a
+            DataFrame.
         """
         passes, samples = self._passes(self._validated(X, reset=False))
         mean, variance, mcse = passes.mean, passes.epistemic_variance, passes.mcse
@@ -236,6 +238,7 @@ class MCDropoutRegressor(RegressorMixin, MCDropoutEstimator):  # type: ignore[mi
             samples=samples,
             sample_variances=noises,
             run=passes.run,
+            index=row_index(X),
         )
 
     @overload

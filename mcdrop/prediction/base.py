@@ -72,6 +72,7 @@ class Prediction:
         if not isinstance(rows, slice):
             device = next(iter(self._tensors().values())).device
             rows = torch.as_tensor(np.asarray(rows) if not isinstance(rows, Tensor) else rows)
+            rows = rows if rows.numel() else rows.long()  # [] is one of floats
             rows = rows.to(device)
         part = self._map(
             lambda name, value: value[:, rows] if name in self._passes_first else value[rows]

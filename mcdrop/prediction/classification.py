@@ -11,7 +11,7 @@ from torch import Tensor
 from mcdrop.prediction.base import Prediction
 from mcdrop.prediction.given import given_probs
 from mcdrop.prediction.plotting import table_html
-from mcdrop.prediction.targets import class_labels
+from mcdrop.prediction.targets import class_labels, row_index
 
 __all__ = ["ClassificationPrediction", "entropy"]
 
@@ -98,6 +98,7 @@ class ClassificationPrediction(Prediction):
             variation_ratio=torch.zeros_like(given[:, 0]),
             mcse=torch.zeros_like(given),
             n_samples=0,
+            index=row_index(probs),
         )
 
     @classmethod
@@ -201,7 +202,7 @@ class ClassificationPrediction(Prediction):
             >>> p.log_prob([1])
             tensor([-0.6931])
         """
-        labels = class_labels("ClassificationPrediction.log_prob", y, self.probs)
+        labels = class_labels("ClassificationPrediction.log_prob", y, self.probs, index=self.index)
         return self.probs.log().gather(1, labels.unsqueeze(1)).squeeze(1)
 
     def _repr_html_(self) -> str:

@@ -10,6 +10,7 @@ from mcdrop.errors import UnsupportedError
 from mcdrop.prediction.base import Prediction, saved_type
 from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.regression import RegressionPrediction
+from mcdrop.prediction.tables import TABLES
 
 __all__ = ["load_prediction"]
 
@@ -47,6 +48,14 @@ def load_prediction(path: str | Path) -> RegressionPrediction | ClassificationPr
         ...     load_prediction(f"{folder}/p.pt")
         RegressionPrediction((2, 1), no passes, epistemic std 0, aleatoric std 1)
     """
+    if Path(path).suffix.lower() in TABLES:
+        raise UnsupportedError.of(
+            "load_prediction",
+            "path",
+            "be a .pt file, the one kind that holds all of a prediction",
+            Path(path).name,
+            'Save it with save("prediction.pt"); other programs read the other kinds',
+        )
     found = saved_type(path)
     if found in _MODULES:
         import_module(_MODULES[found])

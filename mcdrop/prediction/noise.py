@@ -49,7 +49,7 @@ def fit_noise_std(prediction: RegressionPrediction, y: Any) -> Tensor:
         tensor([3.5355])
     """
     samples = prediction._require_samples("fit_noise_std").double()
-    target = aligned_targets("fit_noise_std", y, prediction.mean)
+    target = aligned_targets("fit_noise_std", y, prediction.mean, index=prediction.index)
     squares = (samples - target).square()
     # At the optimum the noise variance is a weighted mean of squared residuals, hence the bracket.
     low = squares.amin(dim=0).mean(dim=0).sqrt()

@@ -16,7 +16,7 @@ from mcdrop.prediction.base import Prediction
 from mcdrop.prediction.given import given_mean, given_noise, given_samples, given_spread
 from mcdrop.prediction.mixture import empirical_quantile, mixture_log_prob, quantile_by_blocks
 from mcdrop.prediction.plotting import plot_band, table_html
-from mcdrop.prediction.targets import aligned_targets, checked_levels
+from mcdrop.prediction.targets import aligned_targets, checked_levels, row_index
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,6 +113,7 @@ class RegressionPrediction(Prediction):
             aleatoric_variance=(total - epistemic).clamp_min(0),
             mcse=torch.zeros_like(center),
             n_samples=0,
+            index=row_index(mean),
             family="normal",
         )
 
@@ -176,7 +177,7 @@ class RegressionPrediction(Prediction):
             tensor([0., 0.], dtype=torch.float64)
         """
         center = given_mean(f"{cls.__name__}.from_point", "mean", mean)
-        return cls.from_mean_std(center, 0.0)
+        return replace(cls.from_mean_std(center, 0.0), index=row_index(mean))
 
     @property
     def variance(self) -> Tensor:
@@ -250,7 +251,7 @@ class RegressionPrediction(Prediction):
             >>> p.log_prob([0.0])
             tensor([-0.9189])
         """
-        target = aligned_targets(f"{type(self).__name__}.log_prob", y, self.mean)
+        target = aligned_targets(f"{type(self).__name__}.log_prob", y, self.mean, index=self.index)
         if self.family == "normal":
             means, stds = self.mean.double().unsqueeze(0), self.std.double().unsqueeze(0)
         else:

@@ -17,8 +17,9 @@ __all__ = ["checked_suffix", "columns_of", "index_from", "index_to_plain", "writ
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
-# What `save` writes, by the suffix of the file.
-SUFFIXES = (".pt", ".npz", ".csv", ".parquet")
+# What `save` writes, by the suffix of the file: all of a prediction, or tables for other programs.
+TABLES = (".npz", ".csv", ".parquet")
+SUFFIXES = (".pt", *TABLES)
 
 
 def columns_of(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:

@@ -8,10 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mcdrop._engine.arrays import is_pandas
 from mcdrop.checks import require_finite, require_labels
 from mcdrop.errors import RangeError, ShapeError, UnsupportedError
 
-__all__ = ["aligned_targets", "checked_levels", "class_labels", "numbers"]
+__all__ = [
+    "aligned_targets",
+    "checked_levels",
+    "class_labels",
+    "numbers",
+    "require_same_rows",
+    "row_index",
+]
 
 
 def numbers(function: str, argument: str, values: Any) -> Tensor:
@@ -49,7 +57,9 @@ def numbers(function: str, argument: str, values: Any) -> Tensor:
     )
 
 
-def aligned_targets(function: str, y: Any, like: Tensor, *, argument: str = "y") -> Tensor:
+def aligned_targets(
+    function: str, y: Any, like: Tensor, *, argument: str = "y", index: Any = None
+) -> Tensor:
     """Return `y` as float64 in the shape and on the device of `like`.
 
     Args:
@@ -58,9 +68,11 @@ def aligned_targets(function: str, y: Any, like: Tensor, *, argument: str = "y")
             (N,) stands for (N, 1).
         like: What was predicted, (N, ...).
         argument: Name of `y` in the public function.
+        index: pandas index of the rows predicted, or None.
 
     Raises:
         ShapeError: If the shapes do not match.
+        RangeError: If `y` carries an index of other rows, or of these in another order.
         UnsupportedError: If `y` does not hold numbers.
     """
     target = numbers(function, argument, y).to(like.device)
@@ -72,10 +84,52 @@ def aligned_targets(function: str, y: Any, like: Tensor, *, argument: str = "y")
             tuple(target.shape),
             "Pass one target per predicted value, in the same row order",
         )
+    require_same_rows(function, argument, row_index(y), index)
     return target.reshape(like.shape)
 
 
-def class_labels(function: str, y: Any, probs: Tensor, *, argument: str = "y") -> Tensor:
+def row_index(values: Any) -> Any:
+    """Return the pandas index of a Series or DataFrame; None for values that carry none."""
+    return values.index if is_pandas(values) else None
+
+
+def require_same_rows(
+    function: str, argument: str, found: Any, wanted: Any, *, of: str = "prediction"
+) -> None:
+    """Refuse labels of other rows; an index that only counts rows says nothing about them.
+
+    Args:
+        function: Public function to name in errors.
+        argument: Its argument, without quotes.
+        found: pandas index of its rows, or None.
+        wanted: That of the rows it has to match, or None.
+        of: Argument that has these rows.
+
+    Raises:
+        RangeError: If both have labels, and these differ.
+    """
+    if found is None or wanted is None or found.equals(wanted):
+        return
+    given, expected = list(found), list(wanted)
+    if set(given) == set(expected):
+        told = "the same labels in another order"
+    elif list(range(len(expected))) in (given, expected):
+        return
+    else:
+        pairs = zip(given, expected, strict=True)
+        told = next(f"{a!r} where it has {b!r}" for a, b in pairs if a != b)
+    raise RangeError.of(
+        function,
+        argument,
+        f"have the index of `{of}`",
+        told,
+        f"Pass .loc[{of}.index] of it, or its .to_numpy() if the rows match by place",
+    )
+
+
+def class_labels(
+    function: str, y: Any, probs: Tensor, *, argument: str = "y", index: Any = None
+) -> Tensor:
     """Return the labels as int64, (N, ...), each a class of `probs`, (N, C, ...).
 
     Args:
@@ -83,14 +137,15 @@ def class_labels(function: str, y: Any, probs: Tensor, *, argument: str = "y") -
         y: Whole numbers in [0, C), of any dtype.
         probs: Class probabilities, classes along dimension 1.
         argument: Name of `y` in the public function.
+        index: pandas index of the rows predicted, or None.
 
     Raises:
         ShapeError: If there is not one label per row.
         UnsupportedError: If `y` does not hold numbers.
         NonFiniteError: If a label is NaN or infinite.
-        RangeError: If a label is no class.
+        RangeError: If a label is no class, or `y` carries another index.
     """
-    labels = aligned_targets(function, y, probs[:, 0], argument=argument)
+    labels = aligned_targets(function, y, probs[:, 0], argument=argument, index=index)
     require_finite(function, axis=0, **{argument: labels})
     require_labels(function, argument, labels, probs.shape[1])
     return labels.long()

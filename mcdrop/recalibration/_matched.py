@@ -101,7 +101,7 @@ def require_density(function: str, prediction: RegressionPrediction) -> None:
 
 def targets_of(function: str, prediction: RegressionPrediction, y: Any) -> Tensor:
     """Return float64 targets in the shape of the mean; one row at least, both finite."""
-    target = aligned_targets(function, y, prediction.mean)
+    target = aligned_targets(function, y, prediction.mean, index=prediction.index)
     require_rows(function, "y", target)
     require_finite(function, y=target, prediction=prediction.mean.double())
     return target
@@ -109,7 +109,7 @@ def targets_of(function: str, prediction: RegressionPrediction, y: Any) -> Tenso
 
 def labels_of(function: str, prediction: ClassificationPrediction, y: Any) -> Tensor:
     """Return int64 labels, (N, ...), each a class of the prediction; one row at least."""
-    labels = class_labels(function, y, prediction.probs)
+    labels = class_labels(function, y, prediction.probs, index=prediction.index)
     require_rows(function, "y", labels)
     require_finite(function, prediction=prediction.probs.double())
     return labels

@@ -70,7 +70,9 @@ class QuantileRecalibratedPrediction(RegressionPrediction):
             ShapeError: If `y` does not have one target per predicted value.
             OutputError: If the mixture is asked for and no samples were kept.
         """
-        target = aligned_targets("QuantileRecalibratedPrediction.log_prob", y, self.mean)
+        target = aligned_targets(
+            "QuantileRecalibratedPrediction.log_prob", y, self.mean, index=self.index
+        )
         # The fields hold F after y -> mean + stretch (y - model_mean); the same is done to y.
         moved = self.mean + (target - self.model_mean) * self.stretch
         scores = model_scores(self, moved)

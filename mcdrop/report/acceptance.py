@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
+from mcdrop.checks import checked_mapping
 from mcdrop.displays._classification import Classification
 from mcdrop.displays._regression import Regression
 from mcdrop.errors import RangeError
@@ -34,7 +35,7 @@ def checked_acceptance(acceptance: Acceptance | None, known: list[str]) -> Bound
             number is given where neither way is better.
     """
     bounds = {}
-    for metric, wanted in (acceptance or {}).items():
+    for metric, wanted in checked_mapping(_FUNCTION, "acceptance", acceptance).items():
         argument = f'acceptance["{metric}"]'
         if metric not in known:
             raise RangeError.of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mcdrop.checks import require_unit
 from mcdrop.displays._matching import (
     matched_classification,
     matched_regression,
@@ -62,7 +63,8 @@ def calibration_report(
             ``{"coverage_90": (0.85, 0.95), "auroc_error": 0.7}``: see `CalibrationReport.accepted`.
         groups: Columns to look into separately, one label per row each, by name. They must not
             depend on `y`.
-        ids: Name of each row, (N,), for the rows to look at.
+        ids: Name of each row, (N,), for the rows to look at; None takes the index of the table
+            that was predicted, or counts.
         class_names: Name of each class.
         shifted: Prediction for a second data set, without targets, or one by its name: whether it
             is stated as less certain.
@@ -80,8 +82,8 @@ def calibration_report(
         ShapeError: If `y`, a baseline, a group or the ids do not have the rows of `prediction`.
         UnsupportedError: If `prediction` is of another type, or a baseline differs in type.
         NonFiniteError: If targets or predictions hold NaN or infinity.
-        RangeError: If a label is no class index, a baseline has the name of the main method, or a
-            criterion is none.
+        RangeError: If a label is no class index, a baseline has the name of the main method, a
+            criterion is none, or `y`, a group or a baseline carries the index of other rows.
 
     Example:
         >>> import torch
@@ -96,14 +98,15 @@ def calibration_report(
         >>> round(report.metrics["rmse"].value, 2), report.metrics["coverage_90"].value
         (1.17, 1.0)
     """
+    require_unit("calibration_report", "level", level)
     others = taken_baselines(prediction, baselines)
     require_comparable(prediction, others, name)
     resampling = Resampling(level, n_resamples, seed)
     predictions: dict[str, Any] = {name: prediction, **others}
     wishes = Wishes(
         acceptance=acceptance,
-        groups=checked_groups(groups, len(prediction)),
-        ids=checked_ids(ids, len(prediction)),
+        groups=checked_groups(groups, len(prediction), prediction.index),
+        ids=checked_ids(prediction.index if ids is None else ids, len(prediction)),
         class_names=_checked_names(class_names, prediction),
         shifted=dict(shifted) if isinstance(shifted, Mapping) else {"shifted": shifted},
     )

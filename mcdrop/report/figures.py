@@ -61,7 +61,7 @@ FIGURES: Mapping[str, Caption] = MappingProxyType(
             "Is a stated probability what happens?",
             "Rows grouped by confidence, equally many in each group. On the diagonal, predictions "
             "made with 80 % confidence are right 80 % of the time; below it the model is "
-            "overconfident. Only a point outside its grey range is evidence against calibration.",
+            "overconfident. A point outside its grey range may still be chance: the tests decide.",
             "Bars: {level} Wilson intervals. Grey: where {level} of points fall if calibrated "
             "(consistency band). Both for the first method.",
         ),

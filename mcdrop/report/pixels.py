@@ -27,7 +27,7 @@ def one_pixel_per_image(
     first = next(iter(predictions.values()))
     if first.probs.ndim < 3:
         return dict(predictions), y, ()
-    labels = aligned_targets("calibration_report", y, first.probs[:, 0])
+    labels = aligned_targets("calibration_report", y, first.probs[:, 0], index=first.index)
     n_rows, size = len(first), first.probs[0, 0].numel()
     draw = np.random.default_rng([seed, 7])
     place = torch.from_numpy(draw.integers(0, size, size=n_rows))

@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mcdrop.checks import checked_mapping
 from mcdrop.displays._classification import Classification
 from mcdrop.displays._regression import Regression
 from mcdrop.errors import ShapeError
 from mcdrop.metrics import confidence_test, coverage_test, holm, share_interval
+from mcdrop.prediction.targets import require_same_rows, row_index
 from mcdrop.report.hypotheses import Hypothesis
 from mcdrop.report.hypotheses_regression import NOMINAL
 from mcdrop.report.values import Slice, Verdict
@@ -34,14 +36,21 @@ _MOST_GROUPS = 20
 _OTHER = "all others"
 
 
-def checked_groups(groups: Mapping[str, Any] | None, n_rows: int) -> Groups:
+def checked_groups(groups: Mapping[str, Any] | None, n_rows: int, index: Any = None) -> Groups:
     """Return every column as one label per row.
+
+    Args:
+        groups: Columns by name.
+        n_rows: Number of rows.
+        index: pandas index of the rows predicted, or None.
 
     Raises:
         ShapeError: If a column does not have one value per row.
+        RangeError: If it carries an index of other rows.
     """
     found = {}
-    for name, values in (groups or {}).items():
+    for name, values in checked_mapping("calibration_report", "groups", groups).items():
+        require_same_rows("calibration_report", f'groups["{name}"]', row_index(values), index)
         labels = np.asarray(values.cpu() if isinstance(values, torch.Tensor) else values)
         if labels.shape != (n_rows,):
             raise ShapeError.of(

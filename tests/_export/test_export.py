@@ -61,7 +61,7 @@ def test_several_inputs_and_outputs_are_named(tmp_path: Path) -> None:
     model, inputs = TwoInputs().eval(), (torch.randn(4, 6), torch.randn(4, 4))
     named = dict(zip(("left", "right"), inputs, strict=True))
     for example in (inputs, named):
-        mcdrop.export(model, example, tmp_path / "m.pt2", select="out")
+        mcdrop.export(model, example, tmp_path / "m.pt2", select="out", task="regression")
         mc = mcdrop.wrap(model, masks="shared")
         expected = plain(mc, inputs, select="out")
         program = loaded(tmp_path / "m.pt2")
@@ -97,7 +97,7 @@ def test_every_task_is_exported(task: Any, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_program_runs_where_mcdrop_cannot_be_imported(tmp_path: Path) -> None:
     model, x = made("mlp")
-    mcdrop.export(model, x, tmp_path / "m.pt2")
+    mcdrop.export(model, x, tmp_path / "m.pt2", task="regression")
     np.save(tmp_path / "x.npy", x.numpy())
     code = (
         "import sys; sys.modules['mcdrop'] = None\n"
@@ -172,7 +172,7 @@ def test_what_has_no_constant_masks_is_refused_by_name(
     model: nn.Module, text: str, tmp_path: Path
 ) -> None:
     with pytest.raises(mcdrop.UnsupportedError, match=f"export: .*masks can be constants.*{text}"):
-        mcdrop.export(model.eval(), torch.randn(5, 6), tmp_path / "m.pt2")
+        mcdrop.export(model.eval(), torch.randn(5, 6), tmp_path / "m.pt2", task="regression")
     assert not list(tmp_path.iterdir())
 
 
@@ -180,16 +180,38 @@ def test_arguments_are_checked_before_anything_runs(tmp_path: Path) -> None:
     model, x = made("mlp")
     for path in (tmp_path / "m.pt", tmp_path / "no folder" / "m.pt2"):
         with pytest.raises(mcdrop.RangeError, match=r"`path` to be a \.pt2 or \.onnx file in a"):
-            mcdrop.export(model, x, path)
+            mcdrop.export(model, x, path, task="regression")
     with pytest.raises(mcdrop.RangeError, match=r"`n_samples` to be an integer of at least 2"):
-        mcdrop.export(model, x, tmp_path / "m.pt2", n_samples=1)
+        mcdrop.export(model, x, tmp_path / "m.pt2", n_samples=1, task="regression")
     with pytest.raises(mcdrop.RangeError, match=r"`example` to have two rows or more"):
-        mcdrop.export(model, x[:1], tmp_path / "m.pt2")
+        mcdrop.export(model, x[:1], tmp_path / "m.pt2", task="regression")
     with pytest.raises(mcdrop.NoDropoutError):
-        mcdrop.export(nn.Linear(6, 1), x, tmp_path / "m.pt2")
+        mcdrop.export(nn.Linear(6, 1), x, tmp_path / "m.pt2", task="regression")
 
 
 def test_a_wrapper_that_is_traced_points_here() -> None:
     model, x = made("mlp")
     with pytest.raises(mcdrop.UnsupportedError, match=r"mcdrop\.export\(model, example, path\)"):
         torch.export.export(mcdrop.wrap(model), (x,), strict=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"seed": None}, mcdrop.RangeError, "`seed` to be an integer of at least 0, but got None"),
+        ({"path": None}, mcdrop.UnsupportedError, "`path` to name a file, but got None"),
+        ({"example": torch.rand(4, 5)}, mcdrop.ShapeError, r"`inputs` to have a shape .*\(4, 5\)"),
+        ({"example": torch.full((4, 6), torch.nan)}, mcdrop.NonFiniteError, ".* finite numbers"),
+        ({"task": "binary"}, mcdrop.ShapeError, ".*for task='binary'"),
+        ({"task": None}, mcdrop.RangeError, "`task` to be named for a model that returns several"),
+    ],
+)
+def test_what_a_prediction_refuses_is_refused_in_its_words(
+    options: dict[str, Any], error: type[Exception], text: str, tmp_path: Path
+) -> None:
+    model, x = made("mlp")
+    given = {"example": x, "path": tmp_path / "m.pt2", "task": "classification", **options}
+    with pytest.raises(error, match=f"^export: expected {text}") as raised:
+        mcdrop.export(model, given.pop("example"), given.pop("path"), **given)
+    assert str(raised.value).count("export: ") == 1
+    assert not list(tmp_path.iterdir())

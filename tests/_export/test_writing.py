@@ -31,7 +31,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     model, x = made("mlp")
     (tmp_path / "m.pt2").write_text("before")
     with pytest.raises(OSError, match="no space left"):
-        mcdrop.export(model, x, tmp_path / "m.pt2")
+        mcdrop.export(model, x, tmp_path / "m.pt2", task="regression")
     assert [p.name for p in tmp_path.iterdir()] == ["m.pt2"]
     assert (tmp_path / "m.pt2").read_text() == "before"
 
@@ -49,7 +49,7 @@ class Branches(nn.Module):
 def test_what_the_exporter_cannot_follow_is_refused_by_name(tmp_path: Path) -> None:
     level = logging.getLogger("torch.export").level
     with pytest.raises(mcdrop.UnsupportedError, match=r"one that torch\.export can write"):
-        mcdrop.export(Branches().eval(), torch.randn(5, 6), tmp_path / "m.pt2")
+        mcdrop.export(Branches().eval(), torch.randn(5, 6), tmp_path / "m.pt2", task="regression")
     assert logging.getLogger("torch.export").level == level
 
 
@@ -59,4 +59,4 @@ def test_onnx_without_its_packages_names_them(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     model, x = made("mlp")
     with pytest.raises(mcdrop.UnsupportedError, match=r'pip install "mcdrop\[onnx\]"'):
-        mcdrop.export(model, x, tmp_path / "m.onnx")
+        mcdrop.export(model, x, tmp_path / "m.onnx", task="regression")

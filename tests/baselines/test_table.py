@@ -10,6 +10,15 @@ import pytest
 import torch
 
 import mcdrop
+from mcdrop.baselines import (
+    BayesianRidge,
+    Deterministic,
+    GaussianProcess,
+    L2Network,
+    LogisticL2,
+    Ridge,
+    Training,
+)
 from mcdrop.baselines.table import feature_matrix, label_vector, target_matrix
 
 X = np.arange(6.0).reshape(3, 2)
@@ -65,3 +74,23 @@ def test_labels_are_class_indices() -> None:
             label_vector("f", wrong, 3)
     with pytest.raises(mcdrop.ShapeError, match=r"`y` to have shape \(3,\)"):
         label_vector("f", [0, 1], 3)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        Ridge(),
+        BayesianRidge(),
+        GaussianProcess(),
+        LogisticL2(),
+        L2Network((4,), weight_decays=[1e-4], training=Training(epochs=1)),
+        Deterministic(torch.nn.Linear(2, 1)),
+    ],
+    ids=lambda method: type(method).__name__,
+)
+def test_rows_carry_the_index_of_the_table(method: Any) -> None:
+    names = [f"row {i}" for i in range(20)]
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 2)), index=names)
+    fitted = method.fit(table, np.arange(20) % 2)
+    assert fitted.predict(table[3:5]).index.tolist() == ["row 3", "row 4"]
+    assert fitted.predict(table.to_numpy()).index is None

@@ -173,3 +173,15 @@ def test_mistakes_are_one_sentence_with_exit_code_2_and_nothing_is_written(
     assert error.startswith("error: ")
     assert said in error
     assert set(folder.iterdir()) == before
+
+
+def test_targets_of_other_rows_are_refused_by_their_ids(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv("p.csv")
+    table.to_csv("y.csv", index=False, columns=["row", "y"])
+    table[::-1].to_csv("turned.csv", index=False, columns=["row", "y"])
+    assert run(monkeypatch, "report", "p.csv", "y.csv", "--id-column", "row") == 0
+    assert run(monkeypatch, "report", "p.csv", "turned.csv", "--id-column", "row") == 2
+    text = "have the ids of the prediction in 'row', but got turned.csv ('r59' for 'r0' in row 0)"
+    assert text in capsys.readouterr().err

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+import mcdrop
 from mcdrop.cli.predictions import read_prediction
 from mcdrop.errors import UnsupportedError
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
@@ -112,3 +114,36 @@ def test_arrays_of_unequal_shape_are_refused(tmp_path: Path) -> None:
     npz(tmp_path / "q.npz", {"samples": np.array([[1.0, 2.0], [1.0, np.inf]])})
     with pytest.raises(UnsupportedError, match="finite numbers in 'samples', .*inf in row 1"):
         read_prediction(tmp_path / "q.npz")
+
+
+@each_kind
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_a_regression_that_save_wrote_keeps_its_noise(
+    suffix: str, n_outputs: int, tmp_path: Path
+) -> None:
+    net = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(3, n_outputs))
+    saved = mcdrop.predict_with_uncertainty(
+        net, torch.rand(6, 3), task="regression", noise_std=2.0, keep_samples=True, seed=0
+    )
+    path = tmp_path / f"p{suffix}"
+    saved.save(path)
+    found = read_prediction(path).prediction
+    assert isinstance(found, RegressionPrediction)
+    np.testing.assert_allclose(found.mean.reshape(6, -1), saved.mean, rtol=1e-5)
+    np.testing.assert_allclose(found.variance.reshape(6, -1), saved.variance, rtol=0.1)
+    assert bool((found.aleatoric_variance >= 3.99).all())
+
+
+@each_kind
+def test_a_classification_that_save_wrote_is_read(suffix: str, tmp_path: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(3, 4))
+    saved = mcdrop.predict_with_uncertainty(
+        net, torch.rand(6, 3), task="classification", keep_samples=True, seed=0
+    )
+    path = tmp_path / f"p{suffix}"
+    saved.save(path)
+    found = read_prediction(path).prediction
+    assert isinstance(found, ClassificationPrediction)
+    np.testing.assert_allclose(found.probs, saved.probs, atol=1e-6)
+    if suffix == ".npz":
+        np.testing.assert_allclose(found.mutual_information, saved.mutual_information, atol=1e-6)

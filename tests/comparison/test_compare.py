@@ -178,3 +178,11 @@ def test_mistakes_are_named(change: dict[str, Any], error: type[Exception], text
     options: dict[str, Any] = {"X": X, "y": Y, "methods": [Ridge()], "task": "regression"} | change
     with pytest.raises(error, match=text):
         compare(options.pop("X"), options.pop("y"), options.pop("methods"), **options)
+
+
+def test_targets_of_other_rows_are_refused() -> None:
+    table = pd.DataFrame(np.eye(30, 2), index=[f"row {i}" for i in range(30)])
+    y = pd.Series(np.arange(30.0), index=table.index)
+    text = "compare: expected `y` to have the index of `X`, but got the same labels in another"
+    with pytest.raises(RangeError, match=text):
+        compare(table, y[::-1], {"Ridge": Ridge()}, task="regression", cv=2)

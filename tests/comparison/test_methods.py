@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from mcdrop import ClassificationPrediction, RegressionPrediction
 from mcdrop.baselines import Ridge
 from mcdrop.comparison.methods import checked_methods, default_methods, fitted_prediction
 from mcdrop.errors import NonFiniteError, RangeError, UnsupportedError
+from mcdrop.estimators import MCDropoutClassifier, MCDropoutRegressor
 
 X = np.random.default_rng(0).normal(size=(30, 2))
 Y = X[:, 0] + 1
@@ -75,3 +78,29 @@ def test_mistakes_are_named() -> None:
         fitted_prediction("a", lambda *_: torch.zeros(3), "regression", (X, Y), X[:4])
     with pytest.raises(NonFiniteError, match=r'compare: expected `methods\["a"\]` to hold finite'):
         fitted_prediction("a", lambda *_: [np.nan] * 4, "regression", (X, Y), X[:4])
+
+
+def test_estimators_are_asked_for_their_distribution() -> None:
+    regressor = MCDropoutRegressor((4,), max_epochs=1, n_members=2, random_state=0)
+    p, _ = fitted_prediction("a", regressor, "regression", (X, Y), X[:4])
+    assert isinstance(p, RegressionPrediction)
+    assert bool((p.epistemic_variance > 0).all())
+    assert bool((p.aleatoric_variance > 0).all())
+    classifier = MCDropoutClassifier((4,), max_epochs=1, n_members=2, random_state=0)
+    q, _ = fitted_prediction("a", classifier, "classification", (X, LABELS), X[:4])
+    assert isinstance(q, ClassificationPrediction)
+    assert bool((q.mutual_information > 0).all())
+
+
+def test_a_bare_network_is_no_method() -> None:
+    with pytest.raises(UnsupportedError, match=r'`methods\["net"\]`.* Linear\. Pass Deterministic'):
+        checked_methods({"net": torch.nn.Linear(2, 1)})
+
+
+def test_a_pipeline_is_asked_for_the_distribution_of_its_last_step() -> None:
+    regressor = MCDropoutRegressor((4,), max_epochs=1, n_members=2, random_state=0)
+    pipeline = make_pipeline(StandardScaler(), regressor)
+    p, _ = fitted_prediction("a", pipeline, "regression", (X, Y), X[:4])
+    assert isinstance(p, RegressionPrediction)
+    assert bool((p.aleatoric_variance > 0).all())
+    np.testing.assert_allclose(p.mean[:, 0], pipeline.fit(X, Y).predict(X[:4]))

@@ -70,3 +70,8 @@ def test_mistakes_are_named(cv: Any, error: type[Exception], text: str) -> None:
 def test_a_rare_class_is_named() -> None:
     with pytest.raises(RangeError, match=r"every class at least 5 times.*4 rows of class 1"):
         checked_splits(5, 10, LABELS, 0)
+
+
+def test_a_single_row_cannot_be_split() -> None:
+    with pytest.raises(ShapeError, match="compare: expected `X` to hold rows .* but got 1 row"):
+        checked_splits(5, 1, None, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from typing import Any
 
 import numpy as np
@@ -162,3 +163,17 @@ def test_without_dropout_the_spread_is_that_between_members(estimator: Any, y: A
         torch.testing.assert_close(prediction.epistemic_variance, expected)
     alone = clone(estimator).set_params(p=0.0, n_members=1).fit(X, y)
     assert alone.predict_with_uncertainty(X[:2]).n_samples == 1
+
+
+@pytest.mark.parametrize("kind", [MCDropoutRegressor, MCDropoutClassifier])
+def test_rows_carry_the_index_of_the_table(kind: Any) -> None:
+    table = pd.DataFrame(np.eye(20, 2), index=[f"row {i}" for i in range(20)], columns=["a", "b"])
+    y = pd.Series(np.arange(20) % 2, index=table.index)
+    model = kind((4,), max_epochs=1, n_members=1, random_state=0).fit(table, y)
+    assert model.predict_with_uncertainty(table[5:8]).index.tolist() == ["row 5", "row 6", "row 7"]
+    assert model.predict_with_uncertainty(table[5:8]).to_pandas().index[0] == "row 5"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn misses the names of the columns
+        assert model.predict_with_uncertainty(table.to_numpy()).index is None
+    one_class = MCDropoutClassifier((4,), max_epochs=1, random_state=0).fit(table, 0 * y)
+    assert one_class.predict_with_uncertainty(table[:1]).index.tolist() == ["row 0"]

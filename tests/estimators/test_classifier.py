@@ -82,3 +82,12 @@ def test_a_trained_module_predicts_as_wrapped_by_hand() -> None:
     )
     np.testing.assert_allclose(model.predict_proba(X[:6]), by_hand.probs, atol=1e-6)
     assert set(model.predict(X)) <= {"x", "y", "z"}
+
+
+@pytest.mark.parametrize(("n_logits", "classes"), [(2, ["a", "b", "c"]), (1, ["a", "b"])])
+def test_labels_have_to_match_the_logits(n_logits: int, classes: list[str]) -> None:
+    net = nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.2), nn.Linear(8, n_logits))
+    model = MCDropoutClassifier.from_module(net, classes=classes, random_state=0)
+    text = f"`classes` to hold one label for each of {n_logits} logits .*{len(classes)} labels"
+    with pytest.raises(mcdrop.ShapeError, match=text):
+        model.predict(np.zeros((3, 2)))

@@ -62,3 +62,8 @@ def test_moving_keeps_every_field() -> None:
     assert moved.samples is not None
     assert torch.equal(moved.samples, MEANS)
     assert moved.n_samples == 5
+
+
+def test_no_rows_may_be_picked() -> None:
+    prediction = mcdrop.RegressionPrediction.from_mean_std([1.0, 2.0], 1.0)
+    assert len(prediction[[]]) == 0

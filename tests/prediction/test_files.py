@@ -88,3 +88,12 @@ def test_other_files_are_named_for_what_they_are(tmp_path: Path) -> None:
 def test_a_missing_file_is_pythons_own_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         mcdrop.load_prediction(tmp_path / "nowhere.pt")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
+def test_tables_for_other_programs_are_refused_by_their_suffix(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"p{suffix}"
+    mcdrop.RegressionPrediction.from_mean_std([1.0, 2.0], 1.0).save(path)
+    text = rf"`path` to be a .pt file, .*, but got p\{suffix}\. Save it with save\(\"prediction.pt"
+    with pytest.raises(mcdrop.UnsupportedError, match=text):
+        mcdrop.load_prediction(path)

@@ -224,3 +224,16 @@ def test_a_report_of_classes_takes_bare_probabilities() -> None:
     assert report.baseline_metrics["0.6"]["accuracy"].value == pytest.approx(y.mean())
     with pytest.raises(RangeError, match=r'`baselines\["labels"\]` to lie in \[0, 1\]'):
         calibration_report(main, y, baselines={"labels": y + 1})
+
+
+def test_series_and_frames_give_their_index() -> None:
+    names = ["a", "b"]
+    mean = pd.Series([1.0, 2.0], index=names)
+    probs = pd.DataFrame([[0.5, 0.5], [0.2, 0.8]], index=names)
+    for prediction in (
+        RegressionPrediction.from_mean_std(mean, 1.0),
+        RegressionPrediction.from_point(mean),
+        ClassificationPrediction.from_probs(probs),
+    ):
+        assert prediction.index.tolist() == names
+    assert RegressionPrediction.from_point([1.0]).index is None

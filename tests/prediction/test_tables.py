@@ -91,9 +91,3 @@ def test_other_suffixes_are_refused_and_nothing_is_written(name: str, tmp_path: 
     with pytest.raises(mcdrop.UnsupportedError, match=text):
         predicted(torch.eye(4, 3)).save(tmp_path / name)
     assert not list(tmp_path.iterdir())
-
-
-def test_tables_are_not_read_back(tmp_path: Path) -> None:
-    predicted(torch.eye(4, 3)).save(tmp_path / "p.csv")
-    with pytest.raises(mcdrop.UnsupportedError, match=r"p\.csv, which torch\.save did not write"):
-        mcdrop.load_prediction(tmp_path / "p.csv")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 import mcdrop
 from mcdrop.prediction.targets import aligned_targets, class_labels, numbers
@@ -90,3 +92,61 @@ def test_labels_are_classes() -> None:
         class_labels("f", [0, 1, 2], probs)
     with pytest.raises(mcdrop.ShapeError, match=r"have shape \(3,\) to match"):
         class_labels("f", np.eye(3), probs)
+
+
+NAMED = pd.Index(["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("index", "given"),
+    [
+        (NAMED, NAMED),
+        (NAMED, pd.RangeIndex(3)),
+        (pd.Index([7, 5, 6]), pd.RangeIndex(3)),
+        (pd.RangeIndex(3), NAMED),
+        (None, NAMED[::-1]),
+    ],
+)
+def test_an_index_that_is_equal_or_counts_rows_is_taken(index: Any, given: pd.Index) -> None:
+    y = pd.Series([1.0, 2.0, 3.0], index=given)
+    found = aligned_targets("f", y, torch.zeros(3), index=index)
+    assert found.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("index", "given", "text"),
+    [
+        (NAMED, NAMED[::-1], "the same labels in another order"),
+        (pd.RangeIndex(3), pd.Index([0, 2, 1]), "the same labels in another order"),
+        (NAMED, pd.Index(["a", "b", "d"]), "'d' where it has 'c'"),
+        (pd.Index([4, 5, 6]), pd.date_range("2024", periods=3), "Timestamp.* where it has 4"),
+    ],
+)
+def test_targets_of_other_rows_are_refused(index: Any, given: pd.Index, text: str) -> None:
+    y = pd.Series([0, 1, 0], index=given)
+    with pytest.raises(
+        mcdrop.RangeError, match=rf"f: expected `y` to have the index of `prediction`.*{text}"
+    ):
+        class_labels("f", y, torch.ones(3, 2) / 2, index=index)
+
+
+def test_every_call_that_takes_targets_looks_at_the_index() -> None:
+    table = pd.DataFrame(np.eye(30, 2), index=[f"row {i}" for i in range(30)])
+    net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1))
+    mc = mcdrop.wrap(net)
+    prediction = mc.predict_with_uncertainty(table, noise_std=1.0, keep_samples=True)
+    y = pd.Series(np.arange(30.0), index=table.index)
+    calls: dict[str, Callable[[Any], Any]] = {
+        "calibration_report": lambda y: mcdrop.calibration_report(prediction, y, n_resamples=20),
+        "RegressionPrediction.log_prob": prediction.log_prob,
+        "RejectionRule.fit": lambda y: mcdrop.RejectionRule.fit(prediction, y),
+        "fit_noise_std": lambda y: mcdrop.fit_noise_std(prediction, y),
+        "StdScaling.fit": lambda y: mcdrop.recalibration.StdScaling().fit(prediction, y),
+        "CoverageDisplay": lambda y: mcdrop.displays.CoverageDisplay.from_predictions(
+            y, prediction, ax=Figure().add_subplot()
+        ),
+    }
+    for name, call in calls.items():
+        call(y)
+        with pytest.raises(mcdrop.RangeError, match=f"^{name}.*another order"):
+            call(y[::-1])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mcdrop.errors import RangeError
+from mcdrop.errors import RangeError, UnsupportedError
 from mcdrop.report import calibration_report
 from tests.report.made import normal_prediction, passes_prediction
 
@@ -65,3 +66,31 @@ def test_options_out_of_range_are_refused() -> None:
         calibration_report(prediction, y, level=95)
     with pytest.raises(RangeError, match="expected `n_resamples` to be an integer"):
         calibration_report(prediction, y, n_resamples=0)
+
+
+@pytest.mark.parametrize("option", ["baselines", "groups", "acceptance"])
+def test_what_has_no_names_is_refused(option: str) -> None:
+    prediction, y = normal_prediction(n=30)
+    asked: dict[str, Any] = {option: [1.0]}
+    with pytest.raises(UnsupportedError, match=f"calibration_report: .*`{option}` to be a dict"):
+        calibration_report(prediction, y, n_resamples=20, **asked)
+
+
+def test_a_level_in_percent_is_refused_by_the_report() -> None:
+    prediction, y = normal_prediction(n=30)
+    with pytest.raises(RangeError, match=r"calibration_report: expected `level` to lie in"):
+        calibration_report(prediction, y, level=95)
+
+
+def test_groups_and_baselines_of_other_rows_are_refused() -> None:
+    prediction, y = normal_prediction(n=30)
+    names = pd.Index([f"patient {i}" for i in range(30)])
+    prediction = replace(prediction, index=names)
+    turned = pd.Series(np.arange(30) % 2, index=names[::-1])
+    options: list[tuple[str, Any]] = [("groups", {"site": turned}), ("baselines", {"zero": turned})]
+    for option, given in options:
+        asked: dict[str, Any] = {option: given}
+        with pytest.raises(RangeError, match=rf"`{option}\[.* same labels in another order"):
+            calibration_report(prediction, y, n_resamples=20, **asked)
+        asked = {option: dict.fromkeys(given, turned[::-1])}
+        calibration_report(prediction, y, n_resamples=20, **asked)

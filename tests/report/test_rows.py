@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from mcdrop.errors import ShapeError
@@ -44,3 +47,12 @@ def test_ids_need_one_per_row() -> None:
     prediction, y = normal_prediction(n=50)
     with pytest.raises(ShapeError, match=r"`ids` to have shape \(50,\), one name per row, but got"):
         calibration_report(prediction, y, ids=["a"])
+
+
+def test_rows_are_named_by_the_index_of_the_table_that_was_predicted() -> None:
+    prediction, y = normal_prediction(n=30)
+    names = pd.Index([f"patient {i}" for i in range(30)])
+    report = calibration_report(replace(prediction, index=names), y, n_resamples=20)
+    shown = {row[0] for table in report.rows for row in table.rows}
+    assert shown
+    assert shown <= set(names)
