@@ -271,7 +271,8 @@ class MCDropout(nn.Module):
             select: Which of several outputs is the prediction: a key, index, attribute or callable.
             noise_std: For regression: standard deviation of the observation noise, tau^-1/2 in Gal
                 & Ghahramani (2016); units of y, a number or one per output; None for no noise.
-            keep_samples: Keep all passes, for mixtures and intervals; memory then grows with S.
+            keep_samples: Keep all passes, for mixtures and intervals; memory then grows with S, and
+                the last mask is drawn as well (see `control_variate`).
             seed: Same seed, same numbers for any `batch_size`, up to rounding, unless
                 `run.depends_on_batches` says otherwise; None draws one from the operating system.
             batch_size: Rows per forward call; None passes the inputs on whole, unless one pass
