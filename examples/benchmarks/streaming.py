@@ -1,8 +1,8 @@
 """Predictions of a large Parquet file as a stream, against one call on all rows in memory.
 
-Each way runs in a fresh process, from the file to a file of predictions. Memory is what the process
-held at its peak above what was resident with all imports in place, after a prediction of a few
-rows; Linux only, as it is read from `/proc`.
+Each way runs in fresh processes, from the file to a file of predictions. The shortest time of
+several runs counts, and the most memory: what the process held at its peak above what was resident
+with all imports in place, after a prediction of a few rows; Linux only, as it is read from `/proc`.
 """
 
 from __future__ import annotations
@@ -74,6 +74,16 @@ def measured(way: str, folder: Path, n_samples: int) -> dict[str, float]:
     return {"seconds": seconds, "over_mib": resident("VmHWM") - baseline}
 
 
+def better(best: dict[str, float] | None, found: dict[str, float]) -> dict[str, float]:
+    """Return the shortest time and the most memory of repeated runs."""
+    if best is None:
+        return found
+    return {
+        "seconds": min(best["seconds"], found["seconds"]),
+        "over_mib": max(best["over_mib"], found["over_mib"]),
+    }
+
+
 def difference(folder: Path) -> float:
     """Return the largest difference of means between the two files, in predictive deviations."""
     import pandas as pd
@@ -89,6 +99,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[200_000, 1_000_000])
     parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--child", nargs=2, help="measure this way in this folder, print JSON")
     options = parser.parse_args()
@@ -103,11 +114,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             write_rows(Path(name) / "in.parquet", n_rows)
             result: dict[str, Any] = {"rows": n_rows}
-            for way in ("streamed", "in_memory"):
+            # In turn, so that both meet the same load of the machine.
+            for way in ("streamed", "in_memory") * (1 if options.smoke else options.repeats):
                 command = [sys.executable, __file__, "--child", way, name]
                 command += ["--samples", str(n_samples), "--threads", str(options.threads)]
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
-                result[way] = json.loads(done.stdout)
+                result[way] = better(result.get(way), json.loads(done.stdout))
             result["ratio"] = result["streamed"]["seconds"] / result["in_memory"]["seconds"]
             result["largest_difference"] = difference(Path(name))
         results.append(result)
@@ -122,7 +134,12 @@ def main() -> None:
     ]
     header = ["rows", "streamed s", "in memory s", "ratio", "streamed MiB", "in memory MiB"]
     print(markdown(header, lines))
-    content = {"features": _FEATURES, "n_samples": n_samples, "results": results}
+    content = {
+        "features": _FEATURES,
+        "n_samples": n_samples,
+        "repeats": options.repeats,
+        "results": results,
+    }
     write(options.json, {**circumstances(options.date), **content})
 
 

@@ -64,9 +64,8 @@ class ArraySource:
         try:
             empty = {name: pa.array(np.empty(0, headers[name].dtype)) for name in self._ids}
         except pa.ArrowException as error:
-            raise self._wrong(
-                "hold ids of a kind that Arrow knows", error, "Leave them out"
-            ) from error
+            condition = "hold ids that Arrow knows"
+            raise self._wrong(condition, error, "Leave them out") from error
         self.id_schema = pa.table(empty).schema
 
     def pieces(self) -> Iterator[Block]:

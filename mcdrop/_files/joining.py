@@ -63,16 +63,16 @@ def check_ids(suffix: str, block: Block, place: Callable[[int], str]) -> None:
 def _join_parquet(parts: Sequence[Part], file: BinaryIO) -> None:
     from pyarrow import parquet
 
-    schema = parquet.read_schema(parts[0].path).remove_metadata()
+    schema = parts[0].schema()
     with parquet.ParquetWriter(file, schema) as writer:
         for table in _tables(parts):
             writer.write_table(table)
 
 
 def _join_csv(parts: Sequence[Part], file: BinaryIO) -> None:
-    from pyarrow import csv, parquet
+    from pyarrow import csv
 
-    schema = parquet.read_schema(parts[0].path).remove_metadata()
+    schema = parts[0].schema()
     with csv.CSVWriter(file, schema) as writer:
         for table in _tables(parts):
             writer.write_table(table)
@@ -81,11 +81,10 @@ def _join_csv(parts: Sequence[Part], file: BinaryIO) -> None:
 def _tables(parts: Sequence[Part]) -> Iterator[Any]:
     """Yield the tables of parts, small ones put together."""
     import pyarrow as pa
-    from pyarrow import parquet
 
     held: list[Any] = []
     for part in parts:
-        held.append(parquet.read_table(part.path).replace_schema_metadata(None))
+        held.append(part.table().replace_schema_metadata(None))
         if sum(table.num_rows for table in held) >= _GROUP or part is parts[-1]:
             # One chunk, so that it becomes one row group or one batch of lines.
             yield pa.concat_tables(held).combine_chunks()
@@ -94,11 +93,9 @@ def _tables(parts: Sequence[Part]) -> Iterator[Any]:
 
 def _join_npz(parts: Sequence[Part], file: BinaryIO) -> None:
     """Write one array per id column and quantity, each through its parts in turn."""
-    from pyarrow import parquet
-
     first = parts[0].metadata()
     n_rows = parts[-1].end
-    schema = parquet.read_schema(parts[0].path)
+    schema = parts[0].schema()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name in first["ids"]:
             dtype = _npz_dtype(schema.field(name))
@@ -128,25 +125,22 @@ def _add_array(
 
 
 def _array(part: Part, columns: Sequence[str]) -> npt.NDArray[Any]:
-    from pyarrow import parquet
 
-    table = parquet.read_table(part.path, columns=list(columns))
+    table = part.table(columns)
     return np.column_stack([table[name].to_numpy() for name in columns])
 
 
 def _texts(part: Part, name: str) -> list[str]:
-    from pyarrow import parquet
 
-    found: list[str] = parquet.read_table(part.path, columns=[name])[name].to_pylist()
+    found: list[str] = part.table([name])[name].to_pylist()
     return found
 
 
 def _ids(part: Part, name: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    from pyarrow import parquet
 
     if dtype.kind == "U":
         return np.array(_texts(part, name), dtype)
-    column = parquet.read_table(part.path, columns=[name])[name]
+    column = part.table([name])[name]
     return np.asarray(column.to_numpy()).astype(dtype, copy=False)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,11 +56,20 @@ class Part:
         Raises:
             UnsupportedError: If the file has been damaged since.
         """
+        schema = self._schema()
         try:
-            found: dict[str, Any] = json.loads(self._schema().metadata[b"mcdrop"])
+            found: dict[str, Any] = json.loads(schema.metadata[b"mcdrop"])
         except (TypeError, KeyError, ValueError) as error:
             raise _refused("hold whole parts", f"another file as {self.path.name}") from error
         return found
+
+    def table(self, columns: Sequence[str] | None = None) -> Any:
+        """Return its Arrow table, or some columns of it."""
+        from pyarrow import parquet
+
+        # `read_table` would do the same, and load the code for data sets of many files.
+        with parquet.ParquetFile(self.path, pre_buffer=False) as file:
+            return file.read(columns=None if columns is None else list(columns), use_threads=False)
 
     def _schema(self) -> Any:
         from pyarrow import ArrowException, parquet

@@ -140,8 +140,9 @@ def predict_file(
     """
     began = time.perf_counter()
     require_installed(FUNCTION, "pyarrow", "files")
-    for name, count, least in (("seed", seed, 0), ("batch_rows", batch_rows or 1, 1)):
-        require_count(FUNCTION, name, count, least)
+    require_count(FUNCTION, "seed", seed, 0)
+    if batch_rows is not None:
+        require_count(FUNCTION, "batch_rows", batch_rows)
     source_path, out_path = Path(data), _checked_out(Path(out), Path(data))
     ids = (id_columns,) if isinstance(id_columns, str) else tuple(id_columns)
     mc = _wrapped(model)

@@ -21,9 +21,11 @@ from mcdrop._files.faults import wrong
 
 __all__ = ["CsvSource", "ParquetSource"]
 
-# Rows of one piece, and bytes of one read: small beside a block, large beside their overhead.
+# Rows of one piece, bytes of CSV, and bytes of a column of Parquet that are read at a time: small
+# beside a block, large beside their overhead.
 _ROWS = 2**14
 _BYTES = 2**22
+_BUFFER = 2**16
 
 
 class _Table:
@@ -72,8 +74,8 @@ class ParquetSource(_Table):
         from pyarrow import ArrowException, parquet
 
         try:
-            # A buffer, because a row group may be as large as the file.
-            self._file = parquet.ParquetFile(path, buffer_size=_BYTES)
+            # A row group may be as large as the file, and what is read ahead stays in memory.
+            self._file = parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
         except (ArrowException, OSError) as error:
             raise _damaged(path, error) from error
         schema = self._file.schema_arrow
@@ -103,7 +105,9 @@ class ParquetSource(_Table):
 
         first = 0
         try:
-            for batch in self._file.iter_batches(_ROWS, columns=self._columns.read):
+            for batch in self._file.iter_batches(
+                _ROWS, columns=self._columns.read, use_threads=False
+            ):
                 yield self._block(first, pa.Table.from_batches([batch]))
                 first += batch.num_rows
         except (pa.ArrowException, OSError) as error:
