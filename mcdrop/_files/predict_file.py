@@ -23,7 +23,7 @@ from mcdrop._files.passes import BlockPredictor
 from mcdrop._files.programs import read_program
 from mcdrop._files.streaming import open_source, stream
 from mcdrop._tasks.likelihoods import OutputType
-from mcdrop._tasks.settings import Task, TaskSettings
+from mcdrop._tasks.settings import Task, TaskSettings, controls
 from mcdrop._tasks.tolerance import Tolerated
 from mcdrop.checks import require_count, require_installed
 from mcdrop.errors import RangeError
@@ -72,6 +72,7 @@ def predict_file(
     dtype: torch.dtype | None = None,
     tolerance: Tolerated = None,
     exact_last: bool = False,
+    control_variate: bool | Literal["auto"] = "auto",
     progress: bool = False,
     resume: bool = True,
 ) -> PredictedFile:
@@ -111,6 +112,7 @@ def predict_file(
         dtype: Floating point type to run in; None for the model's.
         tolerance: As for `predict_with_uncertainty`.
         exact_last: As for `predict_with_uncertainty`.
+        control_variate: As for `predict_with_uncertainty`.
         progress: Show a progress bar on standard error.
         resume: Go on with finished parts of the same model, settings and rows, and refuse others.
             False discards them.
@@ -156,13 +158,16 @@ def predict_file(
         selection=Selection(
             select,
             is_pair=task == "heteroscedastic",
-            is_single=task is None and noise_std is None and not exact_last,
+            is_single=task is None
+            and noise_std is None
+            and not exact_last
+            and control_variate is not True,
         ),
         seed=seed,
         batch_size=batch_size,
         device=device,
         dtype=dtype,
-        exact_last=exact_last,
+        **controls(task, control_variate, exact_last=exact_last, keep_samples=False),
     )
     asked = TaskSettings(engine, task, output_type, n_samples, noise_std, tolerance=tolerance)
     kept = _plain(mc, asked) | {"select": select, "columns": columns, "id_columns": ids}
@@ -215,6 +220,8 @@ def _plain(mc: MCDropout, asked: TaskSettings) -> dict[str, Any]:
         "noise_std": noise.tolist() if isinstance(noise, Tensor) else noise,
         "tolerance": dict(tolerance) if isinstance(tolerance, Mapping) else tolerance,
         "exact_last": engine.exact_last,
+        "control_variate": engine.control_variate,
+        "batch_size": engine.batch_size,
         "seed": int(engine.seed or 0),
         "dtype": None if engine.dtype is None else str(engine.dtype),
         # Another kind of device draws other masks.
