@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         report,
     )
     from mcdrop._export.export import export
+    from mcdrop._files.predict_file import predict_file
     from mcdrop._live.rules.registry import register_rule
     from mcdrop._live.sites import DropoutSite
     from mcdrop.baselines.dropout_rate import tune_dropout_rate
@@ -72,6 +73,7 @@ _HOMES = {
     "fit_noise_std": "prediction",
     "load_prediction": "prediction",
     "noise_std_from_weight_decay": "prediction",
+    "predict_file": "_files.predict_file",
     "predict_with_uncertainty": "one_call",
     "register_rule": "_live.rules.registry",
     "tune_dropout_rate": "baselines.dropout_rate",
@@ -120,6 +122,7 @@ __all__ = [
     "load_prediction",
     "metrics",
     "noise_std_from_weight_decay",
+    "predict_file",
     "predict_with_uncertainty",
     "prediction",
     "recalibration",

@@ -101,6 +101,14 @@ def test_memory_is_measured_over_its_baseline(tmp_path: Path) -> None:
     assert "growth of the peak" in text
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads /proc")
+def test_a_stream_is_compared_with_one_call(tmp_path: Path) -> None:
+    text, content = run("streaming.py", tmp_path)
+    assert [result["rows"] for result in content["results"]] == [1_000, 3_000]
+    assert all(result["largest_difference"] < 1e-3 for result in content["results"])
+    assert "| streamed MiB" in text
+
+
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
     monkeypatch.syspath_prepend(FOLDER)

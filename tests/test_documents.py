@@ -142,3 +142,13 @@ def test_the_table_of_estimators_on_the_page_is_that_of_the_record() -> None:
         better = ", ".join(other for other, gap in gaps if gap["high"] < 0) or "none"
         worse = ", ".join(other for other, gap in gaps if gap["low"] > 0) or "none"
         assert f"| {name} | {each['rows']} | {errors} | {better} | {worse} |" in page
+
+
+def test_the_cost_of_a_stream_on_the_page_is_that_of_the_record() -> None:
+    page = (ROOT / "docs" / "files.md").read_text()
+    record = json.loads((ROOT / "docs" / "data" / "streaming_cpu.json").read_text())
+    for each in record["results"]:
+        streamed, whole = each["streamed"], each["in_memory"]
+        seconds = f"{streamed['seconds']:.0f} s | {whole['seconds']:.0f} s"
+        memory = f"{streamed['over_mib']:.0f} MiB | {whole['over_mib']:.0f} MiB"
+        assert f"| {each['rows']:,} | {seconds} | {memory} |" in page

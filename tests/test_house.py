@@ -39,6 +39,7 @@ FLOORS = [
     "comparison",
     "displays",
     "report",
+    "_files",
     "cli",
 ]
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 from mcdrop.errors import McdropError
@@ -31,5 +32,6 @@ def main() -> None:
         sys.exit(2)
     except OSError as error:
         name = "" if error.filename is None else f"{error.filename}: "
-        sys.stderr.write(f"error: {name}{error.strerror or error}. Check the path.\n")
+        remedy = "Make room and run again" if error.errno == errno.ENOSPC else "Check the path"
+        sys.stderr.write(f"error: {name}{error.strerror or error}. {remedy}.\n")
         sys.exit(2)

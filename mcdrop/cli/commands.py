@@ -12,8 +12,16 @@ from rich.console import Console
 from rich.table import Table
 
 from mcdrop import __version__
+from mcdrop._files.predict_file import predict_file
 from mcdrop.cli.cases import FailIf, case_of_files, case_of_program, demonstrated
-from mcdrop.cli.predicting import example_rows, passes_asked_for, read_rows
+from mcdrop.cli.predicting import (
+    example_rows,
+    is_streamed,
+    only_id_column,
+    passes_asked_for,
+    read_rows,
+    two_files,
+)
 from mcdrop.cli.predictions import read_prediction
 from mcdrop.cli.reading import check_writable, read_array, read_program
 from mcdrop.errors import UnsupportedError
@@ -127,51 +135,92 @@ def report(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A program written by torch.export.save (.pt2).")],
-    data: Annotated[Path, typer.Argument(help="Inputs: .npy, .csv, .parquet or .pt.")],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="MODEL DATA", help="In place of --model and --data, in this order."),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A program written by torch.export.save (.pt2).")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Inputs: .csv, .parquet, .npz, .npy or .pt.")
+    ] = None,
     out: Annotated[
-        Path, typer.Option(help="Prediction to write: .pt, .npz, .csv or .parquet.")
+        Path,
+        typer.Option(
+            help="Prediction to write: .parquet, .csv or .npz, written as the data are read, in "
+            "constant memory; or .pt, which holds the samples for a report."
+        ),
     ] = Path("prediction.pt"),
     task: Annotated[
         str | None, typer.Option(help=f"{_TASKS} Needed unless a row has one value.")
     ] = None,
-    id_column: Annotated[str | None, typer.Option(help="Column of the ids of rows.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="Column that is an input; repeatable. All but the ids by default."),
+    ] = None,
+    id_column: Annotated[
+        list[str] | None, typer.Option(help="Column to copy beside the predictions; repeatable.")
+    ] = None,
     n_samples: Annotated[str, typer.Option(help="Stochastic passes, or auto.")] = "100",
     masks: Annotated[str, typer.Option(help="independent, or shared by all rows.")] = "independent",
+    batch_rows: Annotated[int | None, typer.Option(help="Rows of a finished part.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows per forward call.")] = None,
     device: Annotated[str | None, typer.Option(help="Where to run, such as cuda.")] = None,
     noise_std: Annotated[float | None, typer.Option(help="Observation noise, units of y.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same numbers.")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same numbers.")] = 0,
+    resume: Annotated[
+        bool, typer.Option(help="Go on where a run with the same files and options was stopped.")
+    ] = True,
     keep_samples: Annotated[
         bool | None,
         typer.Option(
-            help="Keep every pass, so that a report can score the mixture; unless auto, by default."
+            help="Keep every pass, so that a report can score the mixture; for .pt by default, "
+            "unless the number of passes is auto."
         ),
     ] = None,
     table: Annotated[Path | None, typer.Option(help="Also write a .csv table.")] = None,
 ) -> None:
     """Predict with uncertainty from an exported program."""
+    program, rows = two_files(files or [], model, data)
     check_writable(out, table)
-    checked_suffix("mcdrop predict", out)
     passes = passes_asked_for(n_samples)
     # Names that are none of these are refused by name where they are used.
     kind: Any = task
     sharing: Any = masks
-    prediction = wrap(read_program(model), masks=sharing).predict_with_uncertainty(
-        read_rows(data, id_column),
-        task=kind,
-        n_samples=passes,
-        noise_std=noise_std,
-        seed=seed,
-        batch_size=batch_size,
-        device=device,
-        keep_samples=passes != "auto" if keep_samples is None else keep_samples,
-        progress=True,
+    mc = wrap(read_program(program), masks=sharing)
+    options: dict[str, Any] = {
+        "n_samples": passes,
+        "noise_std": noise_std,
+        "seed": seed,
+        "batch_size": batch_size,
+        "device": device,
+        "progress": True,
+    }
+    if is_streamed(rows, out) and not keep_samples and table is None:
+        done = predict_file(
+            mc,
+            rows,
+            out,
+            columns=column,
+            id_columns=id_column or (),
+            task=kind,
+            batch_rows=batch_rows,
+            resume=resume,
+            **options,
+        )
+        typer.echo(f"Prediction: {done.path} ({done.n_rows:,} rows, {done.n_kept:,} from before)")
+        return
+    checked_suffix("mcdrop predict", out)
+    names = only_id_column(id_column or [], column or [])
+    keep = passes != "auto" if keep_samples is None else keep_samples
+    prediction = mc.predict_with_uncertainty(
+        read_rows(rows, names), task=kind, keep_samples=keep, **options
     )
     prediction.save(out)
     typer.echo(f"{prediction}\nPrediction: {out}")
     if table is not None:
-        prediction.to_pandas().to_csv(table, index=id_column is not None)
+        prediction.to_pandas().to_csv(table, index=names is not None)
         typer.echo(f"Table: {table}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,14 @@ from mcdrop.checks import require_installed
 from mcdrop.cli.reading import read_array
 from mcdrop.errors import UnsupportedError
 
-__all__ = ["example_rows", "passes_asked_for", "read_rows"]
+__all__ = [
+    "example_rows",
+    "is_streamed",
+    "only_id_column",
+    "passes_asked_for",
+    "read_rows",
+    "two_files",
+]
 
 
 def read_rows(path: Path, id_column: str | None) -> Any:
@@ -56,6 +64,50 @@ def read_rows(path: Path, id_column: str | None) -> Any:
             "Name the column that holds the ids",
         )
     return read.to_pandas().set_index(id_column)
+
+
+def two_files(files: Sequence[Path], model: Path | None, data: Path | None) -> tuple[Path, Path]:
+    """Return model and data, each given by its option or else by its place.
+
+    Raises:
+        UnsupportedError: If one is missing, or there are more.
+    """
+    given = list(files)
+    both = [path or (given.pop(0) if given else None) for path in (model, data)]
+    program, rows = both
+    if program is None or rows is None or given:
+        found = ", ".join(map(str, files)) or "none of these"
+        raise UnsupportedError.of(
+            "mcdrop predict",
+            "--model",
+            "come with --data, and with no other file",
+            found,
+            "Write mcdrop predict --model model.pt2 --data in.parquet --out out.parquet",
+        )
+    return program, rows
+
+
+def is_streamed(data: Path, out: Path) -> bool:
+    """Whether rows can be read and predictions written as a stream."""
+    readable = (".csv", ".npy", ".npz", ".parquet")
+    return data.suffix.lower() in readable and out.suffix.lower() in (".csv", ".npz", ".parquet")
+
+
+def only_id_column(ids: Sequence[str], columns: Sequence[str]) -> str | None:
+    """Return the one id column that a prediction in memory can have, or None.
+
+    Raises:
+        UnsupportedError: If there are more, or columns are chosen, which is for streams alone.
+    """
+    if len(ids) > 1 or columns:
+        raise UnsupportedError.of(
+            "mcdrop predict",
+            "--column" if columns else "--id-column",
+            "go with a table to write (.parquet, .csv), without --table and --keep-samples",
+            ", ".join(columns or ids),
+            "Pass --out prediction.parquet",
+        )
+    return ids[0] if ids else None
 
 
 def example_rows(program: torch.export.ExportedProgram) -> Any:

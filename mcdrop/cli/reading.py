@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,23 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mcdrop._files.faults import UNREADABLE, require_file, wrong
+from mcdrop._files.programs import read_program
 from mcdrop.checks import require_installed
-from mcdrop.errors import McdropError, UnsupportedError
+from mcdrop.errors import UnsupportedError
 
 __all__ = ["check_writable", "read_array", "read_arrays", "read_program", "wrong"]
-
-# What NumPy, torch and Arrow raise for a file that is damaged or of another kind.
-_UNREADABLE = (
-    AssertionError,
-    AttributeError,
-    EOFError,
-    KeyError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-)
 
 
 def read_array(path: Path, column: str | None = None) -> Any:
@@ -51,12 +38,12 @@ def read_array(path: Path, column: str | None = None) -> Any:
     }
     if path.suffix not in readers:
         raise wrong(path, f"end in one of {', '.join(readers)}", "", "Save it in one of these")
-    _require_file(path)
+    require_file(path)
     try:
         return readers[path.suffix]()
     except UnsupportedError:
         raise
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise wrong(path, f"be a {path.suffix} file of numbers", error, "Write it anew") from error
 
 
@@ -74,12 +61,12 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     if path.suffix not in readers:
         kinds = ", ".join([".pt", *readers])
         raise wrong(path, f"end in one of {kinds}", "", "Save it in one of these")
-    _require_file(path)
+    require_file(path)
     try:
         return readers[path.suffix](path)
     except UnsupportedError:
         raise
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise wrong(path, f"be a {path.suffix} file", error, "Write it anew") from error
 
 
@@ -95,23 +82,6 @@ def _columns(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Read every column of a table."""
     table = _read_table(path)
     return {name: table[name].to_numpy() for name in table.column_names}
-
-
-def read_program(path: Path) -> torch.export.ExportedProgram:
-    """Read a program written by ``torch.export.save``.
-
-    Raises:
-        UnsupportedError: If the file is of another kind or damaged.
-        OSError: If it cannot be opened.
-    """
-    remedy = "Write one with torch.export.save(torch.export.export(model, inputs), path)"
-    if path.suffix != ".pt2":
-        raise wrong(path, "be a .pt2 file", "", remedy)
-    _require_file(path)
-    try:
-        return torch.export.load(path)
-    except _UNREADABLE as error:
-        raise wrong(path, "hold an exported program", error, remedy) from error
 
 
 def check_writable(*paths: Path | None) -> None:
@@ -186,17 +156,3 @@ def _read_table(path: Path) -> Any:
     if twice:
         raise wrong(path, "have columns of different names", f"{twice} twice", "Rename them")
     return table
-
-
-def _require_file(path: Path) -> None:
-    """Raise what the system says of a file that cannot be opened; refuse an empty one."""
-    with path.open("rb") as file:
-        if not file.read(1):
-            raise wrong(path, "hold data", "an empty file", "Write it anew")
-
-
-def wrong(path: Path, condition: str, found: object, remedy: str) -> McdropError:
-    """Return the error about a file: what it should be, what it is, what to do."""
-    reason = str(found).strip().splitlines()
-    told = f"{path.name} ({reason[0].rstrip('.')})" if reason else path.name
-    return UnsupportedError.of("mcdrop", "file", condition, told, remedy)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path
 
@@ -13,7 +15,14 @@ from torch import nn
 
 import mcdrop
 from mcdrop.cli import main
-from mcdrop.cli.predicting import example_rows, passes_asked_for, read_rows
+from mcdrop.cli.predicting import (
+    example_rows,
+    is_streamed,
+    only_id_column,
+    passes_asked_for,
+    read_rows,
+    two_files,
+)
 
 NET = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Dropout(0.4), nn.Linear(8, 1)).eval()
 
@@ -52,6 +61,86 @@ def test_ids_come_out_with_the_rows_they_came_in_with(
     for name in ("p.csv", "t.csv"):
         found = pd.read_csv(name, index_col="name")
         pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-4)
+
+
+@pytest.mark.parametrize("out", ["p.parquet", "p.csv", "p.npz"])
+def test_tables_are_read_and_written_as_a_stream(
+    out: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    named = ("--id-column", "name", "--id-column", "b", *(f"--column={name}" for name in "abc"))
+    options = (*named, "--masks", "shared", "--n-samples", 16, "--batch-rows", 9)
+    files = ("--model", "free.pt2", "--data", "x.parquet", "--out", out)
+    assert run(monkeypatch, "predict", *files, *options) == 0
+    assert f"Prediction: {out} (40 rows, 0 from before)" in capsys.readouterr().out
+    table = pd.read_parquet("x.parquet")
+    expected = mcdrop.predict_with_uncertainty(
+        torch.export.load("free.pt2"), table[list("abc")], n_samples=16, masks="shared", seed=0
+    )
+    if out == "p.npz":
+        with np.load(out, allow_pickle=False) as archive:
+            found = {name: archive[name] for name in archive.files}
+    else:
+        read = pd.read_csv(out) if out == "p.csv" else pd.read_parquet(out)
+        found = {name: read[name].to_numpy() for name in read}
+    assert list(found)[:3] == ["name", "b", "mean"]
+    assert found["name"].tolist() == table["name"].tolist()
+    np.testing.assert_allclose(found["std"].reshape(-1, 1), expected.std, rtol=1e-4, atol=1e-6)
+
+
+def test_a_stream_that_was_stopped_goes_on_or_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv("x.csv").drop(columns="name")
+    broken = table.copy()
+    broken.loc[33, "a"] = np.nan
+    broken.to_csv("y.csv", index=False)
+    command = ("predict", "free.pt2", "y.csv", "--out", "p.csv", "--batch-rows", 10)
+    assert run(monkeypatch, *command) == 2
+    assert "nan in row 33, column 'a' of y.csv" in capsys.readouterr().err
+    table.to_csv("y.csv", index=False)
+    assert run(monkeypatch, *command, "--seed", 1) == 2
+    assert "seed=1 instead of 0" in capsys.readouterr().err
+    assert run(monkeypatch, *command) == 0
+    assert "p.csv (40 rows, 30 from before)" in capsys.readouterr().out
+    assert run(monkeypatch, *command, "--seed", 1, "--no-resume") == 0
+
+
+def test_a_full_disk_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert run(monkeypatch, "predict", "free.pt2", "x.npy", "--out", "p.csv") == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    kept = "finished rows are kept in p.csv.parts. Make room and run again."
+    assert line.startswith("error: p.csv: No space left")
+    assert line.endswith(kept)
+
+
+def test_model_and_data_by_name_or_by_place() -> None:
+    m, d = Path("m.pt2"), Path("d.csv")
+    assert two_files([m, d], None, None) == (m, d)
+    assert two_files([d], m, None) == two_files([m], None, d) == two_files([], m, d) == (m, d)
+    for files, model in (([], None), ([m], None), ([m, d, d], None), ([d, d], m)):
+        with pytest.raises(mcdrop.UnsupportedError, match="`--model` to come with --data"):
+            two_files(files, model, None)
+
+
+def test_what_goes_as_a_stream() -> None:
+    assert is_streamed(Path("x.npz"), Path("p.CSV"))
+    assert not is_streamed(Path("x.pt"), Path("p.csv"))
+    assert not is_streamed(Path("x.csv"), Path("p.pt"))
+    assert only_id_column(["id"], []) == "id"
+    assert only_id_column([], []) is None
+    with pytest.raises(mcdrop.UnsupportedError, match=r"`--id-column` to go with a table"):
+        only_id_column(["id", "name"], [])
+    with pytest.raises(mcdrop.UnsupportedError, match=r"`--column` to go with a table"):
+        only_id_column(["id"], ["a"])
 
 
 def test_options_reach_the_prediction(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""Predictions from files to files: read in blocks, kept in parts, joined at the end."""
