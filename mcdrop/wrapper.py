@@ -290,8 +290,8 @@ class MCDropout(nn.Module):
                 classification ("probs", "probs_std", "predictive_entropy", "mutual_information";
                 0.01). A mapping from these names to absolute errors asks for some of them.
             exact_last: For regression: integrate the last dropout in closed form, or refuse.
-            control_variate: For regression: "auto" integrates the last dropout where it feeds the
-                output layer alone; True also takes the linearized network as control variate.
+            control_variate: For regression: True takes the linearized network as control variate,
+                and integrates the last dropout; "auto" does the latter where it is the only one.
 
         Returns:
             A `RegressionPrediction` or `ClassificationPrediction`, rows in order, on their device.

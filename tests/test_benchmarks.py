@@ -55,6 +55,7 @@ def test_race_reports_the_absent_as_absent(tmp_path: Path) -> None:
     assert "absent" in text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads /proc")
 def test_fewer_passes_are_weighed_on_every_network(tmp_path: Path) -> None:
     text, content = run("fewer_passes.py", tmp_path)
@@ -77,6 +78,7 @@ def test_statements_about_passes_are_simulated(tmp_path: Path) -> None:
     assert "| fair CRPS" in text
 
 
+@pytest.mark.slow
 def test_scaling_is_measured_and_drawn(tmp_path: Path) -> None:
     figure = tmp_path / "scaling.png"
     text, content = run("scaling.py", tmp_path, "--repeats", "1", "--figure", str(figure))
@@ -94,6 +96,7 @@ def test_optional_paths_are_switched_on_and_off(tmp_path: Path) -> None:
     assert "| uci " in text
 
 
+@pytest.mark.slow
 def test_memory_is_measured_over_its_baseline(tmp_path: Path) -> None:
     text, content = run("memory.py", tmp_path)
     assert [result["n_samples"] for result in content["results"]] == [10, 20]
@@ -147,6 +150,7 @@ def test_the_page_of_guarantees_is_made_from_the_records(scripts: Callable[[str]
     assert written == statements.page()
 
 
+@pytest.mark.slow
 def test_estimators_are_compared_on_tables(tmp_path: Path) -> None:
     text, content = run("tabular.py", tmp_path, "--dataset", "diabetes", "--dataset", "digits")
     for name, measure in (("diabetes", "RMSE"), ("digits", "error rate")):

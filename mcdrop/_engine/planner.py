@@ -145,7 +145,12 @@ class Planner:
 
     def _last_site(self, plan: Plan, batch: Batch) -> int | None:
         """Return the dropout call that is integrated in closed form, or None."""
-        if not self._settings.exact_last:
+        settings = self._settings
+        if not settings.exact_last:
+            return None
+        alone = sum(site.fired for site in plan.sites) == 1
+        if settings.exact_last == "auto" and settings.control_variate is not True and not alone:
+            # With others before it, it costs more time and memory than its mask.
             return None
         try:
             return self._passes.site_to_integrate(plan, batch)

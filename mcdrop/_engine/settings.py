@@ -58,7 +58,7 @@ class Settings:
         exact_last: Integrate the last dropout in closed form; "auto" where it can be. Chunks are
             then (s, n, ..., 2).
         control_variate: Whether the linearized network is the control variate; "auto" does not
-            take it, but lets the last dropout be integrated.
+            take it, but lets the last dropout be integrated if it is the only one.
         first_row: Number of the first row; the masks of a row depend on its number.
         memory: What earlier predictions of the same wrapper found out.
     """

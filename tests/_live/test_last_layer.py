@@ -69,6 +69,7 @@ def exact_deep(net: Deep) -> tuple[np.ndarray, np.ndarray]:
     return mean.detach().numpy(), (weight * (out - mean).square()).sum(dim=0).detach().numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"sample_chunk": 1}, {"n_samples": "auto"}])
 def test_with_other_dropouts_it_is_unbiased_and_more_precise(options: dict[str, Any]) -> None:
     net = Deep()

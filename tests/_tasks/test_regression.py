@@ -249,11 +249,23 @@ def test_beside_a_last_dropout_in_closed_form_it_may_be_missing() -> None:
         found = mc.predict_with_uncertainty(X, n_samples=16, seed=0, control_variate=True)
         assert found.run is not None
         assert "(4) in closed form, no linearized network: " in found.run.control_variate
-    by_itself = mc.predict_with_uncertainty(X, n_samples=16, seed=0)
-    assert torch.equal(found.mean, by_itself.mean)
+
+
+def test_by_itself_a_single_dropout_is_integrated_and_no_other() -> None:
+    head = nn.Sequential(nn.Linear(3, 64), nn.Dropout(0.3), nn.Linear(64, 1)).to(X.dtype).eval()
+    mc = mcdrop.wrap(head)
+    alone = mc.predict_with_uncertainty(X, n_samples=16, seed=0)
+    assert alone.run is not None
+    assert alone.run.control_variate.startswith("last dropout (1) in closed form")
+    assert "linearized" not in alone.run.control_variate
+    exact = mc.predict_with_uncertainty(X, n_samples=16, seed=0, exact_last=True)
+    assert torch.equal(alone.std, exact.std)
+    more = mcdrop.wrap(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.2), head).to(X.dtype).eval())
+    by_itself = more.predict_with_uncertainty(X, n_samples=16, seed=0)
+    plain = more.predict_with_uncertainty(X, n_samples=16, seed=0, control_variate=False)
+    assert torch.equal(by_itself.std, plain.std)
     assert by_itself.run is not None
-    assert by_itself.run.control_variate.startswith("last dropout (4) in closed form")
-    assert "linearized" not in by_itself.run.control_variate
+    assert by_itself.run.control_variate == ""
 
 
 class Ungraded(nn.Module):

@@ -56,12 +56,14 @@ def test_rescaling_a_feature_changes_nothing() -> None:
     )
 
 
+@pytest.mark.slow
 def test_cross_validation_shrinks_noise_more_than_signal() -> None:
     rng = np.random.default_rng(3)
     X, y = data()
     assert LogisticL2().fit(X, rng.permutation(y)).chosen_C < LogisticL2().fit(X, y).chosen_C
 
 
+@pytest.mark.slow
 def test_two_fits_choose_the_same_penalty_whatever_the_global_seed() -> None:
     X, y = data()
     np.random.seed(0)
