@@ -42,6 +42,7 @@ def test_speed_measures_and_checks_every_workload(tmp_path: Path) -> None:
         assert f"| {each['workload']}" in text
 
 
+@pytest.mark.slow
 def test_race_reports_the_absent_as_absent(tmp_path: Path) -> None:
     options = ["--repeats", "2", "--workload", "uci", "--env", "baal=nowhere"]
     for name in ("replicated batch", "torch-uncertainty", "baal", "mcdrop"):
@@ -104,6 +105,7 @@ def test_memory_is_measured_over_its_baseline(tmp_path: Path) -> None:
     assert "growth of the peak" in text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads /proc")
 def test_a_stream_is_compared_with_one_call(tmp_path: Path) -> None:
     text, content = run("streaming.py", tmp_path)
