@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 import mcdrop
 from mcdrop._engine.arrays import as_tensor, is_array
+
+pd = pytest.importorskip("pandas")
 
 VALUES = np.array([[1.5, 2.0], [0.0, -3.0]])
 

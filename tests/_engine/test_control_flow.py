@@ -30,6 +30,10 @@ class Branches(nn.Module):
         return torch.cond(h.sum() > 0, double, double, (h,)) if self.where == "after" else h
 
 
+OLD = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6)
+
+
+@pytest.mark.skipif(OLD, reason="torch.cond of this torch is not compiled when it is called")
 @pytest.mark.parametrize("where", ["before", "after"])
 def test_compiled_branches_are_refused_by_name(where: str) -> None:
     text = r"expected `model` to branch and loop in Python, but got torch\.cond, .* Write `if`"
