@@ -29,6 +29,7 @@ from mcdrop._tasks.settings import (
     Task,
     TaskSettings,
     controls,
+    selection_of,
 )
 from mcdrop._tasks.tolerance import Tolerated
 from mcdrop.checks import checked_model, checked_rates, require_choice, require_count
@@ -309,13 +310,12 @@ class MCDropout(nn.Module):
         """
         settings = self._settings(
             "predict_with_uncertainty",
-            selection=Selection(
+            selection=selection_of(
                 select,
-                is_pair=task == "heteroscedastic",
-                is_single=task is None
-                and noise_std is None
-                and not exact_last
-                and control_variate is not True,
+                task,
+                noise_std=noise_std,
+                exact_last=exact_last,
+                control_variate=control_variate,
             ),
             seed=seed,
             batch_size=batch_size,

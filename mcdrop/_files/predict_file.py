@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 import mcdrop
-from mcdrop._engine.outputs import Selection
 from mcdrop._engine.record import Run
 from mcdrop._engine.settings import Settings
 from mcdrop._files.columns import FUNCTION
@@ -23,7 +22,7 @@ from mcdrop._files.passes import BlockPredictor
 from mcdrop._files.programs import read_program
 from mcdrop._files.streaming import open_source, stream
 from mcdrop._tasks.likelihoods import OutputType
-from mcdrop._tasks.settings import Task, TaskSettings, controls
+from mcdrop._tasks.settings import Task, TaskSettings, controls, selection_of
 from mcdrop._tasks.tolerance import Tolerated
 from mcdrop.checks import require_count, require_installed
 from mcdrop.errors import RangeError
@@ -155,13 +154,12 @@ def predict_file(
         mc.stochastic,
         mc.masks,
         mc.stratified,
-        selection=Selection(
+        selection=selection_of(
             select,
-            is_pair=task == "heteroscedastic",
-            is_single=task is None
-            and noise_std is None
-            and not exact_last
-            and control_variate is not True,
+            task,
+            noise_std=noise_std,
+            exact_last=exact_last,
+            control_variate=control_variate,
         ),
         seed=seed,
         batch_size=batch_size,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mcdrop._engine.inputs import Prepare
 from mcdrop._engine.moments import PassGroups
-from mcdrop._engine.outputs import Select
+from mcdrop._engine.outputs import Select, Selection
 from mcdrop._engine.settings import AskedStrategy, Controls, Settings
 from mcdrop._tasks.accumulate import ClassificationAccumulator
 from mcdrop._tasks.likelihoods import OutputType
@@ -19,7 +19,15 @@ from mcdrop._tasks.tolerance import Tolerated
 from mcdrop.checks import checked_noise, checked_passes, require_choice
 from mcdrop.errors import RangeError, UnsupportedError
 
-__all__ = ["ClassificationTask", "Options", "RegressionTask", "Task", "TaskSettings", "controls"]
+__all__ = [
+    "ClassificationTask",
+    "Options",
+    "RegressionTask",
+    "Task",
+    "TaskSettings",
+    "controls",
+    "selection_of",
+]
 
 RegressionTask = Literal["regression", "heteroscedastic"]
 ClassificationTask = Literal["classification", "binary", "multilabel"]
@@ -67,6 +75,29 @@ def controls(
     by_itself = task in (None, "regression") and not keep_samples and control_variate is not False
     last: Controls = "auto" if by_itself else False
     return {"exact_last": exact_last or last, "control_variate": control_variate}
+
+
+def selection_of(
+    select: Select,
+    task: Task | None,
+    *,
+    noise_std: float | Tensor | None,
+    exact_last: bool,
+    control_variate: Controls,
+) -> Selection:
+    """Return which tensor of the output is the prediction, and what it has to look like.
+
+    Args:
+        select: As the caller said.
+        task: Name of the task; without one, a row holds one value, unless an option of regression
+            says what it is.
+        noise_std: As the caller said.
+        exact_last: As the caller said.
+        control_variate: As the caller said.
+    """
+    regresses = noise_std is not None or exact_last or control_variate is True
+    is_single = task is None and not regresses
+    return Selection(select, is_pair=task == "heteroscedastic", is_single=is_single)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from mcdrop._live.call import Call, TorchFunction
 from mcdrop._live.rules.attention import plain_attention_rules
 from mcdrop._live.rules.dropout import plain_dropout_rules
+from mcdrop._live.rules.memory_access import exposing
 from mcdrop._live.rules.recurrent import plain_recurrent_rules, rate_between_layers
 from mcdrop._live.rules.registry import registered_rules
 from mcdrop._masks.source import MaskSource, Span
@@ -21,6 +22,7 @@ __all__ = ["DropoutCalls"]
 
 _RECURRENT, _ATTENTION = plain_recurrent_rules(), plain_attention_rules()
 _OFF = {**plain_dropout_rules(), **_RECURRENT, **_ATTENTION}
+_EXPOSING = exposing()
 _MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
 
 
@@ -29,12 +31,14 @@ class DropoutCalls(TorchFunctionMode):
 
     Args:
         follower: Where draws are noted.
+        weights: Storage addresses of the parameters, which the copy shares with the caller's model.
     """
 
-    def __init__(self, follower: NoiseFollower) -> None:
+    def __init__(self, follower: NoiseFollower, weights: frozenset[int] = frozenset()) -> None:
         super().__init__()
         self._follower = follower
-        self._call = Call(_OFF, MaskSource(0, torch.device("cpu")), True, Span())
+        source = MaskSource(0, torch.device("cpu"))
+        self._call = Call(_OFF, source, True, Span(), shared=weights)
         self._registered = registered_rules()
 
     def __torch_function__(
@@ -45,6 +49,10 @@ class DropoutCalls(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if not self._follower.paused:
+            if func in _EXPOSING:
+                self._call.check_not_shared((args[:1], kwargs.get("tensor")))
+            self._call.check_not_shared(kwargs.get("out"))
         if self._follower.paused or (func not in _OFF and func not in self._registered):
             return func(*args, **kwargs)
         if func in self._registered:

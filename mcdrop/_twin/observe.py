@@ -153,7 +153,7 @@ class _Observer:
         self._paths = {id(module): path for path, module in twin.named_modules()}
         weights = frozenset(filter(None, map(address, twin.parameters())))
         self.follower = NoiseFollower(self._stack, weights)
-        self.calls = DropoutCalls(self.follower)
+        self.calls = DropoutCalls(self.follower, weights)
         for path, module in twin.named_modules():
             module.__dict__["training"] = path in flags
             if hasattr(module, "gradient_checkpointing"):

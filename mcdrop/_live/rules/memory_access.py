@@ -15,17 +15,25 @@ from torch import Tensor, nn
 
 from mcdrop._live.call import Call, Rule, TorchFunction
 
-__all__ = ["guarded", "memory_rules"]
+__all__ = ["exposing", "guarded", "memory_rules"]
 
-_LEAVES_TORCH: tuple[Any, ...] = (Tensor.numpy, Tensor.__array__, Tensor.__dlpack__)
+_LEAVES_TORCH: tuple[Any, ...] = (
+    Tensor.numpy,
+    Tensor.__array__,
+    Tensor.__dlpack__,
+    Tensor.untyped_storage,
+    Tensor.storage,
+)
 _DATA: Any = Tensor.data
+_GRADS: tuple[Any, ...] = (Tensor.grad, Tensor.requires_grad)
+_SETTERS = (_DATA.__set__, *(attribute.__set__ for attribute in _GRADS))
 
 
 def memory_rules() -> dict[TorchFunction, Rule]:
     """Return the rules by function."""
     return {
         _DATA.__get__: _uncounted,
-        _DATA.__set__: _exposed,
+        **dict.fromkeys(_SETTERS, _exposed),
         **dict.fromkeys(_LEAVES_TORCH, _exposed),
     }
 
@@ -33,6 +41,11 @@ def memory_rules() -> dict[TorchFunction, Rule]:
 def guarded(rules: Mapping[TorchFunction, Rule]) -> dict[TorchFunction, Rule]:
     """Return the rules with a check before all that writes in place: not to the caller's."""
     return {**rules, **{func: _guard(rules.get(func)) for func in _writing()}}
+
+
+def exposing() -> frozenset[TorchFunction]:
+    """Return the functions that write to their first argument, or let other code do so."""
+    return frozenset((*_writing(), *_SETTERS, *_LEAVES_TORCH))
 
 
 def _writing() -> list[TorchFunction]:

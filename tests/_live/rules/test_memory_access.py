@@ -83,22 +83,46 @@ def weight_reset(net: Writes) -> None:
     torch.clamp_(net.weight, min=0.5)
 
 
+def weight_through_its_storage(net: Writes) -> None:
+    storage: Any = net.weight.untyped_storage()
+    storage.fill_(1)
+
+
+def weight_given_a_gradient(net: Writes) -> None:
+    net.weight.grad = torch.ones(4)
+
+
+class ReadsFlag(Writes):
+    """Reads its training flag, so that a training run of copies is watched first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.write(self)
+        x = x * self.weight * self.buffer.sum()
+        return nn.functional.dropout(x, 0.5, self.training)
+
+
 WRITES = [
     through_data, through_a_view_of_data, through_an_array, by_new_data, by_resizing,
     weight_through_data, weight_through_an_array, weight_by_new_data, weight_through_dlpack,
-    weight_zeroed, weight_as_out, weight_reset,
+    weight_zeroed, weight_as_out, weight_reset, weight_through_its_storage,
+    weight_given_a_gradient,
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("strategy", ["vectorized", "sequential"])
+@pytest.mark.parametrize("build", [Writes, ReadsFlag])
 @pytest.mark.parametrize("write", WRITES)
-def test_a_write_is_undone_and_the_callers_model_untouched(write: Any, strategy: Any) -> None:
-    net = Writes(write).eval()
+def test_a_write_is_undone_and_the_callers_model_untouched(
+    write: Any, build: type[Writes], strategy: Any
+) -> None:
+    net = build(write).eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     found, _ = draw(net, X, 24, strategy)
     again, _ = draw(net, X, 24, strategy)
     mcdrop.wrap(net)(X)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert torch.equal(found, again)
+    assert net.weight.grad is None
     first = 2 * Writes(write).eval()(X).detach()
     torch.testing.assert_close(found[found != 0], first.expand_as(found)[found != 0])
