@@ -36,8 +36,6 @@ PACKAGES = (
     "timm",
     "fastai",
 )
-# A model that takes longer is entered as such.
-_LIMIT_SECONDS = 60
 
 
 def names() -> list[tuple[str, str]]:
@@ -71,6 +69,7 @@ def main() -> None:
     """Run, and write the table after each model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=25.0)
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds for one model")
     parser.add_argument("--only", default="", help="part of the names to run again")
     parser.add_argument("--table", type=Path, default=TABLE)
     options = parser.parse_args()
@@ -85,9 +84,9 @@ def main() -> None:
         if time.monotonic() > stop:
             break
         try:
-            rows[key] = pool.submit(row, *key).result(timeout=_LIMIT_SECONDS)
+            rows[key] = pool.submit(row, *key).result(timeout=options.limit)
         except TookTooLong:
-            rows[key] = _failed(key, "too slow", f"more than {_LIMIT_SECONDS} seconds")
+            rows[key] = _failed(key, "too slow", f"more than {options.limit:.0f} seconds")
             pool = _renewed(pool)
         except BrokenProcessPool:
             rows[key] = _failed(key, "died", "the process ended")
