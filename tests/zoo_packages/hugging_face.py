@@ -100,6 +100,8 @@ _SMALL: dict[str, int] = {
     "patch_size": 8,
     "num_queries": 8,
     "max_source_positions": 30,
+    "max_length": 128,
+    "num_mel_bins": 32,
     "max_position_embeddings": 64,
     "n_positions": 64,
     "n_ctx": 64,
