@@ -22,8 +22,9 @@ from tests import passes
 
 __all__ = ["Row", "compare", "first_float"]
 
-# Passes on each side; a model that seems to differ is run again with _MORE times as many.
-_PASSES, _MORE = 96, 6
+# Passes on each side; a model that seems to differ, or whose ratio has a larger standard error
+# than _LOOSE, is run again with _MORE times as many.
+_PASSES, _MORE, _LOOSE = 96, 6, 0.05
 # Models whose forward call takes longer than this share of _SECONDS get fewer passes.
 _SECONDS, _LEAST = 2.0, 16
 # Standard errors, and a share of the spread, that the two sides may be apart.
@@ -144,7 +145,7 @@ def compare(
         row.outcome = "strategies differ"
     elif native is not None:
         row.outcome = _judged(row, ours, native)
-        if row.outcome != "agrees":
+        if row.outcome != "agrees" or (row.ratio_error or 0.0) > _LOOSE:
             n = _MORE * n_passes
             ours, _ = passes.draw(model, inputs, n, select=select, seed=1)
             row.outcome = _judged(row, ours, _in_train_mode(model, inputs, select, n)[0])
