@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import mcdrop
 from mcdrop._masks.grid_law import alias_table
 
 PATTERNS = (np.arange(2**16)[:, None] >> np.arange(16)) & 1
@@ -63,3 +66,16 @@ def test_the_number_of_drops_varies_as_little_as_it_can(numerator: int, bits: in
 def test_rates_above_one_half_are_mirrored() -> None:
     low, high = law(13_107, 16), law(2**16 - 13_107, 16)
     assert (low == high[::-1]).all()
+
+
+def test_the_shares_on_the_page_are_those_of_the_law() -> None:
+    page = (Path(mcdrop.__file__).parents[1] / "docs" / "how-many-passes.md").read_text()
+    rates = (0.01, 0.05, 1 / 16, 0.1, 1 / 8, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+    shares = []
+    for p in rates:
+        bits = 32 if p < 2**-6 else 16
+        numerator = round(p * 2**bits)
+        rate, count = numerator / 2**bits, PATTERNS.sum(axis=1)
+        variance = law(numerator, bits) / 2**32 @ (count - 16 * rate) ** 2
+        shares.append(f"{variance / (16 * rate * (1 - rate)):.2f}".replace("0.00", "0"))
+    assert f"| grid of 4 x 4 | {' | '.join(shares)} |" in page
