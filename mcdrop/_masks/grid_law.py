@@ -17,7 +17,7 @@ Source:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from math import comb, log, log1p
 
 import numpy as np
@@ -59,7 +59,8 @@ class AliasTable:
     limits: npt.NDArray[np.int32]
 
 
-@cache
+# A table has 256 KiB.
+@lru_cache(maxsize=64)
 def alias_table(numerator: int, bits: int) -> AliasTable:
     """Return the table for a rate of numerator / 2^bits, which every pass has exactly."""
     orbits = _orbits()
