@@ -23,7 +23,7 @@ from mcdrop._export.program import Program
 from mcdrop._export.summary import ClassSummary, RegressionSummary, Summary
 from mcdrop._export.writing import writer
 from mcdrop._live.rules import live_rules
-from mcdrop._masks.source import MaskSource, Span
+from mcdrop._masks.source import Span
 from mcdrop._tasks.likelihoods import OutputType
 from mcdrop._tasks.predict import predict
 from mcdrop._tasks.settings import Task, TaskSettings
@@ -118,6 +118,7 @@ def export(
         ),
         seed=seed,
         device="cpu",
+        n_samples=n_samples,
     )
     asked = TaskSettings(settings, task, output_type, n_samples, noise_std)
     exporter = _Exporter(asked, example)
@@ -178,7 +179,7 @@ class _Exporter:
             tracker.settle(self._found)
         call = FoldedCall(
             live_rules(),
-            MaskSource(self._seed, torch.device("cpu"), stratified=settings.stratified),
+            settings.source(self._seed, torch.device("cpu")),
             False,
             Span(),
             settings.rates,
