@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -19,7 +20,7 @@ def folder(tmp_path: Path) -> PartFolder:
     return made
 
 
-BESIDE = {"ids": [], "arrays": {}, "split": None}
+BESIDE: dict[str, Any] = {"ids": [], "arrays": {}, "split": None}
 
 
 def table(n_rows: int) -> pa.Table:

@@ -17,7 +17,7 @@ from tests.fuzz.readers import KINDS, Kind
 _EACH_KIND = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 # Damages per kind of file in the default suite, where a reader is fast and where it is slow.
 _FEW, _FEWER = 40, 10
-_MANY, _LESS = 2000, 400
+_MANY, _LESS = 500, 400
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +86,7 @@ def test_files_with_faults(kind: Kind, good: dict[str, bytes], tmp_path: Path) -
 @_EACH_KIND
 def test_files_with_many_faults(kind: Kind, good: dict[str, bytes], tmp_path: Path) -> None:
     data = good[kind.name]
-    every = range(len(data)) if kind.slow is False and len(data) < 8000 else cuts(data)
+    every = range(len(data)) if kind.slow is False and len(data) < 1000 else cuts(data)
     outcomes = check(kind, tmp_path, ((f"{length} bytes", data[:length]) for length in every))
     seeds = range(1000, 1000 + (_LESS if kind.slow else _MANY))
     outcomes += check(kind, tmp_path, ((f"seed {seed}", damaged(data, seed)) for seed in seeds))
