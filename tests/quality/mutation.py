@@ -4,7 +4,7 @@ Every mutant differs from the package in one operator, constant or condition. It
 of its module fails. A process that has loaded torch once forks for each mutant, which is why this
 takes a second where the usual tools, which start Python anew, take ten.
 
-    python -m tests.quality.mutation --per-file 8 --json docs/data/mutants.json
+    python -m tests.quality.mutation --sample 300 --json docs/data/mutants.json
 """
 
 from __future__ import annotations
@@ -243,32 +243,26 @@ def _run(path: str, mutant: Mutant | None) -> int:
 
 
 def main() -> None:
-    """Run a sample of the mutants of each file; write what came of them."""
+    """Run a sample of all mutants in random order; write after each what came of them."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--per-file", type=int, default=8, help="mutants of a file; 0 for all")
+    parser.add_argument("--sample", type=int, default=300, help="how many mutants; 0 for all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="part of the path")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     os.chdir(ROOT)
     _load()
+    paths = [path for path in targets() if arguments.only in str(path)]
+    mutants = [mutant for path in paths for mutant in mutants_of(path)]
+    random.Random(arguments.seed).shuffle(mutants)
     found: list[dict[str, Any]] = []
-    n_possible = 0
-    for path in targets():
-        if arguments.only not in str(path):
-            continue
-        mutants = mutants_of(path)
-        n_possible += len(mutants)
-        name = str(path.relative_to(ROOT))
-        draw = random.Random(f"{arguments.seed} {path.name}")
-        chosen = draw.sample(mutants, min(arguments.per_file or len(mutants), len(mutants)))
-        for mutant in sorted(chosen, key=lambda each: (each.line, each.place)):
-            how, seconds = outcome(name, mutant)
-            told = f"{mutant.path}:{mutant.line}: {mutant.before} -> {mutant.after}"
-            print(f"{how:8} {seconds:5.1f} s  {told[:150]}", flush=True)  # noqa: T201
-            found.append({"outcome": how, "mutant": told})
-            if arguments.json is not None:
-                arguments.json.write_text(_record(found, n_possible, arguments))
+    for mutant in mutants[: arguments.sample or None]:
+        how, seconds = outcome(mutant.path, mutant)
+        told = f"{mutant.path}:{mutant.line}: {mutant.before} -> {mutant.after}"
+        print(f"{how:8} {seconds:5.1f} s  {told[:150]}", flush=True)  # noqa: T201
+        found.append({"outcome": how, "mutant": told})
+        if arguments.json is not None:
+            arguments.json.write_text(_record(found, len(mutants), arguments))
 
 
 def _load() -> None:
@@ -282,7 +276,7 @@ def _record(found: list[dict[str, Any]], n_possible: int, arguments: argparse.Na
     survivors = [each["mutant"] for each in found if each["outcome"] == "survived"]
     record = {
         "command": "python -m tests.quality.mutation "
-        f"--per-file {arguments.per_file} --seed {arguments.seed}",
+        f"--sample {len(found)} --seed {arguments.seed}",
         "possible": n_possible,
         "run": len(found),
         "killed": len(found) - len(survivors),
