@@ -1,4 +1,5 @@
 # `make report` and `make test` work on a machine with Python 3.10 or newer and nothing else.
+.DEFAULT_GOAL := report
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,8 +10,11 @@ export MPLBACKEND := Agg
 CORE := tests/_masks tests/_fusion tests/_live tests/_twin tests/_engine tests/_tasks tests/layers \
 	tests/test_errors.py tests/test_exact_answers.py tests/test_promises.py tests/test_wrapper.py
 
-.PHONY: report test lint types unit documents slow zoo statements oldest newest coverage mutants \
-	audit release-check format clean
+.PHONY: core report test lint types unit documents slow zoo statements oldest newest coverage \
+	mutants audit release-check format clean
+
+core:
+	@echo $(CORE)
 
 report: $(VENV)/runtime
 	$(BIN)/python examples/calibration_report.py

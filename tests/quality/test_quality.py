@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,17 @@ def test_lines_that_do_not_run_are_told_as_ranges() -> None:
         "percent": 96.0,
         "not run": {"a.py": "3, 7-9"},
     }
+
+
+def test_hosted_runs_call_commands_that_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    called: set[str] = set()
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        text = path.read_text()
+        for line in re.findall(r"make (?:-s )?([a-z -]+)", text):
+            called |= set(line.split())
+        for group in re.findall(r"(?:target|bound): \[([^]]+)\]", text):
+            called |= set(group.split(", "))
+    assert {"release-check", "oldest", "newest", "slow", "coverage", "core"} <= called
+    assert called <= named
