@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MPLBACKEND := Agg
 
 # What runs without any extra; the rest compares with other packages, or makes pages.
-CORE := tests/_masks tests/_fusion tests/_live tests/_twin tests/_engine tests/_tasks tests/layers \
+CORE := tests/_disk tests/_masks tests/_fusion tests/_live tests/_twin tests/_engine tests/_tasks tests/layers \
 	tests/test_errors.py tests/test_exact_answers.py tests/test_promises.py tests/test_wrapper.py
 
 .PHONY: core report test lint types unit documents slow zoo statements oldest newest coverage \
@@ -60,11 +60,13 @@ newest:
 # share in pyproject.toml, and writes docs/data/coverage.json.
 JOBS ?= auto
 coverage: .venv-coverage/installed
+	mkdir -p build
 	.venv-coverage/bin/python -m coverage erase
 	.venv-coverage/bin/python -m coverage run -m pytest -n $(JOBS) -m "not slow"
 	.venv-coverage/bin/python -m coverage combine -q
 	.venv-coverage/bin/python -m coverage json -q -o build/coverage.json
 	.venv-coverage/bin/python -m tests.quality.coverage_record build/coverage.json
+	.venv-coverage/bin/python -m tests.quality.page
 	.venv-coverage/bin/python -m coverage report --skip-covered --show-missing
 
 .venv-coverage/installed: pyproject.toml constraints.txt
@@ -78,6 +80,7 @@ SAMPLE ?= 300
 mutants: $(VENV)/development
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.quality.mutation --sample $(SAMPLE) \
 		--json docs/data/mutants.json
+	$(BIN)/python -m tests.quality.page
 
 # Known holes in what is installed, from PyPI's database.
 audit: $(VENV)/development

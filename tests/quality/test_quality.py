@@ -9,6 +9,7 @@ import pytest
 
 from tests.quality.coverage_record import record
 from tests.quality.mutation import Mutant, _Finder, mutants_of, mutated, targets
+from tests.quality.page import PAGE, with_figures
 from tests.quality.release import ROOT, faults_of_versions, version_of
 
 
@@ -93,6 +94,12 @@ def test_lines_that_do_not_run_are_told_as_ranges() -> None:
         "percent": 96.0,
         "not run": {"a.py": "3, 7-9"},
     }
+
+
+def test_figures_on_the_page_are_those_of_the_records() -> None:
+    page = PAGE.read_text()
+    assert "<!-- figures -->" in page
+    assert with_figures(page) == page
 
 
 def test_hosted_runs_call_commands_that_exist() -> None:
