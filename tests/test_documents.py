@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import os
 import re
@@ -12,28 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.quality.blocks import BLOCK, run_page
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_code_on_the_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    namespace: dict[str, object] = {"__name__": "page"}
-    flags = doctest.NORMALIZE_WHITESPACE
-    for number, block in enumerate(BLOCK.findall(page.read_text()), 1):
-        name = f"{page.name}, block {number}"
-        if block.startswith(">>>"):
-            test = doctest.DocTestParser().get_doctest(block, namespace, name, str(page), 0)
-            failures: list[str] = []
-            doctest.DocTestRunner(optionflags=flags).run(
-                test, out=failures.append, clear_globs=False
-            )
-            assert not failures, "".join(failures)
-        else:
-            exec(compile(block, name, "exec"), namespace)  # noqa: S102
+    run_page(page)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
