@@ -21,16 +21,15 @@ LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_code_on_the_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    namespace: dict[str, object] = {"__name__": "page"}
     flags = doctest.NORMALIZE_WHITESPACE
     for number, block in enumerate(BLOCK.findall(page.read_text()), 1):
+        # A reader copies one block: it needs nothing of those before it.
+        namespace: dict[str, object] = {"__name__": "page"}
         name = f"{page.name}, block {number}"
         if block.startswith(">>>"):
             test = doctest.DocTestParser().get_doctest(block, namespace, name, str(page), 0)
             failures: list[str] = []
-            doctest.DocTestRunner(optionflags=flags).run(
-                test, out=failures.append, clear_globs=False
-            )
+            doctest.DocTestRunner(optionflags=flags).run(test, out=failures.append)
             assert not failures, "".join(failures)
         else:
             exec(compile(block, name, "exec"), namespace)  # noqa: S102
