@@ -11,7 +11,7 @@ CORE := tests/_disk tests/_masks tests/_fusion tests/_live tests/_twin tests/_en
 	tests/test_errors.py tests/test_exact_answers.py tests/test_promises.py tests/test_wrapper.py
 
 .PHONY: core report test lint types unit documents slow zoo statements oldest newest coverage \
-	mutants audit release-check format clean
+	mutants audit release-check docs notebooks format clean
 
 core:
 	@echo $(CORE)
@@ -115,6 +115,22 @@ zoo: .venv-zoo/installed
 		sentence-transformers timm torch-geometric torchvision transformers x-transformers
 	touch $@
 
+# The documentation site, into site/: built from docs/ and the docstrings with warnings as errors,
+# then checked for what Sphinx does not see. Nothing is loaded from the network when it is read.
+docs: .venv-docs/installed
+	.venv-docs/bin/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs site
+	.venv-docs/bin/python docs/_sphinx/check_site.py site
+
+# Writes examples/notebooks from the pages, runs them, and keeps what they print; with CHECK=--check
+# it only runs them.
+notebooks: .venv-docs/installed
+	OMP_NUM_THREADS=1 .venv-docs/bin/python docs/_sphinx/notebooks.py $(CHECK)
+
+.venv-docs/installed: pyproject.toml constraints.txt constraints-docs.txt
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install -q -c constraints.txt -c constraints-docs.txt -e '.[docs]'
+	touch $@
+
 format: $(VENV)/development
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -130,5 +146,6 @@ $(VENV)/development: pyproject.toml constraints.txt
 	touch $@ $(VENV)/runtime
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest .venv-zoo .venv-coverage .venv-audit \
-		.venv-release .venv-release-clean build dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-zoo .venv-coverage .venv-audit .venv-docs \
+		.venv-release .venv-release-clean build dist site docs/_generated .mypy_cache \
+		.ruff_cache .hypothesis

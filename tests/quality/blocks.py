@@ -1,4 +1,4 @@
-"""Runs the python blocks of a page, in order and in one namespace; needs nothing but the package.
+"""Runs the python blocks of a page, each on its own; needs nothing but the package.
 
 python tests/quality/blocks.py README.md
 """
@@ -21,17 +21,16 @@ def run_page(page: Path) -> int:
     Raises:
         AssertionError: If a session prints something else than the page says.
     """
-    namespace: dict[str, object] = {"__name__": "page"}
     flags = doctest.NORMALIZE_WHITESPACE
     blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
     for number, block in enumerate(blocks, 1):
+        # A reader copies one block: it needs nothing of those before it.
+        namespace: dict[str, object] = {"__name__": "page"}
         name = f"{page.name}, block {number}"
         if block.startswith(">>>"):
             test = doctest.DocTestParser().get_doctest(block, namespace, name, str(page), 0)
             failures: list[str] = []
-            doctest.DocTestRunner(optionflags=flags).run(
-                test, out=failures.append, clear_globs=False
-            )
+            doctest.DocTestRunner(optionflags=flags).run(test, out=failures.append)
             assert not failures, "".join(failures)
         else:
             exec(compile(block, name, "exec"), namespace)  # noqa: S102
