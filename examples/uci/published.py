@@ -70,7 +70,8 @@ def reference(name: str, column: str, measure: str) -> Reference:
     Args:
         name: Of the set.
         column: "table1", "ten_times_epochs", "two_layers", "strong_baselines_2018",
-            "deep_ensembles_2017" or "pbp_2015"; for gap splits "gap_dropout" or "gap_ensemble".
+            "deep_ensembles_2017", "pbp_2015" or "depth_uncertainty_dropout_2020" (the dropout row
+            of Antorán et al. 2020); for gap splits "gap_dropout" or "gap_ensemble".
         measure: "rmse" or "log_likelihood".
     """
     found = _content()[name].get(column, {}).get(measure)
