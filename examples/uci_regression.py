@@ -12,7 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
-from uci import tables
+from uci import page, tables
 from uci.catalog import METHODS
 from uci.data import QUICK, SETS
 from uci.running import Options, run_all
@@ -31,7 +31,11 @@ def main() -> None:
     add("--passes", type=int, default=10_000, help="stochastic passes per test row")
     add("--epochs", type=int, help="instead of the published number, for a trial")
     add("--json", type=Path, help="write the summary here, scores per split to NAME_splits.json")
+    add("--page", action="store_true", help="only write docs/published-results.md from docs/data")
     given = parser.parse_args()
+    if given.page:
+        print(f"Report: {page.write_page()}")
+        return
     options = Options(
         data=given.data,
         out=given.out,
@@ -48,9 +52,9 @@ def main() -> None:
     path.write_text(json.dumps(content, indent=1) + "\n")
     each = path.with_name(f"{path.stem}_splits.json")
     each.write_text(json.dumps(tables.per_split(options)) + "\n")
-    page = given.out / f"{given.splits}.md"
-    page.write_text(text)
-    print(f"{text}\nReport: {page.resolve()}")
+    readable = given.out / f"{given.splits}.md"
+    readable.write_text(text)
+    print(f"{text}\nReport: {readable.resolve()}")
 
 
 if __name__ == "__main__":

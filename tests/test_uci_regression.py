@@ -123,6 +123,14 @@ def test_the_paired_error_is_that_of_the_differences(uci: Callable[[str], Any]) 
     assert nothing["published"] is nothing["difference"] is nothing["paired_se"] is None
 
 
+def test_errors_are_printed_with_two_digits_that_count(uci: Callable[[str], Any]) -> None:
+    tables = uci("tables")
+    assert tables.with_error(1.23456, 0.0123) == "1.235 ± 0.012"
+    assert tables.with_error(0.5, 0.000456, sign=True) == "+0.50000 ± 0.00046"
+    assert tables.with_error(-57.123, 12.3, sign=True) == "-57 ± 12"
+    assert (tables.with_error(0.1234, None), tables.with_error(None, None)) == ("0.1234", "")
+
+
 def test_a_mixture_of_two_passes_is_scored_as_one(uci: Callable[[str], Any]) -> None:
     scoring, data = uci("scoring"), uci("data")
     n = 5
@@ -285,3 +293,20 @@ def test_the_noise_that_is_chosen_makes_held_out_rows_most_likely(
         assert level == pytest.approx(math.sqrt(12.5), rel=0.01)  # the root mean square
         normal = -0.5 * math.log(2 * math.pi * 12.5) - 0.5
         assert found.log_likelihood == pytest.approx(normal, abs=1e-3)
+
+
+def test_the_page_of_published_results_is_made_from_the_records(uci: Callable[[str], Any]) -> None:
+    written = (EXAMPLES.parent / "docs" / "published-results.md").read_text()
+    assert written == uci("page").page()
+
+
+def test_the_reproduction_on_record_is_close(uci: Callable[[str], Any]) -> None:
+    data = EXAMPLES.parent / "docs" / "data"
+    content = json.loads((data / "uci_regression.json").read_text())
+    splits = json.loads((data / "uci_regression_splits.json").read_text())
+    for name, measures in content["sets"].items():
+        for measure, each in measures.items():
+            published = uci("published").reference(name, "table1", measure)
+            error = np.std(published.per_split, ddof=1) / np.sqrt(len(published.per_split))
+            assert abs(each["difference"]) < 2 * error, (name, measure)
+            assert each["ours"] == pytest.approx(np.mean(splits[name]["mc_dropout"][measure]), 1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from uci.published import MEASURES
 from uci.records import Record, summary
 from uci.running import Options, settings_of
 
-__all__ = ["collected", "comparison_table", "number", "per_split"]
+__all__ = ["collected", "comparison_table", "number", "per_split", "with_error"]
 
 
 def collected(options: Options) -> tuple[dict[str, Any], str]:
@@ -69,16 +70,23 @@ def comparison_table(sets: Mapping[str, Any]) -> str:
     for name, measures in sets.items():
         cells = [name]
         for each in (measures["rmse"], measures["log_likelihood"]):
-            error = "" if each["paired_se"] is None else f" ± {number(each['paired_se'])}"
-            difference = number(each["difference"], sign=True)
-            cells += [number(each["ours"]), number(each["published"]), f"{difference}{error}"]
+            difference = with_error(each["difference"], each["paired_se"], sign=True)
+            cells += [number(each["ours"]), number(each["published"]), difference]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def number(value: float | None, *, sign: bool = False) -> str:
+def number(value: float | None) -> str:
     """Return a number with as many decimals as tell splits apart; nothing for None."""
     if value is None:
         return ""
     digits = 5 if abs(value) < 0.02 else 4 if abs(value) < 0.2 else 3
-    return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    return f"{value:.{digits}f}"
+
+
+def with_error(value: float | None, error: float | None, *, sign: bool = False) -> str:
+    """Return a number with its standard error, which has two digits that count."""
+    if value is None or error is None or not error > 0:
+        return number(value)
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:{'+' if sign else ''}.{digits}f} ± {error:.{digits}f}"
