@@ -112,7 +112,7 @@ def _training(run: Run, n_epochs: int) -> baselines.Training:
     return baselines.Training(epochs=run.epochs or n_epochs, batch_size=100)
 
 
-# By name; with the published settings of each: 40 epochs of batches of 100, one hidden layer.
+# Epochs, batches and members of the networks as in Lakshminarayanan et al. (2017).
 BASELINES: dict[str, Method] = {
     "ridge": _baseline(lambda seed, run: baselines.Ridge()),
     "bayesian_ridge": _baseline(lambda seed, run: baselines.BayesianRidge()),

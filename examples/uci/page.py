@@ -208,7 +208,7 @@ def losses(splits: dict[str, Scores]) -> str:
                         found.append(f"{name} to {METHODS[other].title} ({spread(lead)})")
             text = "; ".join(found) or "nowhere, among the methods and sets that were run"
             lines.append(f"- {METHODS[ours].title}, {NAMES[measure]}: {text}.")
-    return "\n".join(lines).replace("three such networks", "chosen per split, three networks")
+    return "\n".join(lines)
 
 
 GAP_COLUMNS = ("mc_dropout", "tuned_gap", "ridge", "bayesian_ridge")
