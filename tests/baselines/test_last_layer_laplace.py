@@ -108,7 +108,9 @@ def test_classification_draws_logits_of_the_gauss_newton_covariance() -> None:
     drawn = (samples[..., 0].log() - samples[..., 1].log()).var(dim=0)
     # The standard error of a variance over S normal draws is sqrt(2 / S) = 1 %.
     torch.testing.assert_close(drawn, exact, rtol=0.05, atol=0.0)
-    assert torch.equal(p.probs, model.predict(NEW).probs)
+    again = model.predict(NEW)
+    assert isinstance(again, mcdrop.ClassificationPrediction)
+    assert torch.equal(p.probs, again.probs)
 
 
 @pytest.mark.slow
