@@ -52,6 +52,7 @@ def page() -> str:
         others_likelihood=others(splits, "log_likelihood"),
         others_rmse=others(splits, "rmse"),
         losses=losses(splits),
+        behind=behind(splits),
         gap=gap_table(gap),
         gap_verdict=gap_verdict(gap),
     )
@@ -208,6 +209,27 @@ def losses(splits: dict[str, Scores]) -> str:
                         found.append(f"{name} to {METHODS[other].title} ({spread(lead)})")
             text = "; ".join(found) or "nowhere, among the methods and sets that were run"
             lines.append(f"- {METHODS[ours].title}, {NAMES[measure]}: {text}.")
+    return "\n".join(lines)
+
+
+def behind(splits: dict[str, Scores]) -> str:
+    """List where ours, chosen per split, is behind a published column."""
+    columns = {
+        "strong_baselines_2018": "the tuned column of 2018",
+        "deep_ensembles_2017": "Deep Ensembles",
+        "depth_uncertainty_dropout_2020": "the dropout of Antorán et al. (2020)",
+    }
+    lines = []
+    for column, text in columns.items():
+        found = [
+            f"{name} in {NAMES[measure]} ({number(ours)} against {number(theirs)})"
+            for name, methods in having(splits, "tuned").items()
+            for measure, sign in (("rmse", -1), ("log_likelihood", 1))
+            for ours in [float(np.mean(methods["tuned"][measure]))]
+            for theirs in [_mean(name, column, measure)]
+            if sign * ours < sign * theirs
+        ]
+        lines.append(f"- {text}: {'; '.join(found) or 'nowhere'}.")
     return "\n".join(lines)
 
 
