@@ -36,7 +36,7 @@ prediction.save("in.csv")
 rows = torch.export.Dim("rows", min=2)
 program = torch.export.export(net, (x,), dynamic_shapes=({0: rows},))
 torch.export.save(program, "net.pt2")
-mcdrop.predict_file("net.pt2", "in.csv", "out.csv", columns=["mean", "mcse", "sample_0"])
+mcdrop.predict_file("net.pt2", "in.csv", "out.csv", columns=["mean", "mcse", "std"])
 from mcdrop.cli import main
 for sys.argv in (["mcdrop", "report", "p.pt", "y.csv"], ["mcdrop", "inspect", "net.pt2"]):
     try:
