@@ -74,8 +74,8 @@ def test_regression_is_the_linear_model_of_the_last_features_at_its_evidence() -
     new = features(net, NEW)
     variance = (new @ torch.linalg.inv(precision) * new).sum(dim=1, keepdim=True)
     torch.testing.assert_close(p.mean, net(NEW).detach())
-    torch.testing.assert_close(p.epistemic_variance, variance, rtol=1e-6, atol=0.0)
-    torch.testing.assert_close(p.aleatoric_variance, noise.square().expand(5, 1), rtol=1e-6, atol=0)
+    torch.testing.assert_close(p.epistemic_variance, variance, rtol=1e-4, atol=0.0)
+    torch.testing.assert_close(p.aleatoric_variance, noise.square().expand(5, 1), rtol=1e-4, atol=0)
     best = evidence(net, prior, noise)
     for scale in (0.95, 1.05):
         assert evidence(net, scale * prior, noise) < best + 1e-3
