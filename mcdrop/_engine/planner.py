@@ -39,7 +39,6 @@ class Planner:
     def __init__(self, settings: Settings, passes: Passes) -> None:
         self._settings = settings
         self._passes = passes
-        self._signature = settings.signature()
         self._is_watched = False
 
     def rows_per_call(self, batch: Batch) -> int | None:
@@ -103,12 +102,12 @@ class Planner:
         )
 
     def _key(self, what: str, batch: Batch) -> tuple[object, ...]:
-        return (what, batch.signature(), self._signature)
+        return (what, batch.signature(), self._passes.copy.signature)
 
     def _once(self, what: str, batch: Batch, find: Callable[[], Found]) -> Found:
         """Return what is remembered for batches of this kind, or find it; watch the first."""
         if not self._is_watched:
-            self._passes.watch(batch)
+            self._passes.copy.watch(batch)
             self._is_watched = True
         key = self._key(what, batch)
         found: Found | None = self._settings.memory.recall(key)
@@ -125,7 +124,7 @@ class Planner:
             rows = row_layout(self._settings.function, self._passes.observed, draft, batch)
             draft = replace(draft, rows=rows)
         # Where deferring fails, do without.
-        for defers in (True, False) if self._passes.may_defer else (False,):
+        for defers in (True, False) if self._passes.copy.may_defer else (False,):
             plan = self._vectorized(replace(draft, defers=defers), batch, plain)
             if plan.strategy == "vectorized":
                 break
