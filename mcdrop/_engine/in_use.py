@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from mcdrop._engine.batch import Batch
+from mcdrop._engine.few_rows import few_rows
 from mcdrop._engine.settings import Settings, Signature
 from mcdrop._live.functorch import sees_writes
 from mcdrop._live.memory import address
@@ -17,9 +18,6 @@ from mcdrop._twin.twin import Twin
 from mcdrop._twin.watch import Watched, watch
 
 __all__ = ["TwinInUse"]
-
-# Enough to see what depends on rows, without recording what large batches compute.
-_ROWS_WATCHED = 16
 
 
 class TwinInUse:
@@ -71,7 +69,7 @@ class TwinInUse:
         """
         if not self.twin.may_read_flags:
             return
-        few = batch.first(_ROWS_WATCHED)
+        few = few_rows(batch)
         memory = self._settings.memory
         key = ("watched", few.signature(), self.signature)
         found: Watched | None = memory.recall(key)

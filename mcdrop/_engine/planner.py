@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from mcdrop._engine.agreement import agree
 from mcdrop._engine.batch import Batch
 from mcdrop._engine.control import obstacle, row_dims
+from mcdrop._engine.few_rows import few_rows, for_all_rows
 from mcdrop._engine.flops import FlopCounter
 from mcdrop._engine.passes import CANNOT_BATCH, Passes
 from mcdrop._engine.plan import Plan
@@ -117,6 +119,17 @@ class Planner:
         return found
 
     def _look(self, batch: Batch) -> Plan:
+        """Decide how passes run, by a look at few rows where these can stand for all."""
+        few = few_rows(batch)
+        # Few rows may be refused by the model in whatever way it likes.
+        with suppress(Exception):
+            if few is not batch and few.n_rows and batch.n_rows:
+                plan = for_all_rows(self._look_at(few), few.n_rows, batch.n_rows)
+                if plan is not None:
+                    return plan
+        return self._look_at(batch)
+
+    def _look_at(self, batch: Batch) -> Plan:
         """Decide the strategy: vectorized if, with every mask open, it reproduces the model."""
         plain = self._passes.plain(batch)
         draft = Plan(dtype=plain.dtype, output_numel=plain.numel())
