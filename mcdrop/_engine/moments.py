@@ -117,6 +117,7 @@ class Moments:
         self._mean: Tensor | None = None
         self._mean_variance: Tensor | None = None
         self._square_about_mean: Tensor | None = None
+        self._totals: dict[int, Tensor] = {}
 
     @property
     def on_grid(self) -> bool:
@@ -146,13 +147,14 @@ class Moments:
             self._strata_sums = plus(self._strata_sums, (strata @ centered).view(-1, *shape))
         self._squares = plus(self._squares, (member @ centered.square_()).view(-1, *shape))
         self.count += count
+        self._totals.clear()
         self._left = self._mean = self._mean_variance = self._square_about_mean = None
 
     @property
     def mean(self) -> Tensor:
         """Mean over passes."""
         if self._mean is None:
-            self._mean = self._base() + self._sums.sum(dim=0) / self.count
+            self._mean = self._base() + self._total(self._sums) / self.count
         return self._mean
 
     @property
@@ -239,8 +241,8 @@ class Moments:
         used = slice(0, self._used())
         counts = self.count - self._counts[used]
         share = column(counts, self._sums)
-        means = (self._sums.sum(dim=0) - self._sums[used]) / share
-        variances = (self._squares.sum(dim=0) - self._squares[used]) / share - means.square()
+        means = (self._total(self._sums) - self._sums[used]) / share
+        variances = (self._total(self._squares) - self._squares[used]) / share - means.square()
         self._left = counts, self._base() + means, variances.clamp_min_(0)
         return self._left
 
@@ -280,6 +282,13 @@ class Moments:
             n_pairs += comb(len(line), 2)
         return halves / n_pairs
 
+    def _total(self, by_group: Tensor) -> Tensor:
+        """Return the sum over groups, which is computed once."""
+        total = self._totals.get(id(by_group))
+        if total is None:
+            total = self._totals[id(by_group)] = by_group.sum(dim=0)
+        return total
+
     def _used(self) -> int:
         """Return how many groups have passes: the first ones, as passes are numbered from 0."""
         return int((self._counts > 0).sum())
@@ -293,8 +302,8 @@ class Moments:
     def _plain_variance(self) -> Tensor:
         """Return the mean square about the mean of the passes."""
         if self._square_about_mean is None:
-            mean = self._sums.sum(dim=0) / self.count
-            square = self._squares.sum(dim=0) / self.count - mean.square()
+            mean = self._total(self._sums) / self.count
+            square = self._total(self._squares) / self.count - mean.square()
             self._square_about_mean = square.clamp_min_(0)
         return self._square_about_mean
 

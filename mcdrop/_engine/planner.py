@@ -120,14 +120,20 @@ class Planner:
 
     def _look(self, batch: Batch) -> Plan:
         """Decide how passes run, by a look at few rows where these can stand for all."""
-        few = few_rows(batch)
+        few, plan = few_rows(batch), None
         # Few rows may be refused by the model in whatever way it likes.
         with suppress(Exception):
             if few is not batch and few.n_rows and batch.n_rows:
                 plan = for_all_rows(self._look_at(few), few.n_rows, batch.n_rows)
-                if plan is not None:
-                    return plan
-        return self._look_at(batch)
+        return self._with_closed_forms(plan or self._look_at(batch), batch)
+
+    def _with_closed_forms(self, plan: Plan, batch: Batch) -> Plan:
+        """Add what is known without drawing: the last mask, and what is linear in the others."""
+        # Few outputs would not show every function that changes them.
+        plan = replace(plan, last_site=self._last_site(plan, batch))
+        if self._settings.control_variate is True:
+            plan = replace(plan, linear=row_dims(self._settings, self._passes, plan, batch))
+        return plan
 
     def _look_at(self, batch: Batch) -> Plan:
         """Decide the strategy: vectorized if, with every mask open, it reproduces the model."""
@@ -150,9 +156,6 @@ class Planner:
             self._check_rows_share(plan, batch)
         self._settings.check_sites(plan.sites)
         self._settings.check_live(plan.sites)
-        plan = replace(plan, last_site=self._last_site(plan, batch))
-        if self._settings.control_variate is True:
-            plan = replace(plan, linear=row_dims(self._settings, self._passes, plan, batch))
         return plan
 
     def _last_site(self, plan: Plan, batch: Batch) -> int | None:

@@ -104,23 +104,22 @@ class Tails:
         Args:
             mean: Mean over passes, (n, ...).
         """
-        shift = variance = divergence = None
+        if not self._probabilities:
+            lowest, highest = self._lowest.to(mean), self._highest.to(mean)
+            farthest = torch.maximum(highest - mean, mean - lowest)
+            missed = _missed_probability(self._count)
+            return Missed(missed * farthest, missed * farthest.square(), None)
+        shift, variance, divergence = (torch.zeros_like(mean) for _ in range(3))
         for places in self._places(mean):
-            one_shift = one_variance = one_divergence = None
+            one_shift, one_variance, one_divergence = (torch.zeros_like(mean) for _ in range(3))
             for probability, place in places:
                 distance = place - mean
-                one_shift = _plus(one_shift, probability * distance)
-                one_variance = _plus(one_variance, probability * distance.square())
-                if self._probabilities:
-                    gain = probability * _divergence(place, mean)
-                    one_divergence = _plus(one_divergence, gain)
-            shift = _largest(shift, None if one_shift is None else one_shift.abs())
-            variance = _largest(variance, one_variance)
-            divergence = _largest(divergence, one_divergence)
-        if shift is None or variance is None:
-            raise RuntimeError("Tails.missed: no passes have been added")
-        if divergence is not None:
-            divergence.clamp_min_(0)
+                one_shift += probability * distance
+                one_variance += probability * distance.square()
+                one_divergence += probability * _divergence(place, mean)
+            shift = torch.maximum(shift, one_shift.abs())
+            variance = torch.maximum(variance, one_variance)
+            divergence = torch.maximum(divergence, one_divergence)
         return Missed(shift, variance, divergence)
 
     def _places(self, mean: Tensor) -> Iterator[list[tuple[float, Tensor]]]:
@@ -128,7 +127,7 @@ class Tails:
         missed = _missed_probability(self._count)
         for extreme in (self._lowest, self._highest):
             yield [(missed, extreme.to(mean))]
-        if not self._probabilities or self._count < 2:
+        if self._count < 2:
             return
         center = self._sums / self._count
         variance = (self._squares / self._count - center.square()).clamp_min_(0)
@@ -138,17 +137,6 @@ class Tails:
                 (weight, torch.sigmoid(self._center + center + sign * z * std))
                 for weight, z in _normal_tail(self._count)
             ]
-
-
-def _plus(total: Tensor | None, more: Tensor) -> Tensor:
-    return more if total is None else total.add_(more)
-
-
-def _largest(largest: Tensor | None, other: Tensor | None) -> Tensor | None:
-    """Return the larger of both by entry, or the one that is there."""
-    if largest is None or other is None:
-        return other if largest is None else largest
-    return torch.maximum(largest, other)
 
 
 def never_dropped(rate: float, n_samples: int, *, stratified: bool) -> float:
