@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+MASKS = ("independent", "shared")
 FOLDER = Path(__file__).parent.parent / "examples" / "benchmarks"
 
 
@@ -188,3 +189,21 @@ def test_time_to_an_accuracy_is_read_between_points_and_beyond_them(
     # A quarter of the last error takes four times its time.
     assert script.time_to(points, (0.0025, 0.0025)) == pytest.approx(16.0)
     assert script.time_to(points, (0.1, 0.1)) == 1.0
+
+
+def test_users_sizes_are_raced_first_and_later(tmp_path: Path) -> None:
+    options = ["--repeats", "2", "--workload", "mlp-row", "--workload", "cnn-image"]
+    text, content = run("user_sizes.py", tmp_path, *options)
+    assert [each["workload"] for each in content["workloads"]] == ["mlp-row", "cnn-image"]
+    for each in content["workloads"]:
+        assert all(each["agreement"].values())
+        wanted = {f"{call} {masks}" for call in ("first", "later") for masks in MASKS}
+        assert set(each["ratios"]) == {"dense", *wanted}
+    assert "| one row, MLP" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bert", "resnet", "resnet-head", "encoder", "unet"])
+def test_larger_networks_of_users_sizes_run(name: str, tmp_path: Path) -> None:
+    _, content = run("user_sizes.py", tmp_path, "--repeats", "2", "--workload", name)
+    assert all(content["workloads"][0]["agreement"].values())
