@@ -136,11 +136,11 @@ def rehearse(name: str) -> dict[str, Any]:
         costs = log.launches.total(), log.syncs.total(), log.uploads.total()
         held = [v for v in p._tensors().values() if isinstance(v, Tensor)]
         stray = sum(not isinstance(v, Cuda) for v in held)
-        found, spread = (v.cpu() for v in _moments(p))
+        found, spread = (v.cpu() for v in moments_of(p))
     torch.manual_seed(0)
     here = mcdrop.wrap(case.make().eval(), **case.wrap)
     q = here.predict_with_uncertainty(x, **{**options, "device": None, "seed": 2})
-    expected, other = _moments(q)
+    expected, other = moments_of(q)
     error = ((spread.square() + other.square()) / N_SAMPLES).sqrt().clamp_min(1e-6)
     assert p.run is not None
     return {
@@ -153,7 +153,7 @@ def rehearse(name: str) -> dict[str, Any]:
     }
 
 
-def _moments(prediction: Any) -> tuple[Tensor, Tensor]:
+def moments_of(prediction: Any) -> tuple[Tensor, Tensor]:
     if hasattr(prediction, "probs"):
         return prediction.probs, prediction.probs_std
     return prediction.mean, prediction.std
