@@ -10,7 +10,7 @@ export MPLBACKEND := Agg
 CORE := tests/_disk tests/_masks tests/_fusion tests/_live tests/_twin tests/_engine tests/_tasks tests/layers \
 	tests/test_errors.py tests/test_exact_answers.py tests/test_promises.py tests/test_wrapper.py
 
-.PHONY: core report test lint types unit documents slow zoo statements oldest newest coverage \
+.PHONY: core report test lint types unit documents slow gpu zoo statements oldest newest coverage \
 	mutants audit release-check docs notebooks format clean
 
 core:
@@ -37,6 +37,13 @@ slow: $(VENV)/development
 # Every block of README and docs, and the links between them.
 documents: $(VENV)/development
 	$(BIN)/python -m pytest -n auto tests/test_documents.py
+
+# Tests, speed, race, memory and time to accuracy on a CUDA device, each at most eight minutes, to
+# docs/data. It needs a build of torch with CUDA, which another environment may have:
+# make gpu GPU_PYTHON=...
+GPU_PYTHON ?= $(BIN)/python
+gpu: $(VENV)/development
+	$(GPU_PYTHON) examples/benchmarks/gpu.py
 
 # Simulates every guarantee and writes docs/statements.md; about half an hour.
 SIMULATED := metrics recalibration report passes

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -106,9 +107,22 @@ CASES |= {f"mlp-{name}": Case(*KINDS["mlp"], {}, options) for name, options in O
 CASES["cnn-classes"] = Case(*KINDS["cnn"], {}, {"task": "classification"})
 
 
+def speed_cases() -> dict[str, Case]:
+    """Return the workloads of the speed table as a GPU is given them: 64 rows, S = 100."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "benchmarks"))
+    from workloads import WORKLOADS
+
+    options = {"n_samples": 100}
+    return {
+        f"speed-{work.name}": Case(work.build, (64, *work.rows[1:]), {}, options)
+        for work in WORKLOADS
+        if work.name in {"mlp-p0.1", "uci", "lstm", "residual", "transformer"}
+    }
+
+
 def rehearse(name: str) -> dict[str, Any]:
     """Predict there and here with other masks; return costs and how far the means are apart."""
-    case = CASES[name]
+    case = (CASES | speed_cases())[name]
     options = {"task": "regression", "n_samples": N_SAMPLES, "seed": 1, **case.predict}
     torch.manual_seed(0)
     model, x = case.make().eval(), torch.randn(case.shape)
@@ -122,11 +136,11 @@ def rehearse(name: str) -> dict[str, Any]:
         costs = log.launches.total(), log.syncs.total(), log.uploads.total()
         held = [v for v in p._tensors().values() if isinstance(v, Tensor)]
         stray = sum(not isinstance(v, Cuda) for v in held)
-        found, spread = (v.cpu() for v in _moments(p))
+        found, spread = (v.cpu() for v in moments_of(p))
     torch.manual_seed(0)
     here = mcdrop.wrap(case.make().eval(), **case.wrap)
     q = here.predict_with_uncertainty(x, **{**options, "device": None, "seed": 2})
-    expected, other = _moments(q)
+    expected, other = moments_of(q)
     error = ((spread.square() + other.square()) / N_SAMPLES).sqrt().clamp_min(1e-6)
     assert p.run is not None
     return {
@@ -139,7 +153,7 @@ def rehearse(name: str) -> dict[str, Any]:
     }
 
 
-def _moments(prediction: Any) -> tuple[Tensor, Tensor]:
+def moments_of(prediction: Any) -> tuple[Tensor, Tensor]:
     if hasattr(prediction, "probs"):
         return prediction.probs, prediction.probs_std
     return prediction.mean, prediction.std

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+MASKS = ("independent", "shared")
 FOLDER = Path(__file__).parent.parent / "examples" / "benchmarks"
 
 
@@ -188,3 +189,55 @@ def test_time_to_an_accuracy_is_read_between_points_and_beyond_them(
     # A quarter of the last error takes four times its time.
     assert script.time_to(points, (0.0025, 0.0025)) == pytest.approx(16.0)
     assert script.time_to(points, (0.1, 0.1)) == 1.0
+
+
+def test_users_sizes_are_raced_first_and_later(tmp_path: Path) -> None:
+    options = ["--repeats", "2", "--workload", "mlp-row", "--workload", "cnn-image"]
+    text, content = run("user_sizes.py", tmp_path, *options)
+    assert [each["workload"] for each in content["workloads"]] == ["mlp-row", "cnn-image"]
+    for each in content["workloads"]:
+        assert all(each["agreement"].values())
+        wanted = {f"{call} {masks}" for call in ("first", "later") for masks in MASKS}
+        assert set(each["ratios"]) == {"dense", *wanted}
+    assert "| one row, MLP" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bert", "resnet", "resnet-head", "encoder", "unet"])
+def test_larger_networks_of_users_sizes_run(name: str, tmp_path: Path) -> None:
+    _, content = run("user_sizes.py", tmp_path, "--repeats", "2", "--workload", name)
+    assert all(content["workloads"][0]["agreement"].values())
+
+
+def test_without_a_device_nothing_is_run_and_that_is_said(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("a CUDA device is there")
+    command = [sys.executable, str(FOLDER / "gpu.py"), "--folder", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "No CUDA device was found, so nothing was run and nothing was measured."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_steps_of_a_device_run(tmp_path: Path) -> None:
+    command = [sys.executable, str(FOLDER / "gpu.py"), "--folder", str(tmp_path), "--smoke"]
+    command += ["--device", "cpu", "--date", "2026-01-01"]
+    for name in ("speed", "race", "memory", "time_to_accuracy"):
+        command += ["--step", name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert [each["outcome"] for each in found["steps"]] == ["passed"] * 4, done.stderr[-2000:]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"gpu.json", *(f"{each['step']}_cuda.json" for each in found["steps"])}
+
+
+def test_a_step_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
+    command = [sys.executable, str(FOLDER / "gpu.py"), "--folder", str(tmp_path), "--smoke"]
+    command += ["--device", "cpu", "--step", "memory", "--limit", "0.01"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (step,) = json.loads((tmp_path / "gpu.json").read_text())["steps"]
+    assert step["outcome"] == "stopped after 0.01 s"

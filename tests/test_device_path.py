@@ -23,8 +23,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="patches libc10 
 QUICK = (
     "mlp-independent-strata", "mlp-shared-plain", "lstm-independent-strata",
     "no-tensors-independent-plain", "branches-shared-strata", "mlp-exact_last", "mlp-auto",
-    "mlp-device", "mlp-keep_samples", "cnn-classes",
+    "mlp-device", "mlp-keep_samples", "cnn-classes", "speed-mlp-p0.1", "speed-uci",
 )  # fmt: skip
+# Launches of a later prediction of 64 rows, S = 100; a few more than were counted.
+MOST_LAUNCHES = {"mlp-p0.1": 150, "uci": 150, "lstm": 260, "residual": 180, "transformer": 255}
 
 
 @cache
@@ -46,6 +48,30 @@ def test_a_device_gives_what_the_cpu_gives(name: str) -> None:
     found, errors = rehearsed(QUICK)
     assert name in found, errors
     check(name, found[name])
+
+
+def check_costs(name: str, found: dict[str, Any]) -> None:
+    most = MOST_LAUNCHES[name.removeprefix("speed-")]
+    assert found["launches"] <= most, found
+    assert found["syncs"] <= 2, found
+    assert found["uploads"] == 0, "constants are uploaded once"
+
+
+@pytest.mark.parametrize("name", [name for name in QUICK if name.startswith("speed")])
+def test_launches_and_waits_of_a_prediction_are_few(name: str) -> None:
+    found, errors = rehearsed(QUICK)
+    assert name in found, errors
+    check_costs(name, found[name])
+
+
+@pytest.mark.slow
+def test_launches_and_waits_are_few_for_larger_networks() -> None:
+    names = tuple(f"speed-{name}" for name in ("lstm", "residual", "transformer"))
+    all_found, errors = rehearsed(names)
+    assert len(all_found) == len(names), errors
+    for name, found in all_found.items():
+        check(name, found)
+        check_costs(name, found)
 
 
 @pytest.mark.slow

@@ -74,6 +74,16 @@ def test_speeds_on_the_page_are_those_of_the_record() -> None:
         assert all(kind["agreement"]["holds"] for kind in kinds)
 
 
+def test_speeds_at_users_sizes_on_the_page_are_those_of_the_record() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text()
+    record = json.loads((ROOT / "docs" / "data" / "user_sizes_cpu.json").read_text())
+    calls = ("dense", "first independent", "later independent", "first shared", "later shared")
+    for workload in record["workloads"]:
+        ratios = " | ".join(f"{workload['ratios'][call]:.2f}x" for call in calls)
+        assert f" | {ratios} |" in page
+        assert all(workload["agreement"].values())
+
+
 def test_the_range_of_speeds_on_the_page_is_that_of_the_records() -> None:
     page = (ROOT / "docs" / "performance.md").read_text()
     files = sorted((ROOT / "docs" / "data").glob("speed_cpu*.json"))

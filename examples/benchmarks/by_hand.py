@@ -17,11 +17,16 @@ Moments = tuple[Tensor, Tensor]
 _GATED = (_DropoutNd, nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
-def live_copy(model: nn.Module) -> nn.Module:
-    """Return a copy whose dropout, and nothing else, is in train mode."""
+def live_copy(model: nn.Module, *gated: type[nn.Module]) -> nn.Module:
+    """Return a copy whose dropout, and nothing else, is in train mode.
+
+    Args:
+        model: The model.
+        gated: Kinds of modules of its own whose flag gates their dropout.
+    """
     live = copy.deepcopy(model).eval()
     for module in live.modules():
-        if isinstance(module, _GATED):
+        if isinstance(module, (*_GATED, *gated)):
             module.training = True
     return live
 

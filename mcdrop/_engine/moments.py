@@ -14,6 +14,7 @@ from math import comb
 import torch
 from torch import Tensor
 
+from mcdrop._engine.groups import GroupedPasses, column, indicators, plus
 from mcdrop._masks.grid import SIDE, independent_sets, on_grid
 from mcdrop._masks.stratified import STRATUM
 
@@ -29,6 +30,7 @@ _FEWEST_GROUPS = 4
 _LARGEST_USUAL_SHARE = 0.4
 # Fewer strata than this give no usable error of the mean.
 _FEWEST_STRATA = 4
+_HOST = torch.zeros(0, dtype=torch.float64)
 
 
 def accumulation_dtype(device: torch.device) -> torch.dtype:
@@ -74,10 +76,8 @@ class PassGroups:
             n_groups: Number of groups.
             like: Tensor whose dtype and device the result has.
         """
-        numbers = torch.arange(first, first + count, device=like.device)
-        if self.by_stratum:
-            numbers = self._stratum_of(numbers)
-        return _indicators(numbers % n_groups, n_groups, like)
+        strata = self._strata if self.by_stratum else -1
+        return indicators(GroupedPasses(first, count, strata), n_groups, like.dtype, like.device)
 
     def strata(self, first: int, count: int, like: Tensor) -> Tensor:
         """Return the indicator matrix of strata, (strata, passes), if they are 2 or 3.
@@ -87,13 +87,8 @@ class PassGroups:
             count: Number of passes.
             like: Tensor whose dtype and device the result has.
         """
-        numbers = torch.arange(first, first + count, device=like.device)
-        return _indicators(self._stratum_of(numbers), self.few_strata, like)
-
-    def _stratum_of(self, numbers: Tensor) -> Tensor:
-        """Return the stratum of each pass; a last, incomplete one joins the one before it."""
-        strata = numbers // STRATUM
-        return strata if self._strata is None else strata.clamp_max(self._strata - 1)
+        passes = GroupedPasses(first, count, self._strata)
+        return indicators(passes, self.few_strata, like.dtype, like.device)
 
 
 class Moments:
@@ -101,6 +96,8 @@ class Moments:
 
     Values are centered on the mean of the first chunk, which avoids cancellation where the spread
     is small against the mean.
+
+    Counts stay on the host, where they are known, so that no device is waited for.
 
     Args:
         groups: Groups of passes for the jackknife; by default single passes.
@@ -117,7 +114,10 @@ class Moments:
         self._strata_counts = torch.zeros(0)
         self._kept: list[Tensor] = []
         self._left: tuple[Tensor, Tensor, Tensor] | None = None
+        self._mean: Tensor | None = None
         self._mean_variance: Tensor | None = None
+        self._square_about_mean: Tensor | None = None
+        self._totals: dict[int, Tensor] = {}
 
     @property
     def on_grid(self) -> bool:
@@ -133,28 +133,29 @@ class Moments:
             self._center = values.mean(dim=0)
             numel = max(1, self._center.numel())
             n_groups = max(_FEWEST_GROUPS, min(_GROUPS, _GROUPS * _LARGE // numel))
-            self._counts = values.new_zeros(n_groups)
-            self._sums = values.new_zeros((n_groups, *values.shape[1:]))
-            self._squares = torch.zeros_like(self._sums)
-            few = self._groups.few_strata
-            self._strata_counts = values.new_zeros(few)
-            self._strata_sums = values.new_zeros((few, *values.shape[1:]))
+            self._counts = torch.zeros(n_groups, dtype=torch.float64)
+            self._strata_counts = torch.zeros(self._groups.few_strata, dtype=torch.float64)
+        shape, count = values.shape[1:], len(values)
         centered = (values - self._center).flatten(1)
-        member = self._groups.of(self.count, len(values), len(self._counts), values)
-        self._counts += member.sum(dim=1)
-        self._sums += (member @ centered).view_as(self._sums)
+        # Matrices and counts on the host are made once for so many passes.
+        member = self._groups.of(self.count, count, len(self._counts), values)
+        self._counts += self._groups.of(self.count, count, len(self._counts), _HOST).sum(dim=1)
+        self._sums = plus(self._sums, (member @ centered).view(-1, *shape))
         if self._groups.few_strata:
-            strata = self._groups.strata(self.count, len(values), values)
-            self._strata_counts += strata.sum(dim=1)
-            self._strata_sums += (strata @ centered).view_as(self._strata_sums)
-        self._squares += (member @ centered.square_()).view_as(self._squares)
-        self.count += len(values)
-        self._left = self._mean_variance = None
+            strata = self._groups.strata(self.count, count, values)
+            self._strata_counts += self._groups.strata(self.count, count, _HOST).sum(dim=1)
+            self._strata_sums = plus(self._strata_sums, (strata @ centered).view(-1, *shape))
+        self._squares = plus(self._squares, (member @ centered.square_()).view(-1, *shape))
+        self.count += count
+        self._totals.clear()
+        self._left = self._mean = self._mean_variance = self._square_about_mean = None
 
     @property
     def mean(self) -> Tensor:
         """Mean over passes."""
-        return self._base() + self._sums.sum(dim=0) / self.count
+        if self._mean is None:
+            self._mean = self._base() + self._total(self._sums) / self.count
+        return self._mean
 
     @property
     def variance(self) -> Tensor:
@@ -206,9 +207,9 @@ class Moments:
         For fewer than 4 strata it is that of independent passes, an upper bound.
         """
         independent = (self._plain_variance() / max(1, self.count - 1)).sqrt()
-        if not self._groups.by_stratum or int(self._used().sum()) < 2:
+        if not self._groups.by_stratum or self._used() < 2:
             return independent * widening(self.count - 1)
-        error = self._variance_of_mean().sqrt() * widening(int(self._used().sum()) - 1)
+        error = self._variance_of_mean().sqrt() * widening(self._used() - 1)
         # With few strata the estimate is noisy; cap it at the error of independent passes.
         return torch.minimum(error, independent)
 
@@ -231,17 +232,17 @@ class Moments:
         return square, cubes / n_triples if n_triples else 3 * mean * square - 2 * mean**3
 
     def without_each(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the leave-one-group-out counts (G,), means and variances (G, ...).
+        """Return the leave-one-group-out counts (G,) on the host, means and variances (G, ...).
 
         These variances are divided by the count, not by the count minus 1.
         """
         if self._left is not None:
             return self._left
-        used = self._used()
+        used = slice(0, self._used())
         counts = self.count - self._counts[used]
-        share = counts.view(-1, *(1 for _ in self._sums.shape[1:]))
-        means = (self._sums.sum(dim=0) - self._sums[used]) / share
-        variances = (self._squares.sum(dim=0) - self._squares[used]) / share - means.square()
+        share = column(counts, self._sums)
+        means = (self._total(self._sums) - self._sums[used]) / share
+        variances = (self._total(self._squares) - self._squares[used]) / share - means.square()
         self._left = counts, self._base() + means, variances.clamp_min_(0)
         return self._left
 
@@ -256,7 +257,8 @@ class Moments:
         part._center = self._base()[rows]
         part._sums, part._squares = self._sums[:, rows], self._squares[:, rows]
         part._strata_counts = self._strata_counts.clone()
-        part._strata_sums = self._strata_sums[:, rows]
+        if self._groups.few_strata:
+            part._strata_sums = self._strata_sums[:, rows]
         part._kept = [chunk[:, rows] for chunk in self._kept]
         return part
 
@@ -280,9 +282,16 @@ class Moments:
             n_pairs += comb(len(line), 2)
         return halves / n_pairs
 
-    def _used(self) -> Tensor:
-        """Tell which groups have passes."""
-        return self._counts > 0
+    def _total(self, by_group: Tensor) -> Tensor:
+        """Return the sum over groups, which is computed once."""
+        total = self._totals.get(id(by_group))
+        if total is None:
+            total = self._totals[id(by_group)] = by_group.sum(dim=0)
+        return total
+
+    def _used(self) -> int:
+        """Return how many groups have passes: the first ones, as passes are numbered from 0."""
+        return int((self._counts > 0).sum())
 
     def _strata_tell(self) -> bool:
         """Tell whether at least two strata ran, so that their means have a variance."""
@@ -292,18 +301,21 @@ class Moments:
 
     def _plain_variance(self) -> Tensor:
         """Return the mean square about the mean of the passes."""
-        mean = self._sums.sum(dim=0) / self.count
-        return (self._squares.sum(dim=0) / self.count - mean.square()).clamp_min_(0)
+        if self._square_about_mean is None:
+            mean = self._total(self._sums) / self.count
+            square = self._total(self._squares) / self.count - mean.square()
+            self._square_about_mean = square.clamp_min_(0)
+        return self._square_about_mean
 
     def _variance_of_mean(self) -> Tensor:
         """Return the squared standard error of the mean from the spread between strata."""
         if self._mean_variance is None:
             mean = self.mean
             if self._groups.few_strata:
-                used = self._strata_counts > 0
+                used = slice(0, int((self._strata_counts > 0).sum()))
                 counts = self.count - self._strata_counts[used]
                 left = self._strata_sums.sum(dim=0) - self._strata_sums[used]
-                means = self._base() + left / counts.view(-1, *(1 for _ in mean.shape))
+                means = self._base() + left / column(counts, self._strata_sums)
             else:
                 counts, means, _ = self.without_each()
             self._mean_variance = _jackknife_variance(mean, means, counts, self.count)
@@ -347,18 +359,13 @@ def jackknife(whole: Tensor, without_each: Tensor, counts: Tensor, count: int) -
     return variance.sqrt() * widening(len(counts) - 1)
 
 
-def _indicators(numbers: Tensor, n_groups: int, like: Tensor) -> Tensor:
-    """Return ones where a pass has the number of a group, (groups, passes)."""
-    groups = torch.arange(n_groups, device=like.device).unsqueeze(1)
-    return (numbers == groups).to(like.dtype)
-
-
 def _jackknife_variance(whole: Tensor, without: Tensor, counts: Tensor, count: int) -> Tensor:
     """Return the squared standard error; groups may differ in size."""
-    inverse_share = (count / (count - counts)).view(-1, *(1 for _ in whole.shape))
-    pseudo = inverse_share * whole - (inverse_share - 1) * without
+    share = count / (count - counts)
+    inverse_share, rest = column(share, without), column(share - 1, without)
+    pseudo = inverse_share * whole - rest * without
     center = (pseudo / inverse_share).sum(dim=0)
-    return ((pseudo - center).square() / (inverse_share - 1)).mean(dim=0)
+    return ((pseudo - center).square() / rest).mean(dim=0)
 
 
 @cache

@@ -179,10 +179,10 @@ def check_rows_finite(function: str, per_pass: Tensor, first_row: int | Tensor) 
         per_pass: A statistic that any bad pass makes non-finite, (n, ...).
         first_row: Number of its first row among all inputs, or the numbers of all its rows.
     """
-    finite = per_pass.isfinite()
-    if bool(finite.all()):
+    # A finite number less itself is 0, anything else NaN, which counts as true.
+    if not bool((per_pass - per_pass).any()):
         return
-    bad = (~finite).reshape(per_pass.shape[0], -1).any(dim=1).nonzero().flatten()
+    bad = (~per_pass.isfinite()).reshape(per_pass.shape[0], -1).any(dim=1).nonzero().flatten()
     bad = first_row[bad] if isinstance(first_row, Tensor) else first_row + bad
     shown = ", ".join(str(row) for row in bad[:10].tolist()) + (", ..." if len(bad) > 10 else "")
     raise NonFiniteError.of(

@@ -16,26 +16,21 @@ from torch import Tensor
 
 from mcdrop._engine.batch import Batch, owned
 from mcdrop._engine.flops import FlopCounter
+from mcdrop._engine.in_use import TwinInUse
 from mcdrop._engine.outputs import shape_changes
 from mcdrop._engine.plan import Plan
 from mcdrop._engine.settings import Settings
 from mcdrop._fusion.placeholders import Placeholders
 from mcdrop._live.call import Call, Seen, SharedWriteError
-from mcdrop._live.functorch import has_hooks, over_index, sees_writes
+from mcdrop._live.functorch import over_index
 from mcdrop._live.global_random import run_seeded_if_random, run_unmoved, seeded
 from mcdrop._live.last_layer import ClosedFormError, LastLayer
-from mcdrop._live.memory import address
 from mcdrop._live.mode import LiveDropout
 from mcdrop._live.multipliers import Multipliers
 from mcdrop._live.rules import ACCEPTING, PLAIN, compute, live_rules
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.source import Span
-from mcdrop._twin.copy import recorded_copy, written_to
 from mcdrop._twin.drift import Changes, changed, contents
-from mcdrop._twin.flag_readers import may_read_flags
-from mcdrop._twin.state import TwinState
-from mcdrop._twin.tracking import Tracker
-from mcdrop._twin.watch import Watched, watch
 
 __all__ = ["CANNOT_BATCH", "Passes"]
 
@@ -44,9 +39,6 @@ __all__ = ["CANNOT_BATCH", "Passes"]
 CANNOT_BATCH = (RuntimeError, ValueError, TypeError, AttributeError, LookupError)
 
 _FIRST = Span()
-
-# Enough to see what depends on rows, without recording what large batches compute.
-_ROWS_WATCHED = 16
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -63,7 +55,7 @@ def _sharing_no_writes(
             try:
                 return method(self, *args, **kwargs)
             except SharedWriteError as error:
-                self.own_parameter(error.address)
+                self.copy.own_parameter(error.address)
 
     return run
 
@@ -79,9 +71,7 @@ class Passes:
     Attributes:
         seen: What was seen of the latest forward call.
         used_globals: Whether the latest single pass used torch's, NumPy's or Python's generator.
-        may_defer: Whether the model may be handed placeholders.
-        found: What watching a training run decided, if one was watched.
-        watched: That in one sentence; empty if nothing.
+        copy: The copy of the model.
     """
 
     def __init__(self, settings: Settings, seed: int, device: torch.device) -> None:
@@ -93,75 +83,7 @@ class Passes:
         self._rules = live_rules()
         # What the user accepts as stochastic may draw where it cannot be seen.
         self._threads = bool(settings.stochastic)
-        self._own = written_to(settings.model)
-        self.found: Watched | None = None
-        self.watched = ""
-        self._make_twin()
-
-    def _make_twin(self) -> None:
-        """Copy the model; parameters that it writes to are copied as well, all others shared."""
-        settings = self._settings
-        self._twin, made = recorded_copy(
-            settings.model, device=self._device, dtype=settings.dtype, own=self._own
-        )
-        # Hooks of the user's have to see values. Elsewhere deferring saves less than it costs.
-        on_cpu = self._device.type == "cpu"
-        self.may_defer = on_cpu and sees_writes() and not has_hooks(self._twin)
-        self._tracker = Tracker(settings.function, self._twin, settings.stochastic)
-        if self.found is not None:
-            self._tracker.settle(self.found)
-        parameters = {address(x): x for x in self._twin.parameters()}
-        shared = frozenset(map(address, settings.model.parameters())) & parameters.keys()
-        self._shared = shared
-        own = [x for at, x in parameters.items() if at not in shared]
-        self._state = TwinState(made, own if self._own else ())
-        buffers = map(address, self._twin.buffers())
-        self._weights = frozenset((*parameters, *buffers)) - {0}
-
-    def own_parameter(self, at: int) -> None:
-        """Give the copy a parameter of its own in place of one that it is about to write to.
-
-        Args:
-            at: Storage address of the parameter.
-        """
-        for x in self._settings.model.parameters():
-            if address(x) == at:
-                self._own = self._own | {id(x)}
-        self._make_twin()
-
-    def watch(self, batch: Batch) -> None:
-        """Decide which training flags to set by watching a run, once for batches of a kind.
-
-        Raises:
-            UnsupportedError: If dropout fires in training that cannot be made live.
-        """
-        if not may_read_flags(self._twin):
-            return
-        few = batch.first(_ROWS_WATCHED)
-        memory = self._settings.memory
-        key = ("watched", few.signature(), self._settings.signature())
-        found: Watched | None = memory.recall(key)
-        if found is None:
-            found = self._watched(few)
-            if not found.ran and few is not batch:
-                # Rows may belong together, as the nodes of a graph do.
-                found = self._watched(batch)
-            memory.keep(key, found)
-        self.found, self.watched = found, found.summary
-        self._tracker.settle(found)
-
-    def _watched(self, batch: Batch) -> Watched:
-        def inputs() -> tuple[tuple[Any, ...], dict[str, Any]]:
-            own = batch.copied()
-            return own.args, own.kwargs
-
-        return watch(
-            self._settings.model,
-            inputs,
-            device=self._device,
-            dtype=self._settings.dtype,
-            excluded=self._tracker.asked_for,
-        )
+        self.copy = TwinInUse(settings, device)
 
     @_sharing_no_writes
     def vectorized(self, plan: Plan, batch: Batch, span: Span) -> Tensor:
@@ -214,7 +136,7 @@ class Passes:
         def run() -> Tensor:
             index = torch.arange(n_passes, device=self._device)
             passes: Tensor = torch.func.vmap(one, randomness="error")(index)
-            if self._tracker.has_random_gates:
+            if self.copy.twin.tracker.has_random_gates:
                 # Their numbers are drawn in a live pass only.
                 self.vectorized(plan, batch, span)
             return passes
@@ -252,17 +174,19 @@ class Passes:
         """Run the model as it is, without touching the caller's random state."""
 
         def run() -> Any:
-            self._tracker.begin(None)
-            return self._run(batch, Call(PLAIN, self._source, True, _FIRST, shared=self._shared))
+            self.copy.twin.tracker.begin(None)
+            return self._run(
+                batch, Call(PLAIN, self._source, True, _FIRST, shared=self.copy.shared)
+            )
 
         seed = self._source.seed_of_pass(_FIRST)
         return self._picked(run_seeded_if_random(run, seed, threads=self._threads)[0])
 
     def left_behind(self, batch: Batch) -> tuple[Changes, Tensor]:
         """Run the model as it is; return what it changed for good, and its output."""
-        before = contents(self._twin)
+        before = contents(self.copy.twin.module)
         output = self.plain(batch)
-        return changed(before, contents(self._twin)), output
+        return changed(before, contents(self.copy.twin.module)), output
 
     @_sharing_no_writes
     def counted_sites(self, batch: Batch) -> tuple[DropoutSite, ...]:
@@ -329,14 +253,14 @@ class Passes:
             last=last,
             multipliers=multipliers,
             placeholders=Placeholders(compute, ACCEPTING) if defers else None,
-            protected=self._weights,
-            shared=self._shared,
+            protected=self.copy.weights,
+            shared=self.copy.shared,
             flops=None if flops is None else lambda: flops.total,
         )
 
     def _live(self, batch: Batch, call: Call) -> Any:
         """Run the model once with live dropout."""
-        self._tracker.begin(call)
+        self.copy.twin.tracker.begin(call)
         output = self._run(batch, call)
         if call.seen.overwritten:
             call.seen.check_not_read(output)
@@ -349,13 +273,13 @@ class Passes:
         try:
             try:
                 with LiveDropout(call):
-                    output = self._twin(*own.args, **own.kwargs)
+                    output = self.copy.twin.module(*own.args, **own.kwargs)
             finally:
-                self._state.by_content |= call.seen.hands_out_memory
+                self.copy.twin.state.by_content |= call.seen.hands_out_memory
             # What the copy keeps is about to be restored.
-            return owned(output) if self._state.shares(output) else output
+            return owned(output) if self.copy.twin.state.shares(output) else output
         finally:
-            self._state.restore()
+            self.copy.twin.state.restore()
 
     def _output(
         self,

@@ -12,6 +12,7 @@ import torch
 from mcdrop._engine.record import Strategy
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.rows import RowDim, RowLayout
+from mcdrop._twin.twin import Spares
 
 __all__ = ["Memory", "Plan"]
 
@@ -64,9 +65,14 @@ class Plan:
 
 
 class Memory:
-    """What earlier predictions of a wrapper found out, the least recently used forgotten first."""
+    """What earlier predictions of a wrapper found out, the least recently used forgotten first.
+
+    Attributes:
+        spares: Copies of the model that no prediction uses now.
+    """
 
     def __init__(self) -> None:
+        self.spares = Spares()
         self._found: OrderedDict[Hashable, Any] = OrderedDict()
         self._units_drawn = 0
 
@@ -75,7 +81,7 @@ class Memory:
 
     def __getstate__(self) -> dict[str, Any]:
         """Remember nothing in a copy or in another process: keys hold identities of objects."""
-        return {"_found": OrderedDict(), "_units_drawn": 0}
+        return {"_found": OrderedDict(), "_units_drawn": 0, "spares": Spares()}
 
     def recall(self, key: Hashable) -> Any:
         """Return what was found under a key, or None."""

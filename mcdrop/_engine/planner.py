@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from mcdrop._engine.agreement import agree
 from mcdrop._engine.batch import Batch
 from mcdrop._engine.control import obstacle, row_dims
+from mcdrop._engine.few_rows import few_rows, for_all_rows
 from mcdrop._engine.flops import FlopCounter
 from mcdrop._engine.passes import CANNOT_BATCH, Passes
 from mcdrop._engine.plan import Plan
@@ -39,7 +41,6 @@ class Planner:
     def __init__(self, settings: Settings, passes: Passes) -> None:
         self._settings = settings
         self._passes = passes
-        self._signature = settings.signature()
         self._is_watched = False
 
     def rows_per_call(self, batch: Batch) -> int | None:
@@ -103,12 +104,12 @@ class Planner:
         )
 
     def _key(self, what: str, batch: Batch) -> tuple[object, ...]:
-        return (what, batch.signature(), self._signature)
+        return (what, batch.signature(), self._passes.copy.signature)
 
     def _once(self, what: str, batch: Batch, find: Callable[[], Found]) -> Found:
         """Return what is remembered for batches of this kind, or find it; watch the first."""
         if not self._is_watched:
-            self._passes.watch(batch)
+            self._passes.copy.watch(batch)
             self._is_watched = True
         key = self._key(what, batch)
         found: Found | None = self._settings.memory.recall(key)
@@ -118,6 +119,23 @@ class Planner:
         return found
 
     def _look(self, batch: Batch) -> Plan:
+        """Decide how passes run, by a look at few rows where these can stand for all."""
+        few, plan = few_rows(batch), None
+        # Few rows may be refused by the model in whatever way it likes.
+        with suppress(Exception):
+            if few is not batch and few.n_rows and batch.n_rows:
+                plan = for_all_rows(self._look_at(few), few.n_rows, batch.n_rows)
+        return self._with_closed_forms(plan or self._look_at(batch), batch)
+
+    def _with_closed_forms(self, plan: Plan, batch: Batch) -> Plan:
+        """Add what is known without drawing: the last mask, and what is linear in the others."""
+        # Few outputs would not show every function that changes them.
+        plan = replace(plan, last_site=self._last_site(plan, batch))
+        if self._settings.control_variate is True:
+            plan = replace(plan, linear=row_dims(self._settings, self._passes, plan, batch))
+        return plan
+
+    def _look_at(self, batch: Batch) -> Plan:
         """Decide the strategy: vectorized if, with every mask open, it reproduces the model."""
         plain = self._passes.plain(batch)
         draft = Plan(dtype=plain.dtype, output_numel=plain.numel())
@@ -125,7 +143,7 @@ class Planner:
             rows = row_layout(self._settings.function, self._passes.observed, draft, batch)
             draft = replace(draft, rows=rows)
         # Where deferring fails, do without.
-        for defers in (True, False) if self._passes.may_defer else (False,):
+        for defers in (True, False) if self._passes.copy.may_defer else (False,):
             plan = self._vectorized(replace(draft, defers=defers), batch, plain)
             if plan.strategy == "vectorized":
                 break
@@ -138,9 +156,6 @@ class Planner:
             self._check_rows_share(plan, batch)
         self._settings.check_sites(plan.sites)
         self._settings.check_live(plan.sites)
-        plan = replace(plan, last_site=self._last_site(plan, batch))
-        if self._settings.control_variate is True:
-            plan = replace(plan, linear=row_dims(self._settings, self._passes, plan, batch))
         return plan
 
     def _last_site(self, plan: Plan, batch: Batch) -> int | None:

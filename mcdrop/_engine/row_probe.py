@@ -87,12 +87,13 @@ def _rows_of_sites(
     observe: Observe, draft: Plan, batch: Batch, n_rows: int
 ) -> Sequence[RowDim | None]:
     """Return the dimension of every site that counts rows, or None."""
-    few = [0, 1, 0] if n_rows == 2 else [0, n_rows - 1]
-    seen = observe(draft, batch.take(few), True)
-    if [site.name for site in seen.sites] != [site.name for site in draft.sites]:
-        return ()
-    pairs = zip(draft.sites, seen.sites, strict=True)
-    rows = [_only_row(a.shape, b.shape, n_rows, len(few)) for a, b in pairs]
+    rows: list[RowDim | None] = []
+    # One row is the cheapest, but some models drop a dimension of size 1.
+    for few in ([0], [0, 1, 0]) if n_rows == 2 else ([0, n_rows - 1],):
+        with suppress(Exception):
+            rows = _by_growth(observe, draft, batch, few)
+        if rows and None not in rows:
+            break
     if all(row is None or row.per_row == 1 for row in rows):
         return rows
     # Noise may spoil integers and masks of attention; it is added where the rows do not differ.
@@ -106,6 +107,15 @@ def _rows_of_sites(
         if ordered.count(None) == rows.count(None):
             break
     return ordered
+
+
+def _by_growth(observe: Observe, draft: Plan, batch: Batch, few: list[int]) -> list[RowDim | None]:
+    """Return the dimension of every site that grows with the rows, by a run of few of them."""
+    seen = observe(draft, batch.take(few), True)
+    if [site.name for site in seen.sites] != [site.name for site in draft.sites]:
+        return []
+    pairs = zip(draft.sites, seen.sites, strict=True)
+    return [_only_row(a.shape, b.shape, batch.n_rows or 1, len(few)) for a, b in pairs]
 
 
 def _only_row(

@@ -87,8 +87,10 @@ class Schedule:
             self._open = stack.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self._open.close()
+        if kind is None:
+            self._passes.copy.keep()
 
     def batches(self) -> Iterator[tuple[int, Batch]]:
         """Yield numbered batches, in parts where one is too large and rows may be split."""
@@ -182,7 +184,7 @@ class Schedule:
             device=str(self._device),
             dtype=str(self._plan.dtype).removeprefix("torch."),
             seconds=time.perf_counter() - self._began,
-            watched=self._passes.watched,
+            watched=self._passes.copy.watched,
             control_variate=described(self._plan, asked=self._settings.control_variate is True),
             controlled=bool(self._plan.linear) or self._plan.last_site is not None,
             depends_on_batches=self._depends_on_batches(self._plan),
@@ -302,12 +304,15 @@ def run_one_pass(settings: Settings, batch: Batch) -> Any:
     """Run one pass and return the model's output as it is; gradients flow."""
     settings = settings.placed((batch.args, batch.kwargs))
     passes = Passes(settings, _seed(settings), settings.place())
-    passes.watch(batch)
+    passes.copy.watch(batch)
     with naming_control_flow(settings.function):
         output = passes.one(Plan(), batch)
     settings.check_sites(passes.seen.sites)
     if not passes.seen.sites:
         settings.check_live(())
+    if not torch.is_grad_enabled():
+        # Gradients would still need what the copy holds.
+        passes.copy.keep()
     return output
 
 
@@ -319,7 +324,7 @@ def list_sites(settings: Settings, inputs: Any) -> tuple[DropoutSite, ...]:
         batch = next(iter(_reader(settings, device).batches(inputs)))
         passes = Passes(settings, 0, device)
         with naming_misfits(settings, passes, batch):
-            passes.watch(batch)
+            passes.copy.watch(batch)
             sites = passes.counted_sites(batch)
     settings.check_sites(sites)
     return sites

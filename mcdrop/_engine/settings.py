@@ -24,12 +24,28 @@ from mcdrop.checks import checked_device, require_choice, require_count
 from mcdrop.errors import McdropError, NoDropoutError, RangeError, UnsupportedError
 from mcdrop.layers.suggest import injection_line
 
-__all__ = ["AskedStrategy", "ClosedFormLostError", "Controls", "Settings"]
+__all__ = ["AskedStrategy", "ClosedFormLostError", "Controls", "Settings", "Signature"]
 
 AskedStrategy = Literal["auto", Strategy]
 _CODE = (types.FunctionType, types.MethodType, functools.partial)
 Controls = bool | Literal["auto"]
 _STRATEGIES = ("auto", *get_args(Strategy))
+
+
+class Signature:
+    """Something long that is compared and hashed many times."""
+
+    __slots__ = ("_hash", "_parts")
+
+    def __init__(self, parts: Hashable) -> None:
+        self._parts = parts
+        self._hash = hash(parts)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Signature) and self._parts == other._parts)
 
 
 class ClosedFormLostError(UnsupportedError):
@@ -111,11 +127,19 @@ class Settings:
                 "Pass torch.float32, torch.float64 or torch.bfloat16",
             )
 
-    def signature(self) -> Hashable:
-        """Return what a plan depends on besides the inputs: the model as it is, and the options."""
+    def structure(self) -> Hashable:
+        """Return what a plan depends on of the model as it is."""
+        return Signature(tuple(_structure(self.model)))
+
+    def signature(self, structure: Hashable = None) -> Hashable:
+        """Return what a plan depends on besides the inputs: the model as it is, and the options.
+
+        Args:
+            structure: That of the model, where it is known.
+        """
         device = self.place()
         return (
-            tuple(_structure(self.model)),
+            structure or self.structure(),
             self.selection.identity(),
             tuple(sorted(self.rates.items())),
             (

@@ -144,7 +144,7 @@ class _Exporter:
             self._plan = Planner(settings, passes).plan(
                 self._enough_rows(), self._n_samples, rows_split=False
             )
-            self._found = passes.found
+            self._found = passes.copy.found
             draws = passes.counted_sites(self.batch)
         own = [site.name for site in draws if site.kind == "module"]
         if own or self._plan.seeds_globals or passes.seen.random_calls:

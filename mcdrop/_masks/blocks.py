@@ -21,6 +21,8 @@ from mcdrop._masks.stratified import CYCLE, STRATUM
 __all__ = [
     "Chosen",
     "Place",
+    "device_lane_blocks",
+    "device_pattern_blocks",
     "grid_blocks",
     "lane_blocks",
     "pattern_blocks",
@@ -30,7 +32,7 @@ __all__ = [
 
 # Random integers of one stream. A device draws whole blocks, in few calls.
 _INTEGERS = {"cpu": 2**18}
-_INTEGERS_ON_DEVICE = 2**20
+_INTEGERS_ON_DEVICE = 2**22
 
 # The most passes in one block.
 _LONGEST = 1024
@@ -39,6 +41,8 @@ _ROW_PATTERNS = 2**14
 # The same for passes that are not stratified, which need 16 times as many bits.
 _ROW_LANES = 2**12
 _FEWEST_LANES, _MOST_LANES = 4, 64
+# The same on a device.
+_DEVICE_PATTERNS, _DEVICE_LANES = 2**20, 2**16
 
 Chosen = slice | npt.NDArray[np.intp]
 """Some rows, by their place."""
@@ -154,6 +158,25 @@ def lane_blocks(first: int, end: int, units: int) -> Iterator[range]:
     """Yield the blocks of independent passes that hold some passes; see `pattern_blocks`."""
     fitting = _power_of_two(max(1, _ROW_LANES // max(1, units)))
     length = max(_FEWEST_LANES, min(_MOST_LANES, fitting))
+    for start in range(first - first % length, end, length):
+        yield range(start, start + length)
+
+
+def device_pattern_blocks(first: int, end: int, units: int) -> Iterator[range]:
+    """Yield longer blocks than `pattern_blocks`: on a device a block costs launches, not bits."""
+    longest = min(_LONGEST, max(2 * STRATUM, _power_of_two(max(1, _DEVICE_PATTERNS // units))))
+    begin = first
+    while begin < end:
+        length = min(longest, max(2 * CYCLE, _power_of_two(max(1, begin))))
+        start = begin - begin % length
+        yield range(start, start + length)
+        begin = start + length
+
+
+def device_lane_blocks(first: int, end: int, units: int) -> Iterator[range]:
+    """Yield longer blocks than `lane_blocks`."""
+    fitting = _power_of_two(max(1, _DEVICE_LANES // units))
+    length = max(_FEWEST_LANES, min(2 * CYCLE, fitting))
     for start in range(first - first % length, end, length):
         yield range(start, start + length)
 

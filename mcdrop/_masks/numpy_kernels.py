@@ -97,7 +97,7 @@ def scaled_product(
             return x * factor
         return torch.mul(x, factor, out=workspace.empty(key, shape, x.dtype))
     if not fast:
-        return torch.where(keep, x * scale, 0)
+        return (x * keep).mul_(scale)
     out = workspace.empty(key, shape, x.dtype)
     if out.ndim == 0 or out.numel() == 0:
         return torch.mul(x, keep, out=out).mul_(scale)

@@ -19,6 +19,8 @@ from torch import Tensor
 from mcdrop._masks.blocks import (
     Chosen,
     Place,
+    device_lane_blocks,
+    device_pattern_blocks,
     grid_blocks,
     lane_blocks,
     pattern_blocks,
@@ -108,6 +110,10 @@ class MaskSource:
         self._on_grid = on_grid(n_samples, stratified=stratified)
         self.workspace = Workspace()
         self._streams = Streams(seed, device)
+        if self._streams.on_cpu:
+            self._blocks = pattern_blocks if stratified else lane_blocks
+        else:
+            self._blocks = device_pattern_blocks if stratified else device_lane_blocks
         self._latest: dict[int, tuple[tuple[object, ...], Drawn]] = {}
         self._edges: dict[tuple[int, range], tuple[tuple[object, ...], Tensor]] = {}
 
@@ -199,9 +205,7 @@ class MaskSource:
     ) -> Iterator[tuple[slice, int, Drawn]]:
         """Yield the blocks of a span: passes, number of the first within its block, bits."""
         last = span.first + span.count
-        blocks = pattern_blocks if self.stratified else lane_blocks
-        if self._on_grid:
-            blocks = grid_blocks
+        blocks = grid_blocks if self._on_grid else self._blocks
         for block in blocks(span.first, last, place.units):
             for wanted in _in_parts(block, place.numel) if self.stratified else (block,):
                 begin, end = max(wanted.start, span.first), min(wanted.stop, last)
@@ -279,6 +283,8 @@ class MaskSource:
         leads = isinstance(within, slice) and within.start == 0
         if leads and (self._streams.on_cpu or end == rows or key[0] < 0):
             return self._draw(p, (end, units), key, passes)
+        if leads and self.stratified and not self._on_grid:
+            return self._draw(p, (rows, units), key, passes, upto=end)
         named = (p, units, key)
         edge = (key[1], passes[1])
         kept = self._edges.get(edge)
@@ -297,6 +303,7 @@ class MaskSource:
         size: tuple[int, int],
         key: tuple[int, int],
         passes: tuple[range, range],
+        upto: int | None = None,
     ) -> Tensor:
         """Draw the bits of the first rows of a block, (strata or passes, rows, units)."""
         (block, wanted), (rows, units), bits = passes, size, _lane_bits(p)
@@ -304,7 +311,7 @@ class MaskSource:
         if self._on_grid:
             return grid_patterns(self._streams, rate, size, (*key, block.start // STRATUM))
         if self.stratified:
-            part = PatternPart(block, wanted, rows, units)
+            part = PatternPart(block, wanted, rows, units, upto)
             return drop_patterns(self._streams, rate, part, key)
         named = (*key, block.start // len(block))
         lanes = self._streams.lanes(rows * len(block) * units, bits, named)

@@ -11,7 +11,6 @@ rho = -1/15 + e (1 - e) / (240 p (1 - p)), where e is the fractional part of 16 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
@@ -22,9 +21,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mcdrop._masks.device_kernels import (
+    extra_drops,
+    looked_up,
+    picks_and_starts,
+    signed_table,
+    unpack,
+)
 from mcdrop._masks.numba_kernels import Integers, compiled
 from mcdrop._masks.numpy_kernels import tiles
-from mcdrop._masks.streams import Streams
+from mcdrop._masks.streams import Key, Streams
 
 __all__ = ["CYCLE", "STRATUM", "PatternPart", "drop_patterns", "kept_passes"]
 
@@ -54,12 +60,14 @@ class PatternPart:
         wanted: Some of them: all, whole cycles, or one stratum.
         rows: Rows, the first of the block.
         units: Units of one row.
+        upto: On a device, how many of the rows are wanted; None for all.
     """
 
     passes: range
     wanted: range
     rows: int
     units: int
+    upto: int | None = None
 
     @property
     def strata(self) -> tuple[int, int]:
@@ -102,18 +110,12 @@ def drop_patterns(
     # Extra drop iff (u + k * extra) mod 2^b < extra. Integers are signed here, so the least is
     # -2^(bits - 1); for extra = 0 nothing lies below the limit.
     limit = extra - 2 ** (bits - 1)
-    tables = _tables(fewest, streams.device)
     begin, end = part.strata
-    cycles = slice(begin // per_cycle, -(-end // per_cycle))
     if not streams.on_cpu:
-        picks, starts = (
-            streams.lanes(prod(shape), width, name).view(shape)
-            for shape, width, name in zip(shapes, (16, bits), (picks_key, starts_key), strict=True)
-        )
-        by_stratum = starts.repeat_interleave(per_cycle, dim=1)
-        steps = torch.from_numpy(jumps).to(starts.device).unsqueeze(1)
-        index = (picks.to(torch.int64) & (_TABLE - 1)) + _TABLE * (by_stratum + steps < limit)
-        return tables[index[:, begin:end]].transpose(0, 1).contiguous()
+        names = (picks_key, starts_key), (n_strata, per_cycle)
+        return _on_device(streams, (fewest, extra, bits), part, names)
+    tables = _tables(fewest, streams.device)
+    cycles = slice(begin // per_cycle, -(-end // per_cycle))
     draws = streams.array(prod(shapes[0]), 16, picks_key).reshape(shapes[0])
     begun = draws[:, :1]
     if extra:
@@ -126,6 +128,38 @@ def drop_patterns(
     draws, begun, jumps = (np.ascontiguousarray(each) for each in (draws, begun, jumps))
     look_up(tables.numpy(), draws, begun, jumps, per_cycle, limit, out)
     return torch.from_numpy(out)
+
+
+def _on_device(
+    streams: Streams,
+    drops: tuple[int, int, int],
+    part: PatternPart,
+    names: tuple[tuple[Key, Key], tuple[int, int]],
+) -> Tensor:
+    """Draw what `drop_patterns` returns, in few operations of the device."""
+    (fewest, extra, bits), (keys, (n_strata, per_cycle)) = drops, names
+    n_cycles = n_strata // per_cycle
+    first, (begin, end) = part.passes.start // STRATUM, part.strata
+    if not extra:
+        picks = streams.lanes(n_strata * part.rows * part.units, 16, keys[0])
+        once_more = None
+        picks = picks.view(n_strata, part.rows, part.units)
+    else:
+        shapes = (n_strata, part.rows, part.units), (n_cycles, part.rows, part.units)
+        alone = len(part.passes) >= CYCLE
+        picks, starts = picks_and_starts(streams, shapes, bits, keys, together=alone)
+        if part.upto is not None:
+            starts = starts[:, : part.upto]
+        limit = extra - 2 ** (bits - 1)
+        once_more = extra_drops(starts, n_strata, (first, per_cycle, extra), limit, bits)
+        once_more = once_more[begin:end]
+    return looked_up(_signed(fewest, streams.device), picks[begin:end, : part.upto], once_more)
+
+
+@cache
+def _signed(fewest: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(mode=False):
+        return signed_table(_tables(fewest, device))
 
 
 def _look_up(
@@ -159,7 +193,7 @@ def kept_passes(patterns: Tensor, first: int, out: Tensor) -> None:
     """
     numbers = range(first, first + len(out))
     if out.device.type != "cpu":
-        _unpack_on_device(patterns, numbers, out)
+        unpack(patterns, numbers, out)
         return
     packed, kept = patterns.numpy(), out.numpy()
     kernels = compiled(out.numel())
@@ -181,14 +215,6 @@ def kept_passes(patterns: Tensor, first: int, out: Tensor) -> None:
     unpacked = kept.reshape(len(whole), STRATUM, -1)
     for some in tiles(len(whole), STRATUM * whole.shape[2]):
         np.equal(whole[some] & _BITS[:, None], 0, out=unpacked[some])
-
-
-def _unpack_on_device(patterns: Tensor, numbers: Sequence[int], out: Tensor) -> None:
-    """Unpack patterns as `kept_passes` does, with torch operations only."""
-    bits = torch.tensor([number % STRATUM for number in numbers], device=out.device)
-    strata = torch.tensor([number // STRATUM for number in numbers], device=out.device)
-    chosen = patterns[strata].to(torch.int32) >> bits.unsqueeze(1)
-    torch.eq(chosen & 1, 0, out=out)
 
 
 _BITS: npt.NDArray[np.int16] = (1 << np.arange(STRATUM)).astype(np.int16)

@@ -141,7 +141,8 @@ class RegressionAccumulator:
             check_rows_finite(self._function, noise, self._first_row)
         else:
             noise = _noise_variance(self._function, self._noise_std, mean)
-        std = (variance + noise).sqrt()
+        total = variance + noise
+        std = total.sqrt()
         if controlled is None:
             missed = self._tails.missed(mean)
             shift = missed.mean * self._moments.nonlinear_share.sqrt()
@@ -157,7 +158,7 @@ class RegressionAccumulator:
             mcse=torch.maximum(moments.mean_error, shift / HALF_WIDTH).to(self._dtype),
             std_mcse=torch.maximum(
                 on_log_scale(std, std_error),
-                std_shift(variance + noise, missed.variance) / HALF_WIDTH,
+                std_shift(total, missed.variance) / HALF_WIDTH,
             ).to(self._dtype),
             n_samples=self._count,
             samples=None if self._samples is None else torch.cat(self._samples),

@@ -104,6 +104,11 @@ class Tails:
         Args:
             mean: Mean over passes, (n, ...).
         """
+        if not self._probabilities:
+            lowest, highest = self._lowest.to(mean), self._highest.to(mean)
+            farthest = torch.maximum(highest - mean, mean - lowest)
+            missed = _missed_probability(self._count)
+            return Missed(missed * farthest, missed * farthest.square(), None)
         shift, variance, divergence = (torch.zeros_like(mean) for _ in range(3))
         for places in self._places(mean):
             one_shift, one_variance, one_divergence = (torch.zeros_like(mean) for _ in range(3))
@@ -111,19 +116,18 @@ class Tails:
                 distance = place - mean
                 one_shift += probability * distance
                 one_variance += probability * distance.square()
-                if self._probabilities:
-                    one_divergence += probability * _divergence(place, mean)
+                one_divergence += probability * _divergence(place, mean)
             shift = torch.maximum(shift, one_shift.abs())
             variance = torch.maximum(variance, one_variance)
             divergence = torch.maximum(divergence, one_divergence)
-        return Missed(shift, variance, divergence if self._probabilities else None)
+        return Missed(shift, variance, divergence)
 
     def _places(self, mean: Tensor) -> Iterator[list[tuple[float, Tensor]]]:
         """Yield distributions of the passes that were not drawn, as weighted points."""
         missed = _missed_probability(self._count)
         for extreme in (self._lowest, self._highest):
             yield [(missed, extreme.to(mean))]
-        if not self._probabilities or self._count < 2:
+        if self._count < 2:
             return
         center = self._sums / self._count
         variance = (self._squares / self._count - center.square()).clamp_min_(0)

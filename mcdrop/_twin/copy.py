@@ -29,6 +29,7 @@ from mcdrop._twin.objects import (
     is_own,
     shallow,
 )
+from mcdrop._twin.original import Original, content_of
 
 __all__ = ["Made", "recorded_copy", "structural_copy", "written_to"]
 
@@ -46,12 +47,14 @@ class Made:
         tensors: Buffers and other tensors that are no parameters.
         arrays: NumPy arrays.
         objects: Objects of classes of the user's.
+        original: What all of it was copied from.
     """
 
     containers: list[Any] = field(default_factory=list)
     tensors: list[Tensor] = field(default_factory=list)
     arrays: list[npt.NDArray[Any]] = field(default_factory=list)
     objects: list[Any] = field(default_factory=list)
+    original: Original = field(default_factory=Original)
 
 
 def structural_copy(
@@ -104,6 +107,7 @@ class _Copier:
         self._own = frozenset(own)
         self._memo: dict[int, Any] = {}
         self.made = Made()
+        self._original = self.made.original
 
     def module(self, module: nn.Module) -> nn.Module:
         """Copy one module and, through its attributes, the modules below it."""
@@ -111,9 +115,11 @@ class _Copier:
             return self._memo[id(module)]
         inner = _wrapped_by(module)
         if inner is not None:
+            self._original.add_container(module._modules)
             return self.module(inner)
         copy = object.__new__(type(module))
         self._memo[id(module)] = copy
+        self._original.add_module(module)
         state = dict(module.__dict__)
         state.pop(COMPILED_CALL, None)
         copy.__dict__.update({name: self._attribute(value) for name, value in state.items()})
@@ -130,7 +136,7 @@ class _Copier:
             # Most attributes of a module are empty dicts of hooks.
             if id(value) not in self._memo:
                 self._memo[id(value)] = kind()
-                self._record(self._memo[id(value)])
+                self._record(self._memo[id(value)], value)
             return self._memo[id(value)]
         if isinstance(value, nn.Module):
             return self.module(value)
@@ -145,6 +151,7 @@ class _Copier:
         kind, memo = type(value), self._memo
         if isinstance(value, Tensor):
             memo[id(value)] = self._tensor(value)
+            self._original.add_tensor(value)
             if not isinstance(value, nn.Parameter):
                 self.made.tensors.append(memo[id(value)])
         elif kind in _MAPPINGS:
@@ -152,13 +159,13 @@ class _Copier:
             copied: Any = defaultdict(value.default_factory) if kind is defaultdict else kind()
             memo[id(value)] = copied
             copied.update({key: self._attribute(item) for key, item in value.items()})
-            self._record(copied)
+            self._record(copied, value)
         elif kind is deque:
             memo[id(value)] = deque(map(self._attribute, value), value.maxlen)
-            self._record(memo[id(value)])
+            self._record(memo[id(value)], value)
         elif kind in _CONTAINERS:
             memo[id(value)] = kind(map(self._attribute, value))
-            self._record(memo[id(value)])
+            self._record(memo[id(value)], value)
         elif kind is functools.partial:
             arguments = {name: self._attribute(item) for name, item in value.keywords.items()}
             function = self._attribute(value.func)
@@ -169,13 +176,17 @@ class _Copier:
             memo[id(value)] = self._closure(value)
         elif kind is weakref.ref:
             target = value()
+            self._original.add_reference(value)
             memo[id(value)] = (
                 weakref.ref(self.module(target)) if isinstance(target, nn.Module) else value
             )
         elif isinstance(value, np.ndarray):
             memo[id(value)] = value.copy()
+            self._original.add_array(value)
             self.made.arrays.append(memo[id(value)])
         elif is_generator(value):
+            # The copy goes on with its own numbers; the next one starts where the model stands.
+            self._original.is_opaque = True
             memo[id(value)] = copied_generator(value)
         elif is_helper(value) or is_own(value):
             self._object(value)
@@ -184,13 +195,15 @@ class _Copier:
         """Enter the copy of an object into the memo; or the object, if it has no copy."""
         copied = self._memo[id(value)] = shallow(value)
         self.made.objects.append(copied)
+        self._original.add_object(value)
         if copied is not value:
             for name, item in attributes_of(value).items():
                 object.__setattr__(copied, name, self._attribute(item))
 
-    def _record(self, container: Any) -> None:
+    def _record(self, container: Any, original: Any) -> None:
         if not isinstance(container, tuple):
             self.made.containers.append(container)
+            self._original.add_container(original)
 
     def _tensor(self, value: Tensor) -> Tensor:
         """Share a parameter, clone a buffer, and move either to the device and type of the copy."""
@@ -202,13 +215,16 @@ class _Copier:
             moved = moved.detach().clone() if moved is value else moved
         elif moved is value:
             return value
+        # It does not follow the model's parameter.
+        self._original.is_opaque = True
         return nn.Parameter(moved.detach(), requires_grad=value.requires_grad)
 
     def _closure(self, function: types.FunctionType) -> types.FunctionType:
         """Copy a function that closes over modules, such as a patched forward."""
+        self._original.add_function(function)
         cells = []
         for cell in function.__closure__ or ():
-            content = _content(cell)
+            content = content_of(cell)
             copied = self._attribute(content) if _is_copied_in_closures(content) else content
             cells.append(cell if copied is content else types.CellType(copied))
         if all(new is old for new, old in zip(cells, function.__closure__ or (), strict=True)):
@@ -236,21 +252,13 @@ def _is_copied_in_closures(value: Any) -> bool:
     if isinstance(value, types.FunctionType):
         # A function that refers to itself has its cell in the making; one level is enough.
         cells = value.__closure__ or ()
-        found = map(_content, cells)
+        found = map(content_of, cells)
         return any(isinstance(x, nn.Module | types.MethodType) or is_generator(x) for x in found)
     if isinstance(value, list | tuple):
         return any(isinstance(item, nn.Module) for item in value)
     if isinstance(value, dict):
         return any(isinstance(item, nn.Module) for item in value.values())
     return is_helper(value)
-
-
-def _content(cell: types.CellType) -> Any:
-    """Return what a cell holds; None for an empty one."""
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None
 
 
 def _wrapped_by(module: nn.Module) -> nn.Module | None:

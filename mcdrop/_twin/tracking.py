@@ -40,6 +40,7 @@ class Tracker:
         self._call: Call | None = None
         self._drawn: list[tuple[int, bool, Tensor | None]] = []
         self._sort(twin, tuple(stochastic))
+        self._read = (tuple(self._rate_gates), dict(self._random_gates), tuple(self._mixed))
         for path, module in twin.named_modules():
             if hasattr(module, "gradient_checkpointing"):
                 module.gradient_checkpointing = False
@@ -67,6 +68,10 @@ class Tracker:
         """
         for lost in watched.lost:
             raise self._refusal(lost.path, lost.reason)
+        # Inputs of another kind may have settled it otherwise.
+        rate_gates, random_gates, mixed = self._read
+        self._rate_gates, self._random_gates = list(rate_gates), dict(random_gates)
+        self._mixed = list(mixed)
         named = self.asked_for
         closed = {id(self._modules[path]) for path in watched.off if path not in named}
         opened = {id(self._modules[path]) for path in watched.gates if path not in named}

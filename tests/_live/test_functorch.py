@@ -109,7 +109,7 @@ def test_without_formulas_no_work_is_counted(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_where_writes_cannot_be_seen_nothing_is_deferred(monkeypatch: pytest.MonkeyPatch) -> None:
     expected, _ = draw(mlp(), X, 20)
-    monkeypatch.setattr("mcdrop._engine.passes.sees_writes", lambda: False)
+    monkeypatch.setattr("mcdrop._engine.in_use.sees_writes", lambda: False)
     found, run = draw(mlp(), X, 20)
     assert run.strategy == "vectorized"
     torch.testing.assert_close(found, expected)

@@ -126,12 +126,13 @@ def test_a_mask_depends_on_its_row_and_not_on_the_rows_drawn_with_it(
 
 @pytest.mark.parametrize("stratified", [True, False])
 @pytest.mark.parametrize("row", LAYOUTS.values(), ids=LAYOUTS.keys())
-def test_whole_blocks_as_a_device_draws_them_hold_the_same_masks(
+def test_whole_blocks_as_a_device_draws_them_hold_the_same_masks_for_a_row(
     row: RowDim, stratified: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(blocks._INTEGERS, "cpu", 1000)
-    whole = by_row(MaskSource(5, CPU, stratified=stratified), range(90), row, 0.3, (0, 100))
     monkeypatch.setattr(Streams, "on_cpu", False)
+    whole = by_row(MaskSource(5, CPU, stratified=stratified), range(90), row, 0.3, (0, 100))
+    assert abs(float((~whole).double().mean()) - 0.3) < 4 * (0.21 / whole.numel()) ** 0.5
     source = MaskSource(5, CPU, stratified=stratified)
     for numbers in (range(7), range(7, 90), (3, 40, 41, 89)):
         found = by_row(source, numbers, row, 0.3, (10, 70))
