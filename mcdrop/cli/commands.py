@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from mcdrop import __version__
+from mcdrop._export.metadata import facts
 from mcdrop._files.predict_file import predict_file
 from mcdrop.cli.cases import FailIf, case_of_files, case_of_program, demonstrated
 from mcdrop.cli.predicting import (
     example_rows,
+    inspected,
     is_streamed,
     only_id_column,
     passes_asked_for,
@@ -226,7 +228,12 @@ def predict(
 
 @app.command()
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A program written by torch.export.save (.pt2).")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="A program written by torch.export.save or mcdrop.export (.pt2, .onnx)."
+        ),
+    ],
     data: Annotated[
         Path | None,
         typer.Argument(
@@ -234,9 +241,18 @@ def inspect(
         ),
     ] = None,
 ) -> None:
-    """List the dropout sites of a model: rate, shape, whether live, share of FLOPs before it."""
+    """List the dropout sites of a model: rate, shape, whether live, share of FLOPs before it.
+
+    Of a program of mcdrop.export: its passes, seed, inputs, outputs and recalibration.
+    """
+    program, metadata = inspected(model)
+    if program is None or metadata is not None:
+        table = Table("of the program", "", show_lines=True)
+        for name, value in facts(metadata or {}).items():
+            table.add_row(name, value)
+        Console().print(table)
+        return
     table = Table("site", "kind", "rate", "order", "shape", "live", "FLOPs before")
-    program = read_program(model)
     rows = example_rows(program) if data is None else read_array(data)
     for site in wrap(program).sites(rows):
         share = "" if site.flops_before is None else f"{site.flops_before:.1%}"
