@@ -90,8 +90,8 @@ def predict_file(
     Args:
         model: A model with dropout, `wrap(model, ...)`, or a .pt2 file written by
             `torch.export.save`.
-        data: A .parquet file, a .csv file with a header, an .npz archive or an .npy array. Nothing
-            is unpickled.
+        data: A .parquet file, a folder of them (in the order of their names, rows numbered on), a
+            .csv file with a header, an .npz archive or an .npy array. Nothing is unpickled.
         out: A .parquet, .csv or .npz file to write, with the columns or arrays that `save` of a
             prediction writes, ids in front. An existing file is replaced.
         columns: Names of the inputs in the order in which the model takes them; by default every
@@ -195,6 +195,9 @@ def _checked_out(out: Path, data: Path) -> Path:
             str(out),
             "Name the file predictions.parquet",
         )
+    if data.is_dir() and out.resolve().parent == data.resolve():
+        condition = "lie outside of the folder of `data`, whose files are read"
+        raise RangeError.of(FUNCTION, "out", condition, str(out), "Name a file beside the folder")
     if out.exists() and data.exists() and out.samefile(data):
         raise RangeError.of(
             FUNCTION, "out", "be another file than `data`", str(out), "Name another file"

@@ -16,6 +16,7 @@ from mcdrop._files.atomic import writing
 from mcdrop._files.blocks import Block, RowReader, RowSource
 from mcdrop._files.columns import FUNCTION
 from mcdrop._files.faults import require_file, wrong
+from mcdrop._files.folders import FolderSource
 from mcdrop._files.joining import JOINERS, check_id_kinds, check_ids
 from mcdrop._files.parts import Part, PartFolder
 from mcdrop._files.passes import BlockPredictor
@@ -49,7 +50,7 @@ def open_source(path: Path, columns: Sequence[str] | None, ids: Sequence[str]) -
     """Open a file of rows by its suffix.
 
     Args:
-        path: A .parquet, .csv, .npz or .npy file.
+        path: A .parquet, .csv, .npz or .npy file, or a folder of .parquet files.
         columns: Names of the inputs, or None.
         ids: Names of the ids.
 
@@ -64,9 +65,11 @@ def open_source(path: Path, columns: Sequence[str] | None, ids: Sequence[str]) -
         ".npz": ArraySource,
         ".npy": ArraySource,
     }
+    if path.is_dir():
+        return FolderSource(path, columns, ids)
     suffix = path.suffix.lower()
     if suffix not in kinds:
-        named = f"end in one of {', '.join(kinds)}"
+        named = f"end in one of {', '.join(kinds)}, or be a folder of .parquet files"
         raise wrong(path, named, "", "Save it in one of these", function=FUNCTION)
     require_file(path)
     return kinds[suffix](path, columns, ids)
