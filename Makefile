@@ -9,7 +9,7 @@ export MPLBACKEND := Agg
 CORE := tests/_masks tests/_fusion tests/_live tests/_twin tests/_engine tests/_tasks tests/layers \
 	tests/test_errors.py tests/test_exact_answers.py tests/test_promises.py tests/test_wrapper.py
 
-.PHONY: report test lint types unit slow zoo statements oldest newest format clean
+.PHONY: report test lint types unit slow zoo integrations statements oldest newest format clean
 
 report: $(VENV)/runtime
 	$(BIN)/python examples/calibration_report.py
@@ -60,6 +60,20 @@ zoo: .venv-zoo/installed
 		sentence-transformers timm torch-geometric torchvision transformers x-transformers
 	touch $@
 
+# MLflow with its scoring server and Spark (which needs Java), Ray with a node that is killed, and
+# the example server, in an environment of their own; everything runs on this machine.
+INTEGRATIONS := tests/test_mlflow.py tests/test_ray.py tests/_files/test_workers.py \
+	tests/test_serving.py tests/test_deployment_page.py
+integrations: .venv-integrations/installed
+	MLFLOW_DISABLE_TELEMETRY=true RAY_USAGE_STATS_ENABLED=0 RAY_worker_niceness=0 \
+		OMP_NUM_THREADS=1 .venv-integrations/bin/python -m pytest $(INTEGRATIONS)
+
+.venv-integrations/installed: constraints-integrations.txt pyproject.toml
+	test -x .venv-integrations/bin/python || $(PYTHON) -m venv .venv-integrations
+	.venv-integrations/bin/python -m pip install -q -c constraints-integrations.txt \
+		-e '.[mlflow,onnx,ray,report]' pytest hypothesis pyspark fastapi uvicorn
+	touch $@
+
 format: $(VENV)/development
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -75,4 +89,4 @@ $(VENV)/development: pyproject.toml constraints.txt
 	touch $@ $(VENV)/runtime
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest .venv-zoo build dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-zoo .venv-integrations build dist .mypy_cache .ruff_cache .hypothesis

@@ -39,7 +39,9 @@ FLOORS = [
     "comparison",
     "displays",
     "report",
+    "ray",
     "_files",
+    "mlflow",
     "cli",
 ]
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

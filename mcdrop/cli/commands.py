@@ -22,6 +22,7 @@ from mcdrop.cli.predicting import (
     only_id_column,
     passes_asked_for,
     read_rows,
+    refuse_ray,
     two_files,
 )
 from mcdrop.cli.predictions import read_prediction
@@ -182,6 +183,14 @@ def predict(
         ),
     ] = None,
     table: Annotated[Path | None, typer.Option(help="Also write a .csv table.")] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Ray cluster whose workers predict; auto for the one of this machine, local for "
+            "one of its own. The numbers stay the same.",
+        ),
+    ] = None,
 ) -> None:
     """Predict with uncertainty from an exported program."""
     program, rows = two_files(files or [], model, data)
@@ -190,7 +199,6 @@ def predict(
     # Names that are none of these are refused by name where they are used.
     kind: Any = task
     sharing: Any = masks
-    mc = wrap(read_program(program), masks=sharing)
     options: dict[str, Any] = {
         "n_samples": passes,
         "noise_std": noise_std,
@@ -201,19 +209,23 @@ def predict(
     }
     if is_streamed(rows, out) and not keep_samples and table is None:
         done = predict_file(
-            mc,
+            program,
             rows,
             out,
             columns=column,
             id_columns=id_column or (),
             task=kind,
+            masks=sharing,
             batch_rows=batch_rows,
             resume=resume,
+            ray=ray,
             **options,
         )
         typer.echo(f"Prediction: {done.path} ({done.n_rows:,} rows, {done.n_kept:,} from before)")
         return
     checked_suffix("mcdrop predict", out)
+    refuse_ray(ray)
+    mc = wrap(read_program(program), masks=sharing)
     names = only_id_column(id_column or [], column or [])
     keep = passes != "auto" if keep_samples is None else keep_samples
     prediction = mc.predict_with_uncertainty(

@@ -22,6 +22,7 @@ __all__ = [
     "only_id_column",
     "passes_asked_for",
     "read_rows",
+    "refuse_ray",
     "two_files",
 ]
 
@@ -116,6 +117,22 @@ def only_id_column(ids: Sequence[str], columns: Sequence[str]) -> str | None:
             "Pass --out prediction.parquet",
         )
     return ids[0] if ids else None
+
+
+def refuse_ray(address: str | None) -> None:
+    """Refuse a cluster for what is predicted in memory.
+
+    Raises:
+        UnsupportedError: If an address is given.
+    """
+    if address is not None:
+        raise UnsupportedError.of(
+            "mcdrop predict",
+            "--ray",
+            "go with files that are read and written as a stream",
+            address,
+            "Pass --out prediction.parquet, without --table and --keep-samples",
+        )
 
 
 def inspected(path: Path) -> tuple[torch.export.ExportedProgram | None, dict[str, Any] | None]:
