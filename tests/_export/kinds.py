@@ -26,8 +26,8 @@ NOTES = {
     "Attention": "Padding masks are written into these models for their number of rows; pass them"
     " as an argument, with rows first.",
     "Hugging Face": "Masks that these models make of an `attention_mask` are traced for one number"
-    " of rows. DropPath draws random numbers of its own: `mcdrop.layers.StochasticDepth` in its"
-    " place exports.",
+    " of rows; BERT exports with `input_ids` alone. DropPath draws random numbers of its own:"
+    " `mcdrop.layers.StochasticDepth` in its place exports.",
 }
 
 
