@@ -17,6 +17,7 @@ from torch import nn
 
 import mcdrop
 from mcdrop.ray import RowPredictor
+from tests.ray_cluster import started
 
 pytestmark = pytest.mark.filterwarnings("default")
 N_ROWS = 120
@@ -148,10 +149,7 @@ def _with_inputs(batch: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[An
 
 
 def test_actors_on_a_node_that_is_killed_leave_every_row_once(ray: Any) -> None:
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3})
-    other = cluster.add_node(num_cpus=2)
+    cluster, other = started(3, 2)
     ray.init(address=cluster.address, log_to_driver=False)
     try:
         n_rows = 4000

@@ -27,6 +27,7 @@ from mcdrop._files.passes import BlockPredictor
 from mcdrop._files.workers import Worker, here
 from mcdrop._tasks.settings import TaskSettings
 from tests._files import cases
+from tests.ray_cluster import started
 
 # Other packages' warnings are not ours.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -173,12 +174,9 @@ def test_the_command_line_on_workers(
 
 
 def test_a_node_killed_midway_loses_and_repeats_no_row(ray: Any, tmp_path: Path) -> None:
-    from ray.cluster_utils import Cluster
-
     table, model = cases.rows(6000), cases.network()
     data, out = cases.write(table, tmp_path / "in.parquet"), tmp_path / "out.parquet"
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    other = cluster.add_node(num_cpus=2)
+    cluster, other = started(1, 2)
     done: list[Any] = []
 
     def run() -> None:
