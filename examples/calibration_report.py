@@ -19,10 +19,16 @@ import mcdrop
 from mcdrop.baselines import Deterministic, LogisticL2, Ridge
 
 
+def parts(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Train, validation and test rows, the same ones for all values."""
+    train, rest = train_test_split(values, test_size=0.4, random_state=0)
+    return train, *train_test_split(rest, test_size=0.5, random_state=0)
+
+
 def split(X: Tensor, y: Tensor) -> tuple[Tensor, ...]:
     """Train, validation and test rows, 60 : 20 : 20; features scaled by the training rows."""
-    X_train, X_rest, y_train, y_rest = train_test_split(X, y, test_size=0.4, random_state=0)
-    X_val, X_test, y_val, y_test = train_test_split(X_rest, y_rest, test_size=0.5, random_state=0)
+    X_train, X_val, X_test = parts(X)
+    y_train, y_val, y_test = parts(y)
     center, scale = X_train.mean(dim=0), X_train.std(dim=0).clamp_min(1e-6)
     scaled = ((part - center) / scale for part in (X_train, X_val, X_test))
     return *scaled, y_train, y_val, y_test
@@ -87,7 +93,11 @@ def classification(epochs: int) -> mcdrop.CalibrationReport:
         "Dropout off": Deterministic(net, task="classification").predict(X_test),
     }
     return mcdrop.calibration_report(
-        prediction, y_test, baselines=baselines, title="Handwritten digits"
+        prediction,
+        y_test,
+        baselines=baselines,
+        images=parts(torch.tensor(X))[2].reshape(-1, 8, 8),
+        title="Handwritten digits",
     )
 
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from mcdrop.report import CalibrationReport, calibration_report
     from mcdrop.wrapper import MCDropout, wrap
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "CalibrationReport": "report",

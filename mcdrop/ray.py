@@ -106,6 +106,7 @@ class RowPredictor:
             selection=selection,
             seed=seed,
             device=device,
+            n_samples=n_samples,
             **last,
         )
         self._asked = TaskSettings(engine, task, output_type, n_samples, noise_std)

@@ -65,7 +65,8 @@ def wrap(
         stratified: Make the passes a Latin hypercube: in every 16 of them a unit is dropped in a
             share p, so that the mean over passes is several times more precise at no extra cost.
             Each pass on its own is distributed as before, but passes are correlated; False draws
-            them independently of one another.
+            them independently of one another. Fewer than 32 passes are other ones than the first
+            of more with the same seed: some of them are independent, to estimate the spread.
 
     Returns:
         An `MCDropout` that shares the model's weights.
@@ -337,8 +338,8 @@ class MCDropout(nn.Module):
     ) -> PosteriorFunction:
         """Return one draw from the posterior as a deterministic, differentiable function.
 
-        It is pass `index` of ``wrap(model, masks="shared").sample(x, seed=seed)``: one set of
-        masks for all rows, in every call and any batch shape.
+        It is pass `index` of ``wrap(model, masks="shared").sample(x, n_samples, seed=seed)`` for 32
+        passes or more: one set of masks for all rows, in every call and any batch shape.
 
         Args:
             seed: Seed of the masks.

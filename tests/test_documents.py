@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import os
 import re
@@ -12,28 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.quality.blocks import BLOCK, run_page
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# Needs data sets that do not ship with any package; its parts are tested on their own.
+NEEDS_DATA = {"uci_regression.py"}
+EXAMPLES = [p for p in sorted((ROOT / "examples").glob("*.py")) if p.name not in NEEDS_DATA]
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_code_on_the_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    namespace: dict[str, object] = {"__name__": "page"}
-    flags = doctest.NORMALIZE_WHITESPACE
-    for number, block in enumerate(BLOCK.findall(page.read_text()), 1):
-        name = f"{page.name}, block {number}"
-        if block.startswith(">>>"):
-            test = doctest.DocTestParser().get_doctest(block, namespace, name, str(page), 0)
-            failures: list[str] = []
-            doctest.DocTestRunner(optionflags=flags).run(
-                test, out=failures.append, clear_globs=False
-            )
-            assert not failures, "".join(failures)
-        else:
-            exec(compile(block, name, "exec"), namespace)  # noqa: S102
+    run_page(page)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -42,7 +33,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda s: s.name)
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda s: s.name)
 def test_example_runs_at_small_size(
     script: Path,
     tmp_path: Path,

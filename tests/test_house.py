@@ -19,6 +19,7 @@ FLOORS = [
     "errors",
     "checks",
     "_trees",
+    "_disk",
     "_masks",
     "_fusion",
     "_live",

@@ -200,9 +200,16 @@ def test_without_a_seed_predictions_differ_and_with_one_they_do_not() -> None:
     assert not torch.equal(mc.sample(X, 5, seed=1), mc.sample(X, 5, seed=2))
 
 
-def test_fewer_passes_of_a_seed_are_the_first_of_more() -> None:
+@pytest.mark.parametrize(("stratified", "few"), [(False, 5), (True, 32)])
+def test_fewer_passes_of_a_seed_are_the_first_of_more(stratified: bool, few: int) -> None:
+    mc = mcdrop.wrap(net(), stratified=stratified)
+    torch.testing.assert_close(mc.sample(X, few, seed=1), mc.sample(X, 50, seed=1)[:few])
+
+
+def test_below_two_strata_passes_of_a_seed_are_others() -> None:
     mc = mcdrop.wrap(net())
-    torch.testing.assert_close(mc.sample(X, 5, seed=1), mc.sample(X, 50, seed=1)[:5])
+    torch.testing.assert_close(mc.sample(X, 5, seed=1), mc.sample(X, 31, seed=1)[:5])
+    assert not torch.equal(mc.sample(X, 31, seed=1), mc.sample(X, 32, seed=1)[:31])
 
 
 @pytest.mark.parametrize(

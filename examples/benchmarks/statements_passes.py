@@ -24,11 +24,12 @@ from torch import Tensor, nn
 
 import mcdrop
 from mcdrop._engine.moments import PassGroups
+from mcdrop._masks.grid import FEWEST_IN_STRATA
 from mcdrop._masks.source import effective_rate
 from mcdrop._tasks.accumulate import ClassificationAccumulator
 from mcdrop._tasks.regression import RegressionAccumulator
 from mcdrop._tasks.tails import Missed, Tails
-from mcdrop.metrics import crps_ensemble
+from mcdrop.metrics import crps_ensemble, pit
 
 PASSES = (16, 32, 64, 100, 256)
 RATIO_PASSES = (16, 32, 64, 100)
@@ -199,10 +200,12 @@ def coverage(case: Case, stratified: bool, repeats: int) -> list[dict[str, Any]]
     together = min(20, repeats)
     for seed in range(repeats // together):
         rows = case.x.repeat(together, 1)
-        passes = mc.sample(rows, n_samples=PASSES[-1], seed=seed)
+        most = mc.sample(rows, n_samples=PASSES[-1], seed=seed)
+        # From 32 on, fewer passes of a seed are the first of more.
+        few = {n: mc.sample(rows, n_samples=n, seed=seed) for n in PASSES if n < FEWEST_IN_STRATA}
         for n, alone in itertools.product(PASSES, (False, True)):
             errors = (by_jackknife_alone if alone else predicted)(
-                passes[:n], case.classes, stratified
+                few.get(n, most[:n]), case.classes, stratified
             )
             for quantity, (found, error) in errors.items():
                 exact = case.exact[quantity].repeat(together, *[1] * (found.ndim - 1))
@@ -283,6 +286,7 @@ def ratios(p: float, repeats: int) -> list[dict[str, Any]]:
     for n in RATIO_PASSES:
         found: dict[str, list[Tensor]] = {}
         together = min(10_000, repeats)
+        draw = torch.Generator().manual_seed(n)
         for seed in range(repeats // together):
             passes = mcdrop.wrap(net).sample(x.expand(together, -1), n_samples=n, seed=seed)
             estimates = predicted(passes, True, True)
@@ -296,8 +300,15 @@ def ratios(p: float, repeats: int) -> list[dict[str, Any]]:
             draws = passes.double().softmax(dim=2)[:, :, widest]
             target = torch.full((together,), y, dtype=torch.float64)
             for label, stratum in (("", 16), (", strata ignored", None)):
-                score = torch.as_tensor(crps_ensemble(draws, target, stratum=stratum))
+                score = torch.as_tensor(crps_ensemble(draws, target, stratum=stratum, rate=p))
                 found.setdefault(f"fair CRPS{label}", []).append(score / crps)
+            # Targets of the same law are uniform on the scale of the PIT, whose variance is 1 / 12.
+            y_drawn = values[torch.multinomial(weights, together, True, generator=draw)]
+            # Passes are in float32: equal outputs are ties only if rounded.
+            rounded = draws.round(decimals=5), y_drawn.round(decimals=5)
+            ranks = torch.as_tensor(pit(*rounded, seed=seed, stratum=16))
+            found.setdefault("mean PIT", []).append(2 * ranks)
+            found.setdefault("variance of the PIT", []).append(12 * (ranks - 0.5).square())
         for quantity, parts in found.items():
             each = torch.cat(parts)
             results.append(
@@ -327,7 +338,7 @@ def main() -> None:
     effort = 0.02 if options.smoke else 1.0
     results: list[dict[str, Any]] = []
     with torch.no_grad():
-        for p in (0.25,) if options.smoke else (0.05, 0.25, 0.3, 0.5):
+        for p in (0.25,) if options.smoke else (0.05, 0.1, 0.25, 0.3, 0.5):
             results += ratios(p, int(100_000 * effort))
     results += stopped(max(20, int(200 * effort)))
     for case in cases(effort):

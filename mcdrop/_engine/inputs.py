@@ -197,7 +197,7 @@ class InputReader:
             raise UnsupportedError.of(
                 self.function, "inputs", "hold at least one tensor", "none", "Pass the data"
             )
-        if any(x.numel() == 0 for x in found):
+        if any(x.ndim and len(x) == 0 for x in found):
             raise self._empty(f"shapes {[tuple(x.shape) for x in found]}")
         return batch
 

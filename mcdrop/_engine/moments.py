@@ -2,16 +2,19 @@
 
 Sums and sums of squares are kept for up to 16 groups of passes. Any function of means and
 variances can then be recomputed without each group, and the spread of these values estimates its
-standard error (the delete-group jackknife). Memory does not grow with the number of passes.
+standard error (the delete-group jackknife). Memory does not grow with the number of passes; fewer
+than 32 stratified ones are kept, because the variance is read off passes that are independent.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from math import comb
 
 import torch
 from torch import Tensor
 
+from mcdrop._masks.grid import SIDE, independent_sets, on_grid
 from mcdrop._masks.stratified import STRATUM
 
 __all__ = ["Moments", "PassGroups", "accumulation_dtype", "jackknife", "widening"]
@@ -21,9 +24,8 @@ _GROUPS = 16
 _LARGE = 2**20
 _FEWEST_GROUPS = 4
 
-# Variance of the mean over stratified passes as a share of that over as many independent passes,
-# assumed where a single stratum ran. Measured between 0.02 and 0.4 on trained networks.
-_USUAL_SHARE = 0.15
+# Variance of the mean over a stratum as a share of that over as many independent passes: the
+# largest of those measured on trained networks, which lie between 0.02 and 0.4.
 _LARGEST_USUAL_SHARE = 0.4
 # Fewer strata than this give no usable error of the mean.
 _FEWEST_STRATA = 4
@@ -43,6 +45,7 @@ class PassGroups:
 
     Attributes:
         stratified: As given.
+        on_grid: Whether passes lie on a grid, whose lines are independent; see `_masks/grid.py`.
         by_stratum: Whether groups consist of whole strata, which are independent of one another
             or slightly negatively correlated. Otherwise passes are grouped one by one. For
             stratified passes that overestimates the error of the mean, because passes of a
@@ -51,6 +54,7 @@ class PassGroups:
 
     def __init__(self, n_samples: int | None, *, stratified: bool = False) -> None:
         self.stratified = stratified
+        self.on_grid = on_grid(n_samples, stratified=stratified)
         self._strata = None if n_samples is None else n_samples // STRATUM
         enough = self._strata is None or self._strata >= _FEWEST_STRATA
         self.by_stratum = stratified and enough
@@ -100,28 +104,31 @@ class Moments:
 
     Args:
         groups: Groups of passes for the jackknife; by default single passes.
-        usual_share: Assumed Var(mean of a stratum) / Var(mean of 16 independent passes), for
-            fewer than 32 stratified passes, which cannot show it.
     """
 
-    def __init__(
-        self, groups: PassGroups | None = None, *, usual_share: float = _USUAL_SHARE
-    ) -> None:
+    def __init__(self, groups: PassGroups | None = None) -> None:
         self.count = 0
         self._groups = groups or PassGroups(None)
-        self._usual_share = usual_share
         self._center: Tensor | None = None
         self._counts = torch.zeros(0)
         self._sums = torch.zeros(0)
         self._squares = torch.zeros(0)
         self._strata_sums = torch.zeros(0)
         self._strata_counts = torch.zeros(0)
+        self._kept: list[Tensor] = []
         self._left: tuple[Tensor, Tensor, Tensor] | None = None
         self._mean_variance: Tensor | None = None
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether the passes lie on a grid."""
+        return self._groups.on_grid
 
     def update(self, chunk: Tensor) -> None:
         """Add passes, shape (s, ...)."""
         values = chunk.to(accumulation_dtype(chunk.device))
+        if self._groups.on_grid:
+            self._kept.append(chunk)
         if self._center is None:
             self._center = values.mean(dim=0)
             numel = max(1, self._center.numel())
@@ -154,10 +161,12 @@ class Moments:
         """Unbiased variance over passes: divided by S - 1 where they are independent.
 
         E[mean square about the sample mean] = Var(x) - Var(sample mean). For independent passes
-        Var(sample mean) = Var(x) / S. For two strata or more it is estimated from their means.
-        With a single stratum it is not identifiable and `usual_share` is assumed. See
-        docs/how-many-passes.md for the bias that remains.
+        Var(sample mean) = Var(x) / S. For two strata or more it is estimated from their means. For
+        fewer stratified passes it is the mean over the pairs of independent ones of half their
+        squared difference.
         """
+        if self._groups.on_grid:
+            return self._variance_on_lines()
         plain = self._plain_variance()
         if self._strata_tell():
             return plain + self._variance_of_mean()
@@ -165,7 +174,9 @@ class Moments:
 
     @property
     def variance_of_mean(self) -> Tensor:
-        """Unbiased squared standard error of `mean`, as in `variance`."""
+        """Unbiased squared standard error of `mean`, as in `variance`; noisy for few strata."""
+        if self._groups.on_grid:
+            return self._variance_on_lines() - self._plain_variance()
         if self._strata_tell():
             return self._variance_of_mean()
         if not self._groups.stratified:
@@ -178,8 +189,12 @@ class Moments:
         """Var(mean) over that of independent passes, in [0.4, 1]; 1 for independent passes.
 
         Stratified passes leave only the part that is not linear in the masks in the error of the
-        mean. The estimate is noisy, so it is not taken below the largest usual share.
+        mean. The estimate is noisy, so it is not taken below the largest usual share, which stands
+        in for it where fewer than 32 passes ran.
         """
+        if self._groups.on_grid:
+            share = torch.full_like(self._base(), self.count * self._share_of_mean())
+            return share.clamp(_LARGEST_USUAL_SHARE, 1)
         tiny = torch.finfo(self._sums.dtype).tiny
         share = self.count * self.variance_of_mean / self.variance.clamp_min(tiny)
         return share.clamp(_LARGEST_USUAL_SHARE, 1)
@@ -196,6 +211,24 @@ class Moments:
         error = self._variance_of_mean().sqrt() * widening(int(self._used().sum()) - 1)
         # With few strata the estimate is noisy; cap it at the error of independent passes.
         return torch.minimum(error, independent)
+
+    def powers_of_mean(self) -> tuple[Tensor, Tensor]:
+        """Return unbiased estimates of the squared and the cubed mean, of passes on a grid.
+
+        They are means over pairs and triples of independent passes of the product of their values.
+        Two passes know no cube: theirs is that of values without a third central moment.
+        """
+        kept, mean = self._passes(), self.mean
+        squares, cubes, n_pairs, n_triples = torch.zeros_like(mean), torch.zeros_like(mean), 0, 0
+        for line in independent_sets(self.count):
+            x = kept[list(line)].to(mean)
+            # Elementary symmetric polynomials by Newton's identities.
+            total, of_squares = x.sum(dim=0), x.square().sum(dim=0)
+            squares += (total.square() - of_squares) / 2
+            cubes += (total**3 - 3 * total * of_squares + 2 * (x**3).sum(dim=0)) / 6
+            n_pairs, n_triples = n_pairs + comb(len(line), 2), n_triples + comb(len(line), 3)
+        square = squares / n_pairs
+        return square, cubes / n_triples if n_triples else 3 * mean * square - 2 * mean**3
 
     def without_each(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the leave-one-group-out counts (G,), means and variances (G, ...).
@@ -218,18 +251,34 @@ class Moments:
         Args:
             rows: Indices along dimension 1 of the chunks.
         """
-        part = Moments(self._groups, usual_share=self._usual_share)
+        part = Moments(self._groups)
         part.count, part._counts = self.count, self._counts.clone()
         part._center = self._base()[rows]
         part._sums, part._squares = self._sums[:, rows], self._squares[:, rows]
         part._strata_counts = self._strata_counts.clone()
         part._strata_sums = self._strata_sums[:, rows]
+        part._kept = [chunk[:, rows] for chunk in self._kept]
         return part
 
     def _base(self) -> Tensor:
         if self._center is None:
             raise RuntimeError("Moments: no passes have been added")
         return self._center
+
+    def _passes(self) -> Tensor:
+        """Return the passes on a grid, (S, ...), as they came."""
+        self._kept = [torch.cat(self._kept)]
+        return self._kept[0]
+
+    def _variance_on_lines(self) -> Tensor:
+        """Average (x - x')^2 / 2 over the pairs of independent passes on a grid."""
+        kept, halves, n_pairs = self._passes(), torch.zeros_like(self._base()), 0
+        for line in independent_sets(self.count):
+            # The squared differences of n values sum to n times their squares about the mean.
+            spread = kept[list(line)].to(halves).var(dim=0, correction=0)
+            halves += spread * (len(line) ** 2 / 2)
+            n_pairs += comb(len(line), 2)
+        return halves / n_pairs
 
     def _used(self) -> Tensor:
         """Tell which groups have passes."""
@@ -264,10 +313,13 @@ class Moments:
         """Return Var(mean) / Var(x), known for independent passes, assumed for few strata."""
         if not self._groups.stratified:
             return 1 / self.count
-        strata, rest = divmod(self.count, STRATUM)
-        # Pairs within a stratum have the correlation -(1 - share) / 15.
-        partial = 1 - (rest - 1) / (STRATUM - 1) * (1 - self._usual_share)
-        return (strata * STRATUM * self._usual_share + rest * partial) / self.count**2
+        # Of each pass, 9 others of its grid are in no line with it. Their correlation is
+        # -(1 - share) / 9, so that the mean over a whole grid has the assumed share.
+        numbers = torch.arange(self.count)
+        row, column = numbers % STRATUM // SIDE, numbers % SIDE
+        apart = (row[:, None] != row) & (column[:, None] != column)
+        apart &= numbers[:, None] // STRATUM == numbers // STRATUM
+        return (self.count - int(apart.sum()) * (1 - _LARGEST_USUAL_SHARE) / 9) / self.count**2
 
 
 def jackknife(whole: Tensor, without_each: Tensor, counts: Tensor, count: int) -> Tensor:

@@ -29,8 +29,8 @@ from mcdrop._live.mode import LiveDropout
 from mcdrop._live.multipliers import Multipliers
 from mcdrop._live.rules import ACCEPTING, PLAIN, compute, live_rules
 from mcdrop._live.sites import DropoutSite
-from mcdrop._masks.source import MaskSource, Span
-from mcdrop._twin.copy import recorded_copy, renormalized
+from mcdrop._masks.source import Span
+from mcdrop._twin.copy import recorded_copy, written_to
 from mcdrop._twin.drift import Changes, changed, contents
 from mcdrop._twin.flag_readers import may_read_flags
 from mcdrop._twin.state import TwinState
@@ -89,11 +89,11 @@ class Passes:
         self.used_globals = False
         self._settings = settings
         self._device = device
-        self._source = MaskSource(seed, device, stratified=settings.stratified)
+        self._source = settings.source(seed, device)
         self._rules = live_rules()
         # What the user accepts as stochastic may draw where it cannot be seen.
         self._threads = bool(settings.stochastic)
-        self._own = renormalized(settings.model)
+        self._own = written_to(settings.model)
         self.found: Watched | None = None
         self.watched = ""
         self._make_twin()

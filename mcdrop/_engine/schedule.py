@@ -50,7 +50,8 @@ class Schedule:
     def __init__(
         self, settings: Settings, inputs: Any, n_samples: int, *, total_known: bool = True
     ) -> None:
-        self._settings = settings = settings.placed(inputs)
+        known = n_samples if total_known else None
+        self._settings = settings = replace(settings.placed(inputs), n_samples=known)
         self._inputs = inputs
         self._n_samples = n_samples
         self._total_known = total_known

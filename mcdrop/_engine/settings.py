@@ -18,6 +18,7 @@ from mcdrop._engine.plan import Memory
 from mcdrop._engine.record import Masks, Strategy
 from mcdrop._live.rules.registry import registrations
 from mcdrop._live.sites import DropoutSite
+from mcdrop._masks.source import MaskSource
 from mcdrop._trees import tensors
 from mcdrop.checks import checked_device, require_choice, require_count
 from mcdrop.errors import McdropError, NoDropoutError, RangeError, UnsupportedError
@@ -61,6 +62,8 @@ class Settings:
             take it, but lets the last dropout be integrated if it is the only one.
         first_row: Number of the first row; the masks of a row depend on its number.
         row_numbers: Numbers of all rows, where they do not count on from the first.
+        n_samples: Passes per row, if they are known in advance; few stratified ones are drawn
+            differently.
         memory: What earlier predictions of the same wrapper found out.
     """
 
@@ -83,6 +86,7 @@ class Settings:
     control_variate: Controls = False
     first_row: int = 0
     row_numbers: tuple[int, ...] | None = None
+    n_samples: int | None = None
     memory: Memory = field(default_factory=Memory)
 
     def __post_init__(self) -> None:
@@ -132,6 +136,15 @@ class Settings:
             return torch.device(self.device)
         first = next(_tensors(self.model), None)
         return torch.device("cpu") if first is None else first.device
+
+    def source(self, seed: int, device: torch.device) -> MaskSource:
+        """Return what draws the masks.
+
+        Args:
+            seed: Seed of the masks.
+            device: Where they are drawn.
+        """
+        return MaskSource(seed, device, stratified=self.stratified, n_samples=self.n_samples)
 
     def placed(self, inputs: Any) -> Settings:
         """Return settings on the device of the inputs, where the model has none of its own."""

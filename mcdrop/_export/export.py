@@ -106,7 +106,7 @@ def export(
         example = example_of(model, example)
     else:
         passes, first = _PASSES if n_samples is None else n_samples, 0 if seed is None else seed
-        engine = _engine(model, task, select, noise_std, first)
+        engine = replace(_engine(model, task, select, noise_std, first), n_samples=passes)
         asked = TaskSettings(engine, task, output_type, passes, noise_std)
         job = _job(asked, recalibration)
     with torch.no_grad():

@@ -21,7 +21,7 @@ from mcdrop._export.folding import CannotFoldError, FoldedCall
 from mcdrop._export.program import Program
 from mcdrop._export.summary import Summary
 from mcdrop._live.rules import live_rules
-from mcdrop._masks.source import MaskSource, Span
+from mcdrop._masks.source import Span
 from mcdrop._twin.copy import recorded_copy
 from mcdrop._twin.tracking import Tracker
 from mcdrop.errors import McdropError, RangeError, UnsupportedError
@@ -144,7 +144,7 @@ class Exporter:
             tracker.settle(self._found)
         call = FoldedCall(
             live_rules(),
-            MaskSource(self._seed, torch.device("cpu"), stratified=settings.stratified),
+            settings.source(self._seed, torch.device("cpu")),
             False,
             Span(),
             settings.rates,

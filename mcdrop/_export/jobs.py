@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,9 @@ def job_of_model(asked: TaskSettings, steps: Steps) -> Job:
         "noise_std": None if noise is None else noise.tolist(),
         "recalibration": steps.described,
     }
-    return Job(asked.engine, n_samples, steps.added_to(summary), expected, described)
+    # Few stratified passes are drawn differently, so the engine has to know how many there are.
+    engine = replace(asked.engine, n_samples=n_samples)
+    return Job(engine, n_samples, steps.added_to(summary), expected, described)
 
 
 def _summary(asked: TaskSettings, n_samples: int, temperature: float) -> Summary:
@@ -114,6 +117,7 @@ def job_of_estimator(
         selection=Selection(None),
         seed=own.seed_,
         device="cpu",
+        n_samples=each,
     )
     summary: Summary = MemberClasses()
     if isinstance(own, MCDropoutRegressor):

@@ -32,7 +32,7 @@ class MemberRegression(Summary):
         self, n_samples: int, *, stratified: bool, noise_std: Any, heteroscedastic: bool
     ) -> None:
         super().__init__()
-        self.variance = Spread(n_samples, stratified=stratified, of_classes=False)
+        self.variance = Spread(n_samples, stratified=stratified)
         self.heteroscedastic = heteroscedastic
         known = None if noise_std is None else torch.as_tensor(noise_std).square()
         self.register_buffer("noise_variance", known)

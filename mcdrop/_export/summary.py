@@ -10,28 +10,25 @@ import torch
 from torch import Tensor, nn
 
 from mcdrop._engine.moments import Moments, PassGroups
-from mcdrop._tasks.accumulate import CLASSES_USUAL_SHARE
 from mcdrop._tasks.likelihoods import OutputType
 
 __all__ = ["ClassSummary", "RegressionSummary", "Spread", "Summary", "entropy", "variance_form"]
 
 
-def variance_form(n_samples: int, *, stratified: bool, of_classes: bool = False) -> Tensor:
+def variance_form(n_samples: int, *, stratified: bool) -> Tensor:
     """Return Q such that the estimated variance of passes x is ``x' Q x``, (S, S).
 
     Args:
         n_samples: Number of passes, S.
         stratified: Whether they are stratified.
-        of_classes: Whether they are class probabilities, whose estimator assumes another share.
     """
     first, second = torch.triu_indices(n_samples, n_samples, offset=1)
     groups = PassGroups(n_samples, stratified=stratified)
-    options = {"usual_share": CLASSES_USUAL_SHARE} if of_classes else {}
-    single = _variances(torch.eye(n_samples, dtype=torch.float64), Moments(groups, **options))
+    single = _variances(torch.eye(n_samples, dtype=torch.float64), Moments(groups))
     pairs = torch.zeros(n_samples, len(first), dtype=torch.float64)
     columns = torch.arange(len(first))
     pairs[first, columns] = pairs[second, columns] = 1
-    both = _variances(pairs, Moments(groups, **options))
+    both = _variances(pairs, Moments(groups))
     form = torch.diag(single)
     # By polarization: v(x + y) = v(x) + v(y) + 2 x' Q y.
     form[first, second] = form[second, first] = (both - single[first] - single[second]) / 2
@@ -49,14 +46,13 @@ class Spread(nn.Module):
     Args:
         n_samples: Number of passes, S.
         stratified: Whether they are stratified.
-        of_classes: Whether they are class probabilities.
     """
 
     form: Tensor
 
-    def __init__(self, n_samples: int, *, stratified: bool, of_classes: bool) -> None:
+    def __init__(self, n_samples: int, *, stratified: bool) -> None:
         super().__init__()
-        form = variance_form(n_samples, stratified=stratified, of_classes=of_classes)
+        form = variance_form(n_samples, stratified=stratified)
         self.register_buffer("form", form.float())
 
     def forward(self, passes: Tensor) -> Tensor:
@@ -99,7 +95,7 @@ class RegressionSummary(Summary):
         spread: OutputType | None = None,
     ) -> None:
         super().__init__()
-        self.variance = Spread(n_samples, stratified=stratified, of_classes=False)
+        self.variance = Spread(n_samples, stratified=stratified)
         self.spread = spread
         known = None if noise_std is None else noise_std.square()
         self.register_buffer("noise_variance", known)
@@ -145,7 +141,7 @@ class ClassSummary(Summary):
         temperature: float = 1.0,
     ) -> None:
         super().__init__()
-        self.variance = Spread(n_samples, stratified=stratified, of_classes=True)
+        self.variance = Spread(n_samples, stratified=stratified)
         self.output_type = output_type
         self.binary, self.multilabel, self.temperature = binary, multilabel, temperature
 

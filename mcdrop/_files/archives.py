@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
+from mcdrop._disk.faults import UNREADABLE, wrong
 from mcdrop._files.blocks import Block
 from mcdrop._files.columns import FUNCTION, Columns, first_bad, not_finite, not_numeric
-from mcdrop._files.faults import wrong
 from mcdrop._files.npy import Header, array_names, read_header, rows_of
 from mcdrop.errors import RangeError
 
@@ -20,7 +18,8 @@ __all__ = ["ArraySource"]
 
 # Bytes of one read.
 _BYTES = 2**22
-_DAMAGED = (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+# A row is read as a whole; in a compressed file it takes a thousandth of that.
+_LARGEST_ROW = 2**28
 
 
 class ArraySource:
@@ -54,9 +53,13 @@ class ArraySource:
         self._read = columns.read
         header = headers[self._input]
         self.n_rows, self.width = header.shape[0], header.width
-        self._step = max(1, _BYTES // max(1, header.dtype.itemsize * header.width))
+        self._step = max(1, _BYTES // max(1, header.row_bytes))
         if header.dtype.kind not in "buif":
             raise not_numeric(path, f"{self._input!r} of dtype {header.dtype}")
+        for name, each in headers.items():
+            if each.row_bytes > _LARGEST_ROW:
+                condition = f"have rows of at most {_LARGEST_ROW:,} bytes in {name!r}"
+                raise self._wrong(condition, f"{each.row_bytes:,}", "Put rows first")
         for name in self._ids:
             if headers[name].shape != (self.n_rows,):
                 condition = f"hold {self.n_rows} ids in {name!r}, one per row"
@@ -86,7 +89,7 @@ class ArraySource:
                     ids = pa.table({name: pa.array(found[name]) for name in self._ids})
                     yield Block(first, found[self._input], ids)
                     first += count
-        except _DAMAGED as error:
+        except UNREADABLE as error:
             raise self._wrong("be whole", f"row {first} on: {error}", "Write it anew") from error
 
     def place(self, row: int) -> str:
@@ -104,13 +107,13 @@ class ArraySource:
     def _names(self) -> list[str]:
         try:
             return array_names(self._path)
-        except _DAMAGED as error:
+        except UNREADABLE as error:
             raise self._wrong("be an archive of arrays", error, "Write it anew") from error
 
     def _header(self, name: str) -> Header:
         try:
             header = read_header(self._path, name)
-        except _DAMAGED as error:
+        except UNREADABLE as error:
             raise self._wrong(f"hold an array as {name!r}", error, "Write it anew") from error
         if not header.shape:
             raise self._wrong(f"have rows in {name!r}", "a single number", "Put rows first")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mcdrop._files.faults import wrong
+from mcdrop._disk.faults import wrong
 from mcdrop.errors import McdropError, NonFiniteError, RangeError, UnsupportedError
 
 __all__ = ["FUNCTION", "Columns", "first_bad", "is_number", "not_finite", "not_numeric"]

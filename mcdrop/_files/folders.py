@@ -9,9 +9,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from mcdrop._disk.faults import require_file, wrong
 from mcdrop._files.blocks import Block
 from mcdrop._files.columns import FUNCTION, first_bad, not_finite
-from mcdrop._files.faults import require_file, wrong
 from mcdrop._files.tables import ParquetSource
 from mcdrop.errors import UnsupportedError
 

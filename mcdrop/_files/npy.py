@@ -13,6 +13,8 @@ from typing import Any, BinaryIO, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
+from mcdrop._disk.archives import fault_of_size
+
 __all__ = ["Header", "Take", "array_names", "read_header", "rows_of"]
 
 Take: TypeAlias = Callable[[int, int], npt.NDArray[Any]]
@@ -38,6 +40,11 @@ class Header:
         """Numbers of a row."""
         return math.prod(self.shape[1:])
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return self.width * self.dtype.itemsize
+
 
 def array_names(path: Path) -> list[str]:
     """Return the names of the arrays of an archive; that of a .npy file is "x"."""
@@ -51,10 +58,16 @@ def read_header(path: Path, name: str) -> Header:
     """Read the head of an array.
 
     Raises:
-        ValueError: If it holds Python objects, or the file is damaged.
+        ValueError: If it holds Python objects, or the file is damaged or shorter than it says.
     """
     with ExitStack() as stack:
-        return _header(_opened(path, name, stack))
+        file = _opened(path, name, stack)
+        header = _header(file)
+        left = _size(path, name) - file.tell()
+    wanted = header.shape[0] * header.row_bytes if header.shape else header.dtype.itemsize
+    if left < wanted:
+        raise ValueError(f"{left:,} of {wanted:,} bytes: the file ends too early")
+    return header
 
 
 def rows_of(path: Path, name: str, stack: ExitStack) -> Take:
@@ -80,6 +93,8 @@ def rows_of(path: Path, name: str, stack: ExitStack) -> Take:
         stack.enter_context(archive)
         info = archive.getinfo(f"{name}.npy")
         if info.compress_type != zipfile.ZIP_STORED:
+            if fault := fault_of_size(info.file_size, path.stat().st_size):
+                raise ValueError(f"{fault}, to be read as a whole")
             whole = np.lib.format.read_array(_opened(path, name, stack), allow_pickle=False)
             return lambda first, count: whole[first : first + count]
         file = stack.enter_context(path.open("rb"))
@@ -95,6 +110,14 @@ def _opened(path: Path, name: str, stack: ExitStack) -> BinaryIO:
     # Every array has a handle of its own, so that they can be read side by side.
     archive = stack.enter_context(zipfile.ZipFile(path))
     return cast(BinaryIO, stack.enter_context(archive.open(f"{name}.npy")))
+
+
+def _size(path: Path, name: str) -> int:
+    """Return the bytes of an array with its head, inflated."""
+    if path.suffix.lower() == ".npy":
+        return path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        return archive.getinfo(f"{name}.npy").file_size
 
 
 def _data_offset(file: BinaryIO, info: zipfile.ZipInfo) -> int:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcdrop._files.atomic import UNFINISHED, writing
+from mcdrop._disk.atomic import UNFINISHED, writing
+from mcdrop._disk.faults import UNREADABLE
 from mcdrop._files.columns import FUNCTION
 from mcdrop.errors import McdropError, UnsupportedError
 
@@ -25,6 +26,8 @@ __all__ = ["Part", "PartFolder"]
 _FORMAT = "mcdrop.predict_file/1"
 _SETTINGS = "settings.json"
 _LOCK = "lock"
+# What is written beside the table of a part.
+_BESIDE = {"rows", "ids", "arrays", "split"}
 _NAME = re.compile(r"rows-(\d{15})-(\d{15})\.parquet")
 
 
@@ -56,28 +59,42 @@ class Part:
         Raises:
             UnsupportedError: If the file has been damaged since.
         """
+        other = _refused("hold whole parts", f"another file as {self.path.name}")
         schema = self._schema()
         try:
             found: dict[str, Any] = json.loads(schema.metadata[b"mcdrop"])
-        except (TypeError, KeyError, ValueError) as error:
-            raise _refused("hold whole parts", f"another file as {self.path.name}") from error
+        except (TypeError, KeyError, RecursionError, ValueError) as error:
+            raise other from error
+        if not isinstance(found, dict) or not found.keys() >= _BESIDE:
+            raise other
         return found
 
     def table(self, columns: Sequence[str] | None = None) -> Any:
-        """Return its Arrow table, or some columns of it."""
+        """Return its Arrow table, or some columns of it.
+
+        Raises:
+            UnsupportedError: If the file has been damaged since.
+        """
         from pyarrow import parquet
 
-        # `read_table` would do the same, and load the code for data sets of many files.
-        with parquet.ParquetFile(self.path, pre_buffer=False) as file:
-            return file.read(columns=None if columns is None else list(columns), use_threads=False)
+        try:
+            # `read_table` would do the same, and load the code for data sets of many files.
+            with parquet.ParquetFile(self.path, pre_buffer=False) as file:
+                names = None if columns is None else list(columns)
+                return file.read(columns=names, use_threads=False)
+        except UNREADABLE as error:
+            raise self._damaged() from error
 
     def _schema(self) -> Any:
-        from pyarrow import ArrowException, parquet
+        from pyarrow import parquet
 
         try:
             return parquet.read_schema(self.path)
-        except (ArrowException, OSError) as error:
-            raise _refused("hold whole parts", f"a damaged {self.path.name}") from error
+        except UNREADABLE as error:
+            raise self._damaged() from error
+
+    def _damaged(self) -> McdropError:
+        return _refused("hold whole parts", f"a damaged {self.path.name}")
 
 
 class PartFolder:
@@ -179,7 +196,7 @@ class PartFolder:
     def _read(self, kept: Path) -> dict[str, Any]:
         try:
             found = json.loads(kept.read_text())
-        except ValueError as error:
+        except (RecursionError, ValueError) as error:
             raise _refused("hold its settings", f"a damaged {kept.name}") from error
         return found if isinstance(found, dict) else {}
 

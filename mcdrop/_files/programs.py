@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from mcdrop._disk.faults import reading, require_file, wrong
 from mcdrop._export.metadata import METADATA
-from mcdrop._files.faults import UNREADABLE, require_file, wrong
+from mcdrop._files.vetting import fault_of_program
 
 __all__ = ["read_exported", "read_program"]
 
@@ -36,7 +37,8 @@ def read_exported(path: Path) -> tuple[torch.export.ExportedProgram, dict[str, A
     """Read a program, and what `mcdrop.export` wrote beside it; None if something else wrote it.
 
     Raises:
-        UnsupportedError: If the file is of another kind or damaged.
+        UnsupportedError: If the file is of another kind or damaged, or holds more than tensors and
+            a graph, so that reading it could run code.
         OSError: If the file cannot be opened.
     """
     remedy = "Write one with torch.export.save(torch.export.export(model, inputs), path)"
@@ -44,8 +46,10 @@ def read_exported(path: Path) -> tuple[torch.export.ExportedProgram, dict[str, A
         raise wrong(path, "be a .pt2 file", "", remedy)
     require_file(path)
     beside = {METADATA: ""}
-    try:
-        program = torch.export.load(path, extra_files=beside)
-        return program, json.loads(beside[METADATA]) if beside[METADATA] else None
-    except UNREADABLE as error:
-        raise wrong(path, "hold an exported program", error, remedy) from error
+    with reading(path, "hold an exported program", remedy):
+        fault = fault_of_program(path)
+        if fault is None:
+            program = torch.export.load(path, extra_files=beside)
+            return program, json.loads(beside[METADATA]) if beside[METADATA] else None
+    trusted = "If you trust it, pass the program that torch.export.load(path) returns"
+    raise wrong(path, "hold a graph and tensors alone", fault, trusted)

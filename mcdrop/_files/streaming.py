@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy.typing as npt
 
+from mcdrop._disk.atomic import writing
+from mcdrop._disk.faults import require_file, wrong
 from mcdrop._engine.progress import ProgressBar, progress_bar
 from mcdrop._engine.record import Run
 from mcdrop._files.archives import ArraySource
-from mcdrop._files.atomic import writing
 from mcdrop._files.blocks import Block, RowReader, RowSource
 from mcdrop._files.columns import FUNCTION
-from mcdrop._files.faults import require_file, wrong
 from mcdrop._files.folders import FolderSource
 from mcdrop._files.joining import JOINERS, check_id_kinds, check_ids
 from mcdrop._files.parts import Part, PartFolder

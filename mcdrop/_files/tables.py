@@ -8,6 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from mcdrop._disk.faults import wrong
 from mcdrop._files.blocks import Block
 from mcdrop._files.columns import (
     FUNCTION,
@@ -17,7 +18,6 @@ from mcdrop._files.columns import (
     not_finite,
     not_numeric,
 )
-from mcdrop._files.faults import wrong
 
 __all__ = ["CsvSource", "ParquetSource"]
 

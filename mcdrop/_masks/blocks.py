@@ -18,7 +18,15 @@ import numpy.typing as npt
 from mcdrop._masks.rows import RowDim, RowNumbers
 from mcdrop._masks.stratified import CYCLE, STRATUM
 
-__all__ = ["Chosen", "Place", "lane_blocks", "pattern_blocks", "row_blocks", "rows_per_block"]
+__all__ = [
+    "Chosen",
+    "Place",
+    "grid_blocks",
+    "lane_blocks",
+    "pattern_blocks",
+    "row_blocks",
+    "rows_per_block",
+]
 
 # Random integers of one stream. A device draws whole blocks, in few calls.
 _INTEGERS = {"cpu": 2**18}
@@ -134,6 +142,12 @@ def pattern_blocks(first: int, end: int, units: int) -> Iterator[range]:
         start = begin - begin % length
         yield range(start, start + length)
         begin = start + length
+
+
+def grid_blocks(first: int, end: int, units: int) -> Iterator[range]:
+    """Yield the grids of 16 passes that hold some passes, whatever the units of one row."""
+    for start in range(first - first % STRATUM, end, STRATUM):
+        yield range(start, start + STRATUM)
 
 
 def lane_blocks(first: int, end: int, units: int) -> Iterator[range]:

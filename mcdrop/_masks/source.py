@@ -19,12 +19,14 @@ from torch import Tensor
 from mcdrop._masks.blocks import (
     Chosen,
     Place,
+    grid_blocks,
     lane_blocks,
     pattern_blocks,
     row_blocks,
     rows_per_block,
 )
 from mcdrop._masks.drawn import Drawn, DropPatterns, Lanes
+from mcdrop._masks.grid import grid_patterns, on_grid
 from mcdrop._masks.numba_kernels import compiled
 from mcdrop._masks.numpy_kernels import FLOATS, Workspace
 from mcdrop._masks.rows import RowDim, RowNumbers
@@ -86,14 +88,24 @@ class MaskSource:
         device: Where masks are drawn.
         stratified: Whether passes are a Latin hypercube: in every 16 of them a unit is dropped in a
             share p. Otherwise passes are independent of one another.
+        n_samples: Passes of the whole run, if they are known in advance: fewer than 32 stratified
+            ones lie on a grid, see `grid.py`.
 
     Attributes:
         stratified: As given.
         workspace: Buffers for masks and for products with them.
     """
 
-    def __init__(self, seed: int, device: torch.device, *, stratified: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        device: torch.device,
+        *,
+        stratified: bool = False,
+        n_samples: int | None = None,
+    ) -> None:
         self.stratified = stratified
+        self._on_grid = on_grid(n_samples, stratified=stratified)
         self.workspace = Workspace()
         self._streams = Streams(seed, device)
         self._latest: dict[int, tuple[tuple[object, ...], Drawn]] = {}
@@ -188,6 +200,8 @@ class MaskSource:
         """Yield the blocks of a span: passes, number of the first within its block, bits."""
         last = span.first + span.count
         blocks = pattern_blocks if self.stratified else lane_blocks
+        if self._on_grid:
+            blocks = grid_blocks
         for block in blocks(span.first, last, place.units):
             for wanted in _in_parts(block, place.numel) if self.stratified else (block,):
                 begin, end = max(wanted.start, span.first), min(wanted.stop, last)
@@ -286,9 +300,12 @@ class MaskSource:
     ) -> Tensor:
         """Draw the bits of the first rows of a block, (strata or passes, rows, units)."""
         (block, wanted), (rows, units), bits = passes, size, _lane_bits(p)
+        rate = _numerator(p, bits), bits
+        if self._on_grid:
+            return grid_patterns(self._streams, rate, size, (*key, block.start // STRATUM))
         if self.stratified:
             part = PatternPart(block, wanted, rows, units)
-            return drop_patterns(self._streams, (_numerator(p, bits), bits), part, key)
+            return drop_patterns(self._streams, rate, part, key)
         named = (*key, block.start // len(block))
         lanes = self._streams.lanes(rows * len(block) * units, bits, named)
         return lanes.view(rows, len(block), units).transpose(0, 1)

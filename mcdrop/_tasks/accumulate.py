@@ -22,7 +22,6 @@ from mcdrop.prediction.base import Prediction
 from mcdrop.prediction.classification import ClassificationPrediction, entropy
 
 __all__ = [
-    "CLASSES_USUAL_SHARE",
     "HALF_WIDTH",
     "Accumulator",
     "ClassificationAccumulator",
@@ -56,9 +55,8 @@ class Accumulator(Protocol[Result_co]):
 HALF_WIDTH = 1.96
 """Half the width of a normal 95 % interval, in standard errors."""
 
-# Probabilities are less linear in the masks than real-valued outputs: on trained classifiers the
-# variance of their mean over a stratum is 0.25 to 0.4 of that over 16 independent passes.
-CLASSES_USUAL_SHARE = 0.3
+# Probabilities below this do not matter, and their cubes are within the range of float32.
+_LEAST_CUBED = 1e-12
 # Longest interval on a log scale: a factor of exp(3).
 _LONGEST = 3.0
 
@@ -123,7 +121,7 @@ class ClassificationAccumulator:
         self._binary = binary or multilabel
         self._multilabel = multilabel
         self._samples: list[Tensor] | None = [] if keep_samples else None
-        self._moments = Moments(groups, usual_share=CLASSES_USUAL_SHARE)
+        self._moments = Moments(groups)
         self._entropies = Moments(groups)
         self._tails = Tails(probabilities=True)
         self._votes: Tensor | None = None
@@ -187,8 +185,6 @@ class ClassificationAccumulator:
         stds_without = variances_without.sqrt()
         # Classes are taken to be independent: their rare passes are different ones.
         divergence = missed.divergence.square().sum(dim=1).sqrt()
-        # Delta method: E[H(mean)] - H(E[mean]) is about -sum_c Var(mean_c) / (2 p_c).
-        bias = self._moments.variance_of_mean / probs.clamp_min(torch.finfo(probs.dtype).tiny)
         return ClassificationPrediction(
             probs=probs.to(self._dtype),
             probs_std=variance.sqrt().to(self._dtype),
@@ -202,10 +198,27 @@ class ClassificationAccumulator:
             mutual_information_mcse=error(
                 total - expected, total_without - expected_without, divergence
             ),
-            mutual_information_bias=-(bias.sum(dim=1) / 2).to(self._dtype),
+            mutual_information_bias=_entropy_bias(self._moments).to(self._dtype),
             n_samples=count,
             samples=None if self._samples is None else torch.cat(self._samples),
         )
+
+
+def _entropy_bias(moments: Moments) -> Tensor:
+    """Return E[H(mean)] - H(E[mean]) by the delta method, for means over passes (n, C, ...).
+
+    To second order it is -sum_c Var(mean_c) / (2 p_c). Passes on a grid also tell the third order.
+    With -p log p expanded around the mean m, and unbiased estimates of p^2 and p^3 in place of
+    those powers, the expectation of the sum is that of p = E[m] up to terms of the fourth order.
+    """
+    mean = moments.mean
+    if not moments.on_grid:
+        safe = mean.clamp_min(torch.finfo(mean.dtype).tiny)
+        return -(moments.variance_of_mean / safe).sum(dim=1) / 2
+    safe = mean.clamp_min(_LEAST_CUBED)
+    square, cube = (power / safe**k for k, power in enumerate(moments.powers_of_mean(), 2))
+    second, third = (square - 1) / 2, (cube - 3 * square + 2) / 6
+    return (mean * (second - third)).sum(dim=1)
 
 
 def on_log_scale(whole: Tensor, error: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mcdrop._live.functorch import flattened
 
-__all__ = ["Agreement", "agreement", "kept", "merged"]
+__all__ = ["Agreement", "agreement", "dropped_out", "kept", "merged"]
 
 Agreement = Literal["equal", "close", "differs"]
 
@@ -43,6 +43,41 @@ def agreement(now: Any, expected: Any) -> Agreement:
         return "differs"
     found = [_of_two(x, y) for x, y in zip(ours, theirs, strict=True)]
     return "differs" if "differs" in found else "close" if "close" in found else "equal"
+
+
+def dropped_out(now: Any, expected: Any) -> Literal["thinned", "scaled", ""]:
+    """Tell whether a tensor of a tree is the one expected after inverted dropout.
+
+    Returns:
+        "thinned" if some items are zero and the others larger than expected by one factor,
+        "scaled" if all are larger by one factor, else an empty string.
+    """
+    ours, theirs = (
+        [x.detach() for x in flattened(tree)[0] if isinstance(x, Tensor)]
+        for tree in (now, expected)
+    )
+    found = {_thinned(x, y) for x, y in zip(ours, theirs, strict=False)}
+    return "thinned" if "thinned" in found else "scaled" if "scaled" in found else ""
+
+
+def _thinned(x: Tensor, y: Tensor) -> Literal["thinned", "scaled", ""]:
+    for each in (x, y):
+        if not each.is_floating_point() or each.layout != torch.strided or each.is_nested:
+            return ""
+    if x.shape != y.shape:
+        return ""
+    x, y = x.double().flatten(), y.double().flatten()
+    was_zero = y == 0
+    is_kept = (x != 0) & ~was_zero
+    if bool((x[was_zero] != 0).any()) or not bool(is_kept.any()):
+        return ""
+    factors = x[is_kept] / y[is_kept]
+    factor = factors.median()
+    if factor <= 1 + _RELATIVE or not torch.allclose(
+        factors, factor.expand_as(factors), rtol=_RELATIVE
+    ):
+        return ""
+    return "thinned" if bool((~is_kept & ~was_zero).any()) else "scaled"
 
 
 def _of_two(x: Tensor, y: Tensor) -> Agreement:

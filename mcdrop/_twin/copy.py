@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mcdrop._live.functorch import COMPILED_CALL, compiled_module
+from mcdrop._twin.flag_readers import may_write_unseen
 from mcdrop._twin.objects import (
     attributes_of,
     copied_generator,
@@ -29,7 +30,7 @@ from mcdrop._twin.objects import (
     shallow,
 )
 
-__all__ = ["Made", "recorded_copy", "renormalized", "structural_copy"]
+__all__ = ["Made", "recorded_copy", "structural_copy", "written_to"]
 
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 _CONTAINERS = frozenset({list, tuple, set, dict, OrderedDict, deque})
@@ -263,8 +264,13 @@ def _wrapped_by(module: nn.Module) -> nn.Module | None:
     return compiled_module(module)
 
 
-def renormalized(model: nn.Module) -> frozenset[int]:
-    """Return the weights that an embedding with `max_norm` renormalizes when it is called."""
+def written_to(model: nn.Module) -> frozenset[int]:
+    """Return the parameters that a call may write to unseen: the copy needs its own.
+
+    An embedding with `max_norm` renormalizes its weight; some code writes past every mode.
+    """
+    if may_write_unseen(model):
+        return frozenset(map(id, model.parameters()))
     kinds = (nn.Embedding, nn.EmbeddingBag)
     found = (m for m in model.modules() if isinstance(m, kinds) and m.max_norm is not None)
     return frozenset(id(module.weight) for module in found)

@@ -1,32 +1,27 @@
-"""Tells cheaply whether anything in a model could read a training flag, so that few are watched."""
+"""Tells cheaply what the code of a model could do, so that few models are looked at closely."""
 
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
-__all__ = ["may_read_flags"]
+__all__ = ["may_read_flags", "may_write_unseen"]
 
 # Code of torch's own modules and of this library is known to the rules.
 _KNOWN = ("torch.nn.", "mcdrop.")
 # Helpers called by a method may read the flag of the module that they are handed.
 _DEPTH = 2
-_KNOWN_KINDS: WeakKeyDictionary[type[nn.Module], bool] = WeakKeyDictionary()
+# Whether a set of names, those that a piece of code uses, holds what is looked for.
+_IsMeant = Callable[[set[object]], bool]
 
 
 def may_read_flags(model: nn.Module) -> bool:
     """Whether code outside torch.nn mentions `training`, or has no code that could be looked at."""
     for module in model.modules():
-        kind = type(module)
-        if kind not in _KNOWN_KINDS:
-            _KNOWN_KINDS[kind] = _may_read(kind)
-        if _KNOWN_KINDS[kind]:
-            return True
-        functions = (x for x in module.__dict__.values() if isinstance(x, types.FunctionType))
-        if any(_mentions(function, _DEPTH) for function in functions):
+        if _reads.of(type(module)) or _reads.of_instance(module):
             return True
         forward = module.__dict__.get("forward")
         if forward is not None and not isinstance(forward, types.FunctionType):
@@ -34,16 +29,74 @@ def may_read_flags(model: nn.Module) -> bool:
     return False
 
 
-def _may_read(kind: type[nn.Module]) -> bool:
-    """Whether a method that a class or one of its bases defines mentions `training`."""
-    for base in kind.__mro__:
+def may_write_unseen(model: nn.Module) -> bool:
+    """Whether code outside torch.nn may write to parameters by calls that no mode is shown."""
+    return any(_writes.of(type(m)) or _writes.of_instance(m) for m in model.modules())
+
+
+def _mentions_training(names: set[object]) -> bool:
+    return "training" in names
+
+
+def _mentions_writes(names: set[object]) -> bool:
+    texts = [name for name in names if isinstance(name, str)]
+    if any(name.startswith(("_foreach_", "DisableTorchFunction")) for name in texts):
+        return True
+    return "ops" in names and any(name[-1:] == "_" and name[:1] != "_" for name in texts)
+
+
+class _Search:
+    """Looks for names in the code of modules; what a class mentions is remembered."""
+
+    def __init__(self, is_meant: _IsMeant, *, in_scripts: bool) -> None:
+        self._is_meant = is_meant
+        # A scripted or built-in helper has no code to look at.
+        self._in_scripts = in_scripts
+        self._known: WeakKeyDictionary[type[nn.Module], bool] = WeakKeyDictionary()
+
+    def of(self, kind: type[nn.Module]) -> bool:
+        """Whether a method that a class or one of its bases defines has what is looked for."""
+        if kind not in self._known:
+            self._known[kind] = any(map(self._of_class, kind.__mro__))
+        return self._known[kind]
+
+    def of_instance(self, module: nn.Module) -> bool:
+        """Whether a function that a module holds has what is looked for."""
+        functions = (x for x in module.__dict__.values() if isinstance(x, types.FunctionType))
+        return any(self._in(function, _DEPTH) for function in functions)
+
+    def _of_class(self, base: type) -> bool:
         if base is object or f"{base.__module__}.".startswith(_KNOWN):
-            continue
+            return False
         if base.__module__.startswith("torch.jit"):
-            return True
-        if any(_mentions(method, _DEPTH) for method in _functions(base)):
-            return True
-    return False
+            return self._in_scripts
+        return any(self._in(method, _DEPTH) for method in _functions(base))
+
+    def _in(self, function: types.FunctionType, depth: int) -> bool:
+        """Look into a function and those that it names; torch's are not followed."""
+        names: set[object] = set()
+        codes = [function.__code__]
+        while codes:
+            code = codes.pop()
+            constants = {c for c in code.co_consts if isinstance(c, str)}
+            if self._is_meant({*code.co_names, *constants}):
+                return True
+            names.update(code.co_names)
+            codes.extend(c for c in code.co_consts if isinstance(c, types.CodeType))
+        if depth == 0:
+            return False
+        for name in names:
+            other = function.__globals__.get(str(name))
+            if isinstance(other, types.FunctionType):
+                if not other.__module__.startswith("torch") and self._in(other, depth - 1):
+                    return True
+            elif type(other).__module__.startswith("torch.jit") and self._in_scripts:
+                return True
+        return False
+
+
+_reads = _Search(_mentions_training, in_scripts=True)
+_writes = _Search(_mentions_writes, in_scripts=False)
 
 
 def _functions(base: type) -> Iterator[types.FunctionType]:
@@ -52,26 +105,3 @@ def _functions(base: type) -> Iterator[types.FunctionType]:
         plain = value.fget if isinstance(value, property) else plain
         if isinstance(plain, types.FunctionType):
             yield plain
-
-
-def _mentions(function: types.FunctionType, depth: int) -> bool:
-    """Whether a function, or one that it names, mentions `training`; torch's are not followed."""
-    names: set[str] = set()
-    codes = [function.__code__]
-    while codes:
-        code = codes.pop()
-        names.update(code.co_names)
-        if "training" in code.co_names or "training" in code.co_consts:
-            return True
-        codes.extend(c for c in code.co_consts if isinstance(c, types.CodeType))
-    if depth == 0:
-        return False
-    for name in names:
-        other = function.__globals__.get(name)
-        is_own = isinstance(other, types.FunctionType) and not other.__module__.startswith("torch")
-        if is_own and _mentions(other, depth - 1):  # type: ignore[arg-type]
-            return True
-        # A scripted or built-in helper has no code to look at.
-        if type(other).__module__.startswith("torch.jit"):
-            return True
-    return False

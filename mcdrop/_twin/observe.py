@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from mcdrop._live.global_random import seeded
 from mcdrop._live.memory import address
-from mcdrop._twin.compare import agreement, kept, merged
+from mcdrop._twin.compare import agreement, dropped_out, kept, merged
 from mcdrop._twin.copy import structural_copy
 from mcdrop._twin.dropout_calls import DropoutCalls
 from mcdrop._twin.noise import Draw, NoiseFollower
@@ -39,6 +39,8 @@ class Observation:
         calls: How often each module was called.
         callers: Which module called each.
         differs: Why a module is not what it is in eval mode, by path.
+        dropped: Modules that return, or hand on, what they do in eval mode after inverted dropout:
+            "thinned" or, if no unit happens to be zero, "scaled".
         hands_on: What a module handed to others that it does not hand them in eval mode.
         written: Names of the buffers that a module wrote to, by path.
         outside: Whether numbers were drawn from NumPy's or Python's generator, or from torch's by
@@ -53,6 +55,7 @@ class Observation:
     calls: Counter[str] = field(default_factory=Counter)
     callers: dict[str, str | None] = field(default_factory=dict)
     differs: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
     hands_on: dict[str, str] = field(default_factory=dict)
     written: dict[str, set[str]] = field(default_factory=dict)
     outside: bool = False
@@ -75,6 +78,7 @@ def observe(
     recorded: Observation | None = None,
     corrects: bool = False,
     finds_hidden: bool = False,
+    seed: int = 0,
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> Observation:
@@ -88,6 +92,7 @@ def observe(
         corrects: Whether modules are given, and go on with, what the recorded run had there, so
             that one run judges every module by itself.
         finds_hidden: Whether to look at torch's generator around every module.
+        seed: For the global generators.
         device: Where to run.
         dtype: Floating point type to run in.
     """
@@ -97,7 +102,7 @@ def observe(
     observer = _Observer(twin, seen, flags, recorded, corrects, finds_hidden)
     args, kwargs = inputs()
     failure = _Failure()
-    with torch.no_grad(), seeded(0) as randomness, failure, observer.calls, observer.follower:
+    with torch.no_grad(), seeded(seed) as randomness, failure, observer.calls, observer.follower:
         observer.look_for_hidden("")
         seen.output = twin(*args, **kwargs)
     seen.outside = randomness.used
@@ -198,6 +203,7 @@ class _Observer:
         if agreement(given, expected) != "differs":
             return None
         seen.hands_on.setdefault(caller, f"hands {path} other inputs")
+        self._note_dropped(caller, given, expected)
         return merged(given, expected)
 
     def _leave_hook(self, path: str) -> Any:
@@ -227,11 +233,17 @@ class _Observer:
         found = agreement(output, expected)
         if found == "differs":
             self._seen.differs.setdefault(path, "its output differs")
+            self._note_dropped(path, output, expected)
         # Also where it is close: what follows then compares bit for bit.
         if found == "equal":
             return None
         other = merged(output, expected)
         return kept(expected) if other is None else other
+
+    def _note_dropped(self, path: str, now: Any, expected: Any) -> None:
+        found = dropped_out(now, expected)
+        if found and self._seen.dropped.get(path) != "thinned":
+            self._seen.dropped[path] = found
 
     def blame_for(self, error: BaseException, flags: Collection[str]) -> None:
         """Blame an exception on the innermost module whose flag was set, torch's own last."""

@@ -28,6 +28,8 @@ __all__ = ["Lost", "Watched", "watch"]
 
 # Each run that fails in training turns off the flag that made it fail.
 _ATTEMPTS = 8
+# Runs that look for dropout by numbers of NumPy or Python, which may drop all rows of a few.
+_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -142,12 +144,14 @@ class _Decision:
         self._plain = plain
         self._seen = seen
         self._failed = dict(off)
+        self._candidates = candidates
+        self._training = partial(run, candidates - off.keys(), recorded=plain, corrects=True)
         self._already = Counter(draw.key() for draw in plain.draws)
         self._missing = [
             draw for draw in _beyond(seen.draws, self._already) if not decided & {*draw.callers}
         ]
         self._trusted = {d.path for d in self._missing if _is_layer(modules[d.path])}
-        self._hidden = self._found_hidden(candidates - off.keys()) - decided
+        self._hidden = self._found_hidden() - decided
         self._off = {**self._blamed(), **off}
         self._free = candidates - self._off.keys()
         self._kinds: dict[str, Gate] = {}
@@ -173,6 +177,10 @@ class _Decision:
             for draw in todo
         ]
         lost += [Lost(path, self._off[path]) for path in sorted(self._hidden)]
+        lost += [
+            Lost(path, "it drops units by random numbers that are not torch's")
+            for path in self._unseen()
+        ]
         gates = {} if todo else self._kinds
         return Watched(gates, self._off, tuple(lost), True, self._summary(gates))
 
@@ -198,12 +206,25 @@ class _Decision:
                 found.setdefault(draw.path, f"it adds noise at {draw.line}")
         return found
 
-    def _found_hidden(self, flags: Collection[str]) -> set[str]:
+    def _found_hidden(self) -> set[str]:
         """Run once more to name modules that draw from torch's generator in hiding."""
         if not self._seen.outside or self._plain.outside:
             return set()
-        again = self._run(flags, recorded=self._plain, corrects=True, finds_hidden=True)
-        return again.hidden
+        return self._training(finds_hidden=True).hidden
+
+    def _unseen(self) -> list[str]:
+        """Return the modules that drop units by numbers of NumPy's, Python's or their own."""
+        drawing = {draw.path for draw in self._seen.draws} | self._hidden
+        is_outside = self._seen.outside and not self._plain.outside
+        found: set[str] = set()
+        for seed in range(_SEEDS if is_outside else 1):
+            seen = self._seen if seed == 0 else self._training(seed=seed)
+            # A factor alone is no sign of dropout, unless numbers were drawn.
+            found |= {p for p, how in seen.dropped.items() if is_outside or how == "thinned"}
+            found &= self._candidates - drawing
+            if found:
+                break
+        return sorted(found)
 
     def _open(self, paths: Mapping[str, Sequence[Draw]]) -> None:
         """Set the flags of modules for the sake of some draws."""

@@ -5,6 +5,7 @@ from mcdrop.baselines.deterministic import Deterministic
 from mcdrop.baselines.dropout_penalty import equivalent_logistic_penalty, equivalent_ridge_penalty
 from mcdrop.baselines.dropout_rate import RateChoice, RateScore, tune_dropout_rate
 from mcdrop.baselines.gaussian_process import GaussianProcess
+from mcdrop.baselines.last_layer_laplace import LastLayerLaplace
 from mcdrop.baselines.logistic import LogisticL2
 from mcdrop.baselines.networks import DeepEnsemble, DropoutNetwork, L2Network
 from mcdrop.baselines.ridge import Ridge
@@ -17,6 +18,7 @@ __all__ = [
     "DropoutNetwork",
     "GaussianProcess",
     "L2Network",
+    "LastLayerLaplace",
     "LogisticL2",
     "RateChoice",
     "RateScore",

@@ -1,4 +1,4 @@
-"""The command line: `mcdrop predict`, `mcdrop report` and `mcdrop inspect`."""
+"""The command line: `mcdrop predict`, `report`, `inspect` and `completion`."""
 
 from __future__ import annotations
 

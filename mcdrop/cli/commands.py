@@ -15,6 +15,7 @@ from mcdrop import __version__
 from mcdrop._export.metadata import facts
 from mcdrop._files.predict_file import predict_file
 from mcdrop.cli.cases import FailIf, case_of_files, case_of_program, demonstrated
+from mcdrop.cli.completion import Shell, completion_script
 from mcdrop.cli.predicting import (
     example_rows,
     inspected,
@@ -39,6 +40,11 @@ _TASKS = "regression, heteroscedastic, classification, binary or multilabel."
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
+def _example(arguments: str) -> str:
+    """Return the last line of a help text."""
+    return f"Example: mcdrop {arguments}"
+
+
 def _tell(asked: bool) -> None:
     """Print the version and stop."""
     if asked:
@@ -56,7 +62,7 @@ def mcdrop(
     """Bayesian uncertainty for PyTorch models with dropout."""
 
 
-@app.command()
+@app.command(epilog=_example("report prediction.csv --column y --html report.html"))
 def report(
     prediction: Annotated[
         Path | None,
@@ -136,7 +142,9 @@ def report(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(
+    epilog=_example("predict --model model.pt2 --data rows.csv --out out.csv --id-column id")
+)
 def predict(
     files: Annotated[
         list[Path] | None,
@@ -238,7 +246,7 @@ def predict(
         typer.echo(f"Table: {table}")
 
 
-@app.command()
+@app.command(epilog=_example("inspect model.pt2"))
 def inspect(
     model: Annotated[
         Path,
@@ -272,6 +280,19 @@ def inspect(
         live = "yes" if site.fired else "no"
         table.add_row(site.name, site.kind, f"{site.p:g}", str(site.order), shape, live, share)
     Console().print(table)
+
+
+@app.command(epilog=_example("completion bash > mcdrop.bash && source mcdrop.bash"))
+def completion(
+    shell: Annotated[Shell, typer.Argument(help="The shell to complete for.")],
+) -> None:
+    """Print a script that completes commands, options and choices when Tab is pressed.
+
+    It starts no Python. To have it in every shell, write it to
+    ~/.local/share/bash-completion/completions/mcdrop, to a file _mcdrop in a folder of zsh's fpath,
+    or to ~/.config/fish/completions/mcdrop.fish.
+    """
+    typer.echo(completion_script(app, shell), nl=False)
 
 
 def _criterion(item: str) -> tuple[str, float | tuple[float, float]]:

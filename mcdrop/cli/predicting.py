@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import torch
 
+from mcdrop._disk.faults import reading, require_file, wrong
 from mcdrop._export.metadata import read_onnx_metadata
-from mcdrop._files.faults import require_file, wrong
 from mcdrop._files.programs import read_exported
 from mcdrop.checks import require_installed
-from mcdrop.cli.reading import read_array
+from mcdrop.cli.reading import read_array, read_table
 from mcdrop.errors import UnsupportedError
 
 __all__ = [
@@ -48,27 +48,19 @@ def read_rows(path: Path, id_column: str | None) -> Any:
             path.name,
             "Leave it out",
         )
-    require_installed("mcdrop predict", "pyarrow", "files")
     require_installed("mcdrop predict", "pandas", "files")
-    from pyarrow import csv, parquet
-
-    try:
-        read = csv.read_csv(path) if path.suffix == ".csv" else parquet.read_table(path)
-    except ValueError as error:
-        found = f"{path.name} ({str(error).splitlines()[0].rstrip('.')})"
-        raise UnsupportedError.of(
-            "mcdrop", "file", f"be a {path.suffix} table", found, "Write it anew"
-        ) from error
-    names = list(read.column_names)
-    if names.count(id_column) != 1 or len(set(names)) < len(names):
-        raise UnsupportedError.of(
-            "mcdrop predict",
-            "--id-column",
-            f"be one of the columns of {path.name}, all of different names: {names}",
-            repr(id_column),
-            "Name the column that holds the ids",
-        )
-    return read.to_pandas().set_index(id_column)
+    require_file(path)
+    with reading(path, f"be a {path.suffix} table"):
+        table = read_table(path)
+        if id_column in table.column_names:
+            return table.to_pandas().set_index(id_column)
+    raise UnsupportedError.of(
+        "mcdrop predict",
+        "--id-column",
+        f"be one of the columns of {path.name}: {table.column_names}",
+        repr(id_column),
+        "Name the column that holds the ids",
+    )
 
 
 def two_files(files: Sequence[Path], model: Path | None, data: Path | None) -> tuple[Path, Path]:

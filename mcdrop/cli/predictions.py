@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mcdrop.cli.reading import read_arrays, wrong
+from mcdrop.errors import NonFiniteError, RangeError, ShapeError
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction, load_prediction
 from mcdrop.prediction.base import Prediction
 
@@ -47,23 +48,32 @@ def read_prediction(path: Path) -> Found:
     if path.suffix == ".pt":
         return Found(load_prediction(path), {})
     columns = read_arrays(path)
+    try:
+        return Found(_prediction(path, columns), columns)
+    except (NonFiniteError, RangeError, ShapeError) as error:
+        # These come from the prediction, which knows of no file.
+        raise wrong(path, "hold a prediction", error, "Correct it") from error
+
+
+def _prediction(path: Path, columns: Mapping[str, npt.NDArray[Any]]) -> Prediction:
+    """Return the prediction that the columns are."""
     samples = _numbered(columns, "sample", path)
     probs = _numbered(columns, "prob", path)
     if probs is None:
         probs = _numbered(columns, "probs", path)
     if probs is not None:
-        return Found(_classes(path, probs), columns)
+        return _classes(path, probs)
     if samples is not None:
-        return Found(_passes(path, samples.T if samples.ndim == 2 else samples), columns)
+        return _passes(path, samples.T if samples.ndim == 2 else samples)
     if "probs" in columns:
-        return Found(_classes_of(path, columns), columns)
+        return _classes_of(path, columns)
     if "samples" in columns:
         passes = _numeric(path, "samples", columns["samples"])
-        return Found(_passes(path, passes, _noise(path, columns)), columns)
+        return _passes(path, passes, _noise(path, columns))
     mean = _moment(columns, "mean", path)
     if mean is not None:
         std = _moment(columns, "std", path)
-        return Found(_normal(path, mean, np.zeros_like(mean) if std is None else std), columns)
+        return _normal(path, mean, np.zeros_like(mean) if std is None else std)
     remedy = "Name the columns so"
     raise wrong(path, _WANTED, f"columns {', '.join(map(repr, columns)) or 'none'}", remedy)
 

@@ -8,6 +8,7 @@ first with its intervals, the others as lines. The calibration report draws with
 from mcdrop.displays.coverage import CoverageDisplay
 from mcdrop.displays.error_by_uncertainty import ErrorByUncertaintyDisplay
 from mcdrop.displays.pit import PITDisplay
+from mcdrop.displays.pixel_maps import PixelMapDisplay
 from mcdrop.displays.reliability import ReliabilityDisplay
 from mcdrop.displays.sparsification import SparsificationDisplay
 
@@ -15,6 +16,7 @@ __all__ = [
     "CoverageDisplay",
     "ErrorByUncertaintyDisplay",
     "PITDisplay",
+    "PixelMapDisplay",
     "ReliabilityDisplay",
     "SparsificationDisplay",
 ]

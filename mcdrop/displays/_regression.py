@@ -96,6 +96,13 @@ class Regression:
         run = self.prediction.run
         return STRATUM if run is not None and run.stratified else None
 
+    @property
+    def rate(self) -> float | None:
+        """Dropout rate of the passes, if it is the same at all sites."""
+        run = self.prediction.run
+        rates = set() if run is None else {site.p for site in run.sites if site.fired}
+        return rates.pop() if len(rates) == 1 else None
+
     @cached_property
     def pit(self) -> Array | None:
         """PIT of every target; None if the prediction has no density."""

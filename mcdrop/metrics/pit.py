@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from mcdrop._masks.grid import independent_sets, on_grid
+from mcdrop._masks.stratified import STRATUM
 from mcdrop.checks import (
     require_finite,
     require_passes,
@@ -15,6 +17,7 @@ from mcdrop.checks import (
 )
 from mcdrop.errors import RangeError
 from mcdrop.metrics._arrays import Array, ArrayLike, Float64, float64, take
+from mcdrop.metrics._strata import require_stratum
 from mcdrop.metrics.regression import take_mixture
 
 
@@ -98,8 +101,10 @@ def pit(
         stratum: Passes in one stratum of stratified passes: 16 where
             ``prediction.run.stratified``, None for independent passes. Passes of one stratum are
             negatively correlated, so ranks among all of them are not uniform (their variance is
-            6 % too small for S = 16, 1 % for S = 100). Then only the first pass of each stratum
-            counts: S / stratum independent passes, whose ranks are uniform but coarser.
+            6 % too small for S = 16, 1 % for S = 100). Then only passes that are independent
+            count, whose ranks are uniform but coarser: the first of each stratum, or for fewer
+            than 32 passes, which lie on a grid, the four of its first row. `samples` have to be
+            all passes of the run then, in order.
 
     Returns:
         One value in [0, 1] per target, in the shape of `y`, kind and dtype of `samples`.
@@ -107,7 +112,7 @@ def pit(
     Raises:
         ShapeError: If `samples` is not (S, N) with N = len(y), or there are no rows.
         NonFiniteError: If an array holds NaN or infinity.
-        RangeError: If `stratum` is below 2.
+        RangeError: If `stratum` is below 2, or it is not 16 and there are no two strata.
 
     Source:
         Hamill (2001) for ranks; Czado, Gneiting & Held (2009) for the randomized form.
@@ -122,16 +127,21 @@ def pit(
     require_finite("pit", axis=1, samples=draws)
     require_finite("pit", y=target)
     if stratum is not None:
-        if stratum < 2:
-            remedy = "Pass 16 for passes of stratified masks, None for independent ones"
-            raise RangeError.of("pit", "stratum", "be at least 2", stratum, remedy)
-        draws = draws[::stratum]
+        require_stratum("pit", stratum, len(draws))
+        draws = draws[_independent(len(draws), stratum)]
     below, ties = (draws < target).sum(dim=0), (draws == target).sum(dim=0)
     place = torch.full_like(target, 0.5)
     if seed is not None:
         uniform = np.random.default_rng(seed).uniform(size=tuple(target.shape))
         place = torch.from_numpy(uniform).to(place)
     return origin.restore((below + place * (1 + ties)) / (draws.shape[0] + 1))
+
+
+def _independent(passes: int, stratum: int) -> list[int]:
+    """Return the numbers of passes that are independent of one another."""
+    if stratum == STRATUM and on_grid(passes, stratified=True):
+        return list(independent_sets(passes)[0]) if passes > 1 else [0]
+    return list(range(0, passes, stratum))
 
 
 def take_pit(function: str, pit_values: ArrayLike) -> Float64:

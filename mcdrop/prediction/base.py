@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import zipfile
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -14,6 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mcdrop._disk.archives import fault_of_tensors
+from mcdrop._disk.atomic import writing
+from mcdrop._disk.faults import UNREADABLE
 from mcdrop._engine.record import Run
 from mcdrop.checks import require_installed
 from mcdrop.errors import McdropError, OutputError, UnsupportedError
@@ -176,10 +178,11 @@ class Prediction:
         with the index of the rows in front unless it only counts them.
 
         Args:
-            path: File to write; an existing one is replaced.
+            path: File to write, whole or not at all; an existing one is replaced.
 
         Raises:
             UnsupportedError: If the suffix is another one, or a package for it is not installed.
+            OSError: If the file cannot be written; an existing one is left as it was.
         """
         function = f"{type(self).__name__}.save"
         suffix = checked_suffix(function, path)
@@ -201,7 +204,8 @@ class Prediction:
             # A row slice is a view; cloning keeps the file as small as the slice.
             "tensors": {name: value.clone() for name, value in self._tensors().items()},
         }
-        torch.save(record, path)
+        with writing(Path(path)) as file:
+            torch.save(record, file)
 
     @classmethod
     def load(cls: type[Self], path: str | Path) -> Self:
@@ -219,11 +223,11 @@ class Prediction:
                 f"{cls.__name__}.load",
                 "path",
                 f"hold a saved {cls.__name__}",
-                found,
+                found if Path(path).name in found else f"{found} in {Path(path).name}",
                 "Load it with the class that saved it",
             )
-        record = torch.load(path, map_location="cpu", weights_only=True)
         try:
+            record = torch.load(path, map_location="cpu", weights_only=True)
             run = json.loads(record["run"])
             loaded = cls(
                 **record["tensors"],
@@ -232,7 +236,7 @@ class Prediction:
                 index=index_from(json.loads(record.get("index", "null"))),
             )
             sizes = {name: loaded._rows_of(name, x) for name, x in loaded._tensors().items()}
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             raise cls._damaged(path, f"{type(error).__name__}: {error}") from error
         if len(set(sizes.values())) != 1:
             raise cls._damaged(path, f"different numbers of rows, {sizes}")
@@ -289,10 +293,16 @@ def saved_type(path: str | Path) -> str:
     with Path(path).open("rb") as file:
         if not zipfile.is_zipfile(file):
             return f"{Path(path).name}, which torch.save did not write"
+        try:
+            fault = fault_of_tensors(file)
+        except UNREADABLE:
+            return f"{Path(path).name}, a damaged file"
+        if fault is not None:
+            return f"{Path(path).name}, whose objects are not plain tensors and numbers but {fault}"
     try:
         # Memory-mapped, so that telling the type does not read the tensors.
         record = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError):
+    except UNREADABLE:
         return f"{Path(path).name}, whose objects are not plain tensors and numbers"
     stored = record.get("format") if isinstance(record, dict) else None
     if isinstance(stored, str) and stored.startswith(_FORMAT):

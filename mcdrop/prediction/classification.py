@@ -41,7 +41,8 @@ class ClassificationPrediction(Prediction):
         predictive_entropy_mcse: The same for `predictive_entropy`, (N, ...), nats.
         mutual_information_mcse: The same for `mutual_information`, (N, ...), nats.
         mutual_information_bias: By how much `mutual_information` is expected to be off because
-            there are S passes, (N, ...), nats; never positive.
+            there are S passes, (N, ...), nats. It is estimated: negative in expectation, but of
+            fewer than 32 stratified passes, which show it less precisely, it may be positive.
         n_samples: Passes per row, S, or members of an ensemble; the most any row took where rows
             differ, and 0 where the probabilities were computed directly.
         passes_per_row: Passes that each row took, (N,), if that was left to the tolerance.
@@ -174,7 +175,8 @@ class ClassificationPrediction(Prediction):
         """Mutual information with its bias at small S removed to first order, (N, ...), nats.
 
         Subtracts `mutual_information_bias`, the second-order term of the entropy of a mean (delta
-        method). Equal to the plug-in where there are no passes.
+        method), and of fewer than 32 stratified passes the third-order term as well. Equal to the
+        plug-in where there are no passes.
         """
         if self.mutual_information_bias is None:
             return self.mutual_information

@@ -68,7 +68,7 @@ def load_prediction(path: str | Path) -> RegressionPrediction | ClassificationPr
         "load_prediction",
         "path",
         "hold a saved prediction",
-        found,
+        found if Path(path).name in found else f"{found} in {Path(path).name}",
         "Pass a file that `save` has written; import the module of a type of your own first",
     )
 

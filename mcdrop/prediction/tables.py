@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mcdrop._disk.atomic import writing
 from mcdrop.checks import require_installed
 from mcdrop.errors import UnsupportedError
 
@@ -69,8 +70,9 @@ def write_table(function: str, path: Path, arrays: Arrays, index: Any) -> None:
     Raises:
         UnsupportedError: If pandas, or pyarrow for .parquet, is not installed.
     """
-    if path.suffix.lower() == ".npz":
-        with path.open("wb") as file:
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        with writing(path) as file:
             # np.savez takes any names; allow_pickle=False refuses objects.
             np.savez(file, allow_pickle=False, **arrays)
         return
@@ -79,11 +81,13 @@ def write_table(function: str, path: Path, arrays: Arrays, index: Any) -> None:
 
     table = pd.DataFrame(columns_of(arrays), index=index)
     counts_rows = isinstance(table.index, pd.RangeIndex) and table.index.name is None
-    if path.suffix.lower() == ".csv":
-        table.to_csv(path, index=not counts_rows)
-        return
-    require_installed(function, "pyarrow", "files")
-    table.to_parquet(path, index=not counts_rows)
+    if suffix == ".parquet":
+        require_installed(function, "pyarrow", "files")
+    with writing(path) as file:
+        if suffix == ".csv":
+            table.to_csv(file, index=not counts_rows)
+        else:
+            table.to_parquet(file, index=not counts_rows)
 
 
 def index_to_plain(index: Any) -> dict[str, Any] | None:

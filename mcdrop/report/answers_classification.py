@@ -90,7 +90,10 @@ def _calibration(c: Classification, evidence: Evidence) -> Answer:
 def _repair(evidence: Evidence) -> str:
     """Say what recalibration would bring, or how many rows it would take to know."""
     if not evidence.repairs:
-        return f"Collect at least {LEAST_ROWS} rows with labels to recalibrate on."
+        if evidence.n_rows < LEAST_ROWS:
+            return f"Collect at least {LEAST_ROWS} rows with labels to recalibrate on."
+        # Without errors among four fifths of the rows no temperature is the best one.
+        return "Collect more labels to recalibrate on: these rows hold too few errors to fit to."
     shown = {"ece": "the ECE (mean gap between confidence and accuracy)"}
     return repair_action(evidence.repairs, shown, evidence.metrics)
 

@@ -23,6 +23,7 @@ from mcdrop.report.pixels import one_pixel_per_image
 from mcdrop.report.report import CalibrationReport
 from mcdrop.report.rows import checked_ids
 from mcdrop.report.slices import checked_groups
+from mcdrop.report.thumbnails import checked_images, image_rows, pixel_maps, with_pictures
 
 __all__ = ["calibration_report"]
 
@@ -36,6 +37,7 @@ def calibration_report(
     groups: Mapping[str, Any] | None = None,
     ids: Any = None,
     class_names: Sequence[str] | None = None,
+    images: Any = None,
     shifted: Prediction | Mapping[str, Prediction] | None = None,
     title: str = "Calibration report",
     name: str = "MC dropout",
@@ -66,6 +68,8 @@ def calibration_report(
         ids: Name of each row, (N,), for the rows to look at; None takes the index of the table
             that was predicted, or counts.
         class_names: Name of each class.
+        images: Image of each row, (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels,
+            shown beside the rows to look at.
         shifted: Prediction for a second data set, without targets, or one by its name: whether it
             is stated as less certain.
         title: Heading of the report.
@@ -79,7 +83,8 @@ def calibration_report(
         The report: numbers and findings at once, figures and pages when asked for.
 
     Raises:
-        ShapeError: If `y`, a baseline, a group or the ids do not have the rows of `prediction`.
+        ShapeError: If `y`, a baseline, a group, the ids or the images do not have the rows of
+            `prediction`.
         UnsupportedError: If `prediction` is of another type, or a baseline differs in type.
         NonFiniteError: If targets or predictions hold NaN or infinity.
         RangeError: If a label is no class index, a baseline has the name of the main method, a
@@ -111,14 +116,19 @@ def calibration_report(
         shifted=dict(shifted) if isinstance(shifted, Mapping) else {"shifted": shifted},
     )
     remarks: tuple[str, ...] = ()
+    pictures = checked_images(images, len(prediction))
     if isinstance(prediction, RegressionPrediction):
         regressions = matched_regression(predictions, y, resampling)
         parts = assembled(regressions, REGRESSION, resampling, wishes)
         remarks = _remarks(regressions[name])
     else:
-        predictions, y, remarks = one_pixel_per_image(predictions, y, seed)
-        labeled = matched_classification(predictions, y, resampling)
+        chosen, labels, remarks = one_pixel_per_image(predictions, y, seed)
+        labeled = matched_classification(chosen, labels, resampling)
         parts = assembled(labeled, CLASSIFICATION, resampling, wishes)
+        if isinstance(prediction, ClassificationPrediction) and prediction.probs.ndim > 2:
+            parts["rows"] = image_rows(prediction, y, wishes.ids)
+            pictures = {**pictures, **pixel_maps(prediction, y)}
+    parts["rows"] = with_pictures(parts["rows"], pictures)
     return CalibrationReport(
         title=title,
         name=name,

@@ -26,7 +26,8 @@ from mcdrop.report.tables import (
     slice_lines,
     verdict_lines,
 )
-from mcdrop.report.values import ReportContents
+from mcdrop.report.thumbnails import data_uri
+from mcdrop.report.values import ReportContents, RowTable
 
 __all__ = ["fragment", "page"]
 
@@ -79,7 +80,7 @@ def _rendered(report: ReportContents, *, whole: bool, date: str | None) -> str:
         repaired=repair_lines(report) if report.repairs else None,
         slices=slice_lines(report) if report.slices else None,
         shift=None if report.shift is None else shift_lines(report.shift),
-        rows=[row_lines(table) for table in report.rows],
+        rows=[(row_lines(table), _addresses(table)) for table in report.rows],
         level=f"{report.resampling.level * 100:g} %",
         scores=score_table(report),
         differences=difference_table(report),
@@ -143,6 +144,11 @@ def _sections(report: ReportContents) -> dict[str, str]:
         "glossary": ("What the metrics mean", True),
     }
     return {anchor: heading for anchor, (heading, there) in wanted.items() if there}
+
+
+def _addresses(table: RowTable) -> dict[str, list[str]]:
+    """Return the pictures of each row by what they show, as addresses that hold them whole."""
+    return {name: [data_uri(image) for image in images] for name, images in table.pictures.items()}
 
 
 def _downloads(report: ReportContents) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 from mcdrop import __version__
 from mcdrop.report.figures import FIGURES
 from mcdrop.report.measures import MEASURES
-from mcdrop.report.values import Check, Repair, ReportContents
+from mcdrop.report.values import Check, Repair, ReportContents, RowTable
 
 __all__ = ["SCHEMA", "csv", "record", "versions"]
 
@@ -41,7 +41,7 @@ def record(report: ReportContents) -> dict[str, Any]:
         "acceptance": [_check(check) for check in report.acceptance],
         "accepted": report.accepted,
         "slices": [asdict(one) for one in report.slices],
-        "rows": [asdict(table) for table in report.rows],
+        "rows": [_rows(table) for table in report.rows],
         "shift": None if report.shift is None else asdict(report.shift),
         "repairs": [_repair(repair) for repair in report.repairs],
         "methods": [_method(report, method) for method in report.methods],
@@ -104,6 +104,12 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "python": ".".join(str(part) for part in sys.version_info[:3]),
     }
+
+
+def _rows(table: RowTable) -> dict[str, Any]:
+    """Return rows to look at, without their pictures."""
+    columns, rows = list(table.columns), [list(row) for row in table.rows]
+    return {"title": table.title, "by": table.by, "columns": columns, "rows": rows}
 
 
 def _check(check: Check) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mcdrop._disk.atomic import writing
 from mcdrop.report.drawing import draw
 from mcdrop.report.html import fragment, page
 from mcdrop.report.markdown import markdown
@@ -22,13 +22,9 @@ __all__ = ["CalibrationReport"]
 
 
 def written(path: Path, text: str) -> Path:
-    """Write a file whole or not at all: into a new one beside it, which then takes its name."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """Write a text file whole or not at all."""
+    with writing(path) as file:
+        file.write(text.encode())
     return path
 
 

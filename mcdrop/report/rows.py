@@ -14,7 +14,7 @@ from mcdrop.displays._regression import Regression
 from mcdrop.errors import ShapeError
 from mcdrop.report.values import RowTable
 
-__all__ = ["checked_ids", "rows_to_look_at"]
+__all__ = ["checked_ids", "rows_to_look_at", "table_of"]
 
 _SHOWN = 8
 
@@ -65,8 +65,8 @@ def _of_classes(
         "predictive entropy (nats)": [float(u) for u in c.uncertainty],
     }
     return (
-        _table("Least expected", "lowest probability of the true class", columns, ids, -given),
-        _table("Least sure", "largest predictive entropy", columns, ids, c.uncertainty),
+        table_of("Least expected", "lowest probability of the true class", columns, ids, -given),
+        table_of("Least sure", "largest predictive entropy", columns, ids, c.uncertainty),
     )
 
 
@@ -87,14 +87,14 @@ def _of_numbers(r: Regression, ids: Sequence[str]) -> tuple[RowTable, ...]:
         columns["output"] = [str(i) for i in place]
     if not r.has_spread:
         by = "largest error"
-        return (_table("Worst predicted", by, columns, ids, np.abs(worst)),)
+        return (table_of("Worst predicted", by, columns, ids, np.abs(worst)),)
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = np.where(spread > 0, np.abs(worst) / spread, np.where(worst == 0, 0.0, np.inf))
     columns["error / std"] = [float(z) if np.isfinite(z) else "infinite" for z in scaled]
     by = "largest error in stated standard deviations"
     return (
-        _table("Least expected", by, columns, ids, scaled),
-        _table("Least sure", "largest stated standard deviation", columns, ids, r.uncertainty),
+        table_of("Least expected", by, columns, ids, scaled),
+        table_of("Least sure", "largest stated standard deviation", columns, ids, r.uncertainty),
     )
 
 
@@ -104,14 +104,14 @@ def _of_place(values: npt.NDArray[np.float64], place: npt.NDArray[np.intp]) -> l
     return found
 
 
-def _table(
+def table_of(
     title: str,
     by: str,
     columns: dict[str, list[Any]],
     ids: Sequence[str],
     score: npt.NDArray[np.float64],
 ) -> RowTable:
-    """Return the rows with the highest score."""
+    """Return the rows with the highest score; `columns` hold a value for each row."""
     order = np.argsort(-score, kind="stable")[:_SHOWN]
     rows = tuple((ids[i], *(values[i] for values in columns.values())) for i in order)
-    return RowTable(title, by, ("row", *columns), rows)
+    return RowTable(title, by, ("row", *columns), rows, tuple(order.tolist()))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from mcdrop._engine.record import Run
 from mcdrop.displays._curve import Curve
@@ -150,12 +153,25 @@ class Slice:
 
 @dataclass(frozen=True)
 class RowTable:
-    """Rows to look at, the first column being their ids."""
+    """Rows to look at, the first column being their ids.
+
+    Attributes:
+        title: What they are.
+        by: What they were chosen by.
+        columns: Names of the columns.
+        rows: A cell for each column.
+        places: Number of each row among those of the prediction.
+        pictures: Images of these rows by what they show, uint8 (H, W) or (H, W, 3).
+    """
 
     title: str
     by: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str | float, ...], ...]
+    places: tuple[int, ...] = ()
+    pictures: Mapping[str, tuple[npt.NDArray[np.uint8], ...]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
 
 @dataclass(frozen=True)

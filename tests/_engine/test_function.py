@@ -18,8 +18,9 @@ X = torch.randn(4, 5, 3, dtype=torch.float64, generator=torch.Generator().manual
 
 
 def test_it_is_the_pass_of_that_number_with_shared_masks() -> None:
-    passes = mcdrop.wrap(NET, masks="shared").sample(X[0], 20, seed=7)
-    functions = mcdrop.wrap(NET).functions(20, seed=7)
+    # Fewer than 32 stratified passes of a seed are others than the first of more.
+    passes = mcdrop.wrap(NET, masks="shared").sample(X[0], 32, seed=7)
+    functions = mcdrop.wrap(NET).functions(32, seed=7)
     for each, expected in zip(functions, passes, strict=True):
         torch.testing.assert_close(each(X[0]), expected)
     torch.testing.assert_close(mcdrop.wrap(NET).function(7, 19)(X[0]), passes[19])

@@ -94,6 +94,25 @@ def test_tuples_are_positional_and_dicts_are_keywords() -> None:
         mc.sample(pairs, 5)
 
 
+class WithoutCovariates(nn.Module):
+    """Takes a second input that may have no columns, as forecasters do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 2), nn.Dropout(0.5))
+
+    def forward(self, x: torch.Tensor, more: torch.Tensor) -> torch.Tensor:
+        return self.net(torch.cat([x, more], dim=-1))
+
+
+def test_an_input_may_have_no_columns() -> None:
+    x = torch.randn(6, 4)
+    model = WithoutCovariates().eval()
+    found = mcdrop.wrap(model).sample((x, x[:, :0]), 5, seed=0)
+    assert found.shape == (5, 6, 2)
+    assert torch.equal(found, mcdrop.wrap(model.net).sample(x, 5, seed=0))
+
+
 def test_numbers_from_numpy_take_the_type_of_the_model() -> None:
     net = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)).double()
     assert mcdrop.wrap(net).sample(X.numpy(), 2).dtype == torch.float64

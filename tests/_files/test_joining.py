@@ -41,7 +41,9 @@ def parts(tmp_path: Path) -> tuple[list[Part], dict[str, Any]]:
         for name, (names, _, _) in ARRAYS.items():
             flat = whole[name][rows].reshape(size, -1)
             columns |= {column: pa.array(flat[:, i]) for i, column in enumerate(names)}
-        folder.add(first, pa.table(columns), {"ids": ["id"], "arrays": ARRAYS})
+        folder.add(
+            first, pa.table(columns), {"rows": "", "ids": ["id"], "arrays": ARRAYS, "split": None}
+        )
         first += size
     return folder.parts(), whole
 

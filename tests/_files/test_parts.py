@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -19,17 +20,23 @@ def folder(tmp_path: Path) -> PartFolder:
     return made
 
 
+BESIDE: dict[str, Any] = {"ids": [], "arrays": {}, "split": None}
+
+
 def table(n_rows: int) -> pa.Table:
     return pa.table({"mean": [0.5] * n_rows})
 
 
 def test_parts_are_found_again_in_order(tmp_path: Path) -> None:
     made = folder(tmp_path)
-    made.add(0, table(3), {"rows": "x"})
-    made.add(3, table(2), {"rows": "y"})
+    made.add(0, table(3), {"rows": "x", **BESIDE})
+    made.add(3, table(2), {"rows": "y", **BESIDE})
     first, second = PartFolder(tmp_path / "out.csv").parts()
     assert (first.first, first.end, second.first, second.end) == (0, 3, 3, 5)
-    assert (first.metadata(), second.metadata()) == ({"rows": "x"}, {"rows": "y"})
+    assert (first.metadata(), second.metadata()) == (
+        {"rows": "x", **BESIDE},
+        {"rows": "y", **BESIDE},
+    )
     assert second.table().equals(table(2))
     assert second.schema().equals(table(2).schema)
     made.remove()

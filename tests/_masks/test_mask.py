@@ -75,11 +75,14 @@ def test_shared_masks_are_the_same_for_all_rows_and_any_number_of_them() -> None
     assert not torch.equal(own[:, 0], own[:, 1])
 
 
-def test_flags_by_unit_are_those_of_every_row() -> None:
-    mask = mask_of(rows=ROWS_FIRST)
+@pytest.mark.parametrize("shape", [(5, 7), (5, 1, 7)])
+def test_flags_by_unit_are_those_of_every_row(shape: tuple[int, ...]) -> None:
+    mask = mask_of(shape, rows=ROWS_FIRST)
     assert mask.is_one_per_unit
     by_unit = mask.by_unit()
-    assert torch.equal(by_unit.unsqueeze(1).expand(20, 5, 7), mask.keep().expand(20, 5, 7))
+    assert by_unit.shape == (20, 7)
+    every_row = by_unit.unsqueeze(1).expand(20, 5, 7)
+    assert torch.equal(every_row, mask.keep().expand(20, *shape).reshape(20, 5, 7))
     before = by_unit.clone()
     mask.source.keep(0.9, (7,), 3, Span(0, 0, 20))
     assert torch.equal(by_unit, before)

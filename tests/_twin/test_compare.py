@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from mcdrop._twin.compare import agreement, kept, merged
+from mcdrop._twin.compare import agreement, dropped_out, kept, merged
 
 X = torch.tensor([1.0, -2.0, float("nan")])
 
@@ -37,3 +38,27 @@ def test_merged_trees_keep_objects_and_take_tensors() -> None:
     assert found[0].sum() == 3
     assert found[1] is cache
     assert merged((X,), [X]) is None
+
+
+@pytest.mark.parametrize(
+    ("now", "found"),
+    [
+        ([2.0, 0.0, 6.0, 0.0], "thinned"),
+        ([2.0, 4.0, 6.0, 0.0], "scaled"),
+        ([1.0, 0.0, 3.0, 0.0], ""),  # not scaled, as a mask of inputs
+        ([2.0, 4.1, 6.0, 0.0], ""),  # two factors
+        ([2.0, 4.0, 6.0, 1.0], ""),  # a zero became something else
+        ([0.0, 0.0, 0.0, 0.0], ""),
+        ([0.5, 0.0, 1.5, 0.0], ""),  # shrunk
+    ],
+)
+def test_dropped_out(now: list[float], found: str) -> None:
+    expected = torch.tensor([1.0, 2.0, 3.0, 0.0])
+    assert dropped_out((torch.tensor(now), "x"), (expected, "x")) == found
+
+
+def test_dropped_out_ignores_what_it_cannot_compare() -> None:
+    x = torch.ones(3)
+    assert dropped_out(2 * x, torch.ones(2)) == ""
+    assert dropped_out(torch.tensor([2, 0]), torch.tensor([1, 1])) == ""
+    assert dropped_out((2 * x).to_sparse(), x.to_sparse()) == ""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import mcdrop
-from mcdrop._twin.copy import renormalized, structural_copy
+from mcdrop._twin.copy import structural_copy, written_to
 
 
 class Holder(nn.Module):
@@ -224,4 +224,4 @@ def test_weights_that_an_embedding_renormalizes_are_found() -> None:
     tables = nn.ModuleList(
         [nn.Embedding(3, 2), nn.Embedding(3, 2, max_norm=1.0), nn.EmbeddingBag(3, 2, max_norm=1.0)]
     )
-    assert renormalized(tables) == {id(tables[1].weight), id(tables[2].weight)}
+    assert written_to(tables) == {id(tables[1].weight), id(tables[2].weight)}

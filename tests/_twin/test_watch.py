@@ -313,6 +313,50 @@ def test_dropout_in_a_thread_is_refused_by_name_unless_accepted() -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
+def by_numpy(x: Tensor) -> Any:
+    return np.random.rand(*x.shape) > P
+
+
+def by_rows(x: Tensor) -> Any:
+    return np.random.choice([0, 1], size=(len(x), 1, 1), p=[P, 1 - P])
+
+
+def by_python(x: Tensor) -> Any:
+    return np.reshape([random.random() > P for _ in range(x.numel())], tuple(x.shape))
+
+
+def by_an_own_generator(x: Tensor) -> Any:
+    return np.random.default_rng().random(tuple(x.shape)) > P
+
+
+class NotTorchs(nn.Module):
+    """Drops units by numbers that torch does not draw, and may hand on what is left."""
+
+    def __init__(self, mask: Callable[[Tensor], Any], *, hands_on: bool) -> None:
+        super().__init__()
+        self.mask, self.after = mask, nn.Linear(8, 8) if hands_on else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            x = x * torch.as_tensor(self.mask(x), dtype=x.dtype) / (1 - P)
+        return x if self.after is None else self.after(x)
+
+
+@pytest.mark.parametrize("hands_on", [False, True])
+@pytest.mark.parametrize("mask", [by_numpy, by_rows, by_python, by_an_own_generator])
+def test_dropout_by_numbers_that_are_not_torchs_is_refused(
+    mask: Callable[[Tensor], Any], hands_on: bool
+) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), NotTorchs(mask, hands_on=hands_on), nn.Dropout(0.1))
+    states = np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index]
+    with pytest.raises(
+        mcdrop.UnsupportedError,
+        match=r"1 \(NotTorchs\), where it drops units by random numbers that are not torch's",
+    ):
+        mcdrop.wrap(model).sample(X)
+    assert states == (np.random.get_state()[1].tolist(), random.getstate())  # type: ignore[index]
+
+
 class GaussianDropout(nn.Module):
     """Multiplies by noise of mean one; dropout by its name."""
 

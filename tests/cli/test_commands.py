@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import nn
 
 import mcdrop
 from mcdrop.cli import main
+from mcdrop.cli.commands import app
 
 
 @pytest.fixture
@@ -90,6 +93,39 @@ def test_inspect_tells_what_is_baked_in(
     onnx.write_text("no model")
     assert run(monkeypatch, "inspect", onnx) == 2
     assert "expected `file` to be an ONNX file, but got net.onnx" in capsys.readouterr().err
+
+
+EXAMPLES = {
+    command.callback.__name__: (command.epilog or "").removeprefix("Example: ")
+    for command in app.registered_commands
+    if command.callback is not None
+}
+
+
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_the_example_of_the_help_runs(
+    command: str,
+    program: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(monkeypatch, command, "--help") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"Example: {EXAMPLES[command]}" in shown
+    monkeypatch.chdir(program.parent)
+    program.rename("model.pt2")
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame(rng.normal(size=(30, 3)), columns=list("abc"))
+    rows.assign(id=[f"r{i}" for i in range(30)]).to_csv("rows.csv", index=False)
+    pd.DataFrame({"mean": rng.normal(size=30), "std": 1.0, "y": rng.normal(size=30)}).to_csv(
+        "prediction.csv", index=False
+    )
+    line, _, _ = EXAMPLES[command].partition(" > ")
+    name, *arguments = shlex.split(line)
+    assert (name, arguments[0]) == ("mcdrop", command)
+    assert run(monkeypatch, *arguments) == 0
+    for option, file in pairwise(arguments):
+        assert option not in ("--out", "--html") or Path(file).exists()
 
 
 @pytest.mark.parametrize(

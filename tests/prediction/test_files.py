@@ -81,7 +81,9 @@ def test_other_files_are_named_for_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(mcdrop.UnsupportedError, match="objects are not plain tensors"):
         mcdrop.load_prediction(path)
     torch.save({"format": "mcdrop/1/Unheard"}, path)
-    with pytest.raises(mcdrop.UnsupportedError, match="but got Unheard. Pass a file that `save`"):
+    with pytest.raises(
+        mcdrop.UnsupportedError, match="but got Unheard in other.pt. Pass a file that `save`"
+    ):
         mcdrop.load_prediction(path)
 
 

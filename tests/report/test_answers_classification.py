@@ -48,6 +48,10 @@ def test_an_overconfident_model_is_told_what_a_temperature_would_bring() -> None
     assert "the ECE (mean gap between confidence and accuracy) from" in report.actions[0]
     few = calibration_report(prediction[:40], y[:40], n_resamples=20)
     assert few.actions[0] == "Collect at least 50 rows with labels to recalibrate on."
+    # Right in all 200 rows: the likelihood grows with the probabilities, whatever the temperature.
+    right = blocks((0.8, 200, 200))
+    assert not right.repairs
+    assert right.actions[0].endswith("these rows hold too few errors to fit to.")
 
 
 def test_what_referring_saves_is_counted() -> None:

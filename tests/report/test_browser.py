@@ -172,8 +172,11 @@ def test_links_and_buttons_are_reached_with_tab(chromium: Browser, pages: dict[s
         seen.append(
             chromium.run("document.activeElement.tagName + document.activeElement.outerHTML")
         )
-    wanted = chromium.run("document.querySelectorAll('nav a').length")
+    wanted = chromium.run("document.querySelectorAll('a').length")
     assert sum(item.startswith("A") for item in set(seen)) == wanted
+    findings = "document.querySelectorAll('.findings li')"
+    links = f"[...{findings}].map(li => li.querySelector('a').hash === '#' + li.id)"
+    assert chromium.run(links) == [True] * chromium.run(f"{findings}.length")
     assert any(item.startswith("BUTTON") for item in seen)
 
 

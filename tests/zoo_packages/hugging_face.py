@@ -100,6 +100,8 @@ _SMALL: dict[str, int] = {
     "patch_size": 8,
     "num_queries": 8,
     "max_source_positions": 30,
+    "max_length": 128,
+    "num_mel_bins": 32,
     "max_position_embeddings": 64,
     "n_positions": 64,
     "n_ctx": 64,
@@ -107,6 +109,36 @@ _SMALL: dict[str, int] = {
     "num_local_experts": 4,
     "n_routed_experts": 4,
     "num_experts_per_tok": 2,
+    "rotary_dim": 4,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 8,
+    "qk_head_dim": 16,
+    "mamba_n_heads": 8,
+    "mamba_d_head": 8,
+    "kv_lora_rank": 16,
+    "index_head_dim": 16,
+    "index_n_heads": 2,
+    "entity_vocab_size": 64,
+    "vocab_size_per_layer_input": 128,
+}
+_OF_HEADS = (
+    "head_dim",
+    "d_kv",
+    "d_head",
+    "qk_rope_head_dim",
+    "qk_nope_head_dim",
+    "v_head_dim",
+    "qk_head_dim",
+)
+_OWN_HEADS = {key: size for key, size in _SMALL.items() if key not in _OF_HEADS}
+# Numbers that some configurations leave to the user.
+_MISSING = {
+    "prediction_length": 8,
+    "context_length": 16,
+    "head_dim": 8,
+    "num_key_value_heads": 2,
+    "vocab_size": 128,
 }
 _SHALLOW = {**dict.fromkeys(_LAYERS, 2), "vocab_size": 128}
 # What training randomizes beside dropout.
@@ -160,7 +192,7 @@ def built(architecture: str) -> tuple[nn.Module, dict[str, Any]]:
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     kind, name = architecture.split("/")
     why = []
-    for sizes in (_SMALL, _SHALLOW):
+    for sizes in (_SMALL, _OWN_HEADS, _SHALLOW):
         torch.manual_seed(0)
         try:
             config = CONFIG_MAPPING[kind]()
@@ -203,7 +235,9 @@ def _shrink(config: Any, sizes: dict[str, int]) -> None:
             name = getattr(type(part), "attribute_map", {}).get(key, key)
             if isinstance(value, bool):
                 continue
-            if name in sizes and isinstance(value, int) and value > sizes[name]:
+            if value is None and name in _MISSING:
+                _put(part, key, _MISSING[name])
+            elif name in sizes and isinstance(value, int) and value > sizes[name]:
                 _put(part, key, sizes[name])
             elif key == "depths" and isinstance(value, list | tuple):
                 _put(part, key, type(value)(1 for _ in value))
@@ -212,9 +246,25 @@ def _shrink(config: Any, sizes: dict[str, int]) -> None:
                 _put(part, key, (list(dict.fromkeys(value)) * n)[:n])
             elif key.endswith(("token_id", "token_index")) and isinstance(value, int):
                 _put(part, key, value if value < 100 else 100 + value % 28)
+        if "kv_lora_rank" in vars(part):  # latent attention keeps a key for each head
+            _put(part, "num_key_value_heads", sizes.get("num_attention_heads", 4))
         if isinstance(getattr(part, "initializer_range", None), float):
             part.initializer_range = 0.15
+        _put(part, "use_cache", False)
         part._attn_implementation = "eager"
+        with contextlib.suppress(Exception):  # sizes by layer
+            _divide_rotary(part)
+
+
+def _divide_rotary(part: Any) -> None:
+    """Let the three sections of a multimodal rotary embedding sum to what is rotated."""
+    rotary = getattr(part, "rope_parameters", None)
+    if not isinstance(rotary, dict) or not hasattr(part, "num_attention_heads"):
+        return
+    width = getattr(part, "head_dim", None) or part.hidden_size // part.num_attention_heads
+    half = int(width * rotary.get("partial_rotary_factor", 1.0)) // 2
+    # Read by multimodal models alone, some of which have a default of their own.
+    rotary["mrope_section"] = [half - 2 * (half // 3), half // 3, half // 3]
 
 
 def _put(part: Any, key: str, value: Any) -> None:
@@ -265,6 +315,9 @@ def _candidates(model: nn.Module, config: Any) -> Iterator[dict[str, Any]]:
         yield found
         if "input_ids" in takes and "input_ids" not in found:
             yield text | found
+    grid = next((key for key in ("grid_thw", "image_grid_thw") if key in takes), None)
+    if grid is not None and "input_ids" not in takes:
+        yield from _patches(takes, config, grid, generator)
     if "inputs_embeds" in takes:
         yield {"inputs_embeds": torch.randn(2, _N_IDS, 32, generator=generator)}
     if "past_values" in takes:
@@ -308,6 +361,22 @@ def _images(config: Any, generator: torch.Generator) -> Iterator[torch.Tensor]:
         for n_frames in _values(config, "num_frames", 0):
             if isinstance(n_frames, int) and 0 < n_frames <= 16:
                 yield torch.randn(2, n_frames, n_channels, height, width, generator=generator)
+
+
+def _patches(
+    takes: set[str], config: Any, grid: str, generator: torch.Generator
+) -> Iterator[dict[str, Any]]:
+    """Yield images cut into flat patches, with the grid of each (time, height, width)."""
+    first = next(key for key in ("pixel_values", "hidden_states") if key in takes)
+    channels = (_values(config, key, 3)[0] for key in ("in_channels", "num_channels"))
+    n_channels = next((n for n in channels if isinstance(n, int)), 3)
+    side = _values(config, "patch_size", 8)[0]
+    for n_times in dict.fromkeys((_values(config, "temporal_patch_size", 1)[0], 1)):
+        width = n_channels * n_times * side**2
+        yield {
+            first: torch.randn(32, width, generator=generator),
+            grid: torch.tensor([[1, 4, 4], [1, 4, 4]]),
+        }
 
 
 def _hashable(value: Any) -> Any:

@@ -60,10 +60,31 @@ def section() -> list[str]:
         "within four standard errors plus 0.02 of 1. "
         f"{len(table['not_run'])} models were not run in the time given.",
         "",
+        *_counted(compared),
         *_exceptions(compared),
         *_sequential(compared),
     ]
     return lines
+
+
+def _counted(compared: list[dict[str, Any]]) -> list[str]:
+    """Say where the number of sites is not that of the random operators of train mode."""
+    other = [
+        row for row in compared if "draws" in row and row.get("sites") not in (None, row["draws"])
+    ]
+    if not other:
+        return []
+    more = [row["name"].split("/")[-1] for row in other if row["sites"] > row["draws"]]
+    fewer = [row["name"].split("/")[-1] for row in other if row["sites"] < row["draws"]]
+    return [
+        f"In {len(other)} models the number of sites differs from that of the random operators",
+        "which train mode adds. More sites, because fused attention draws inside one operator that",
+        "is not counted, or because a call of dropout inside a listed module is listed as well:",
+        f"{', '.join(more)}. Fewer, because what training draws there is no dropout (jittered",
+        "coordinates and router inputs, Gumbel noise) and stays off, as `prediction.run.watched`",
+        f"says: {', '.join(fewer)}.",
+        "",
+    ]
 
 
 def _exceptions(compared: list[dict[str, Any]]) -> list[str]:

@@ -57,7 +57,7 @@ def _factory(
     if kwargs.get("generator") is not None:
         return func(*args, **kwargs)
     template = torch.empty((), device=kwargs.get("device"))
-    return _drawn(call, lambda generator, _: func(*args, **kwargs, generator=generator), template)
+    return _drawn(call, lambda generator, _: func(*args, **_with(kwargs, generator)), template)
 
 
 def _like(call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -77,7 +77,7 @@ def _of_tensor(
     if not args or not isinstance(args[0], Tensor):
         return _factory(call, func, args, kwargs)
     x, *rest = args
-    return _drawn(call, lambda generator, each: func(each, *rest, **kwargs, generator=generator), x)
+    return _drawn(call, lambda generator, each: func(each, *rest, **_with(kwargs, generator)), x)
 
 
 def _in_place(
@@ -90,10 +90,15 @@ def _in_place(
     rest = args[1:]
 
     def fill(generator: torch.Generator, like: Tensor) -> Tensor:
-        return func(like.clone(), *rest, **kwargs, generator=generator)
+        return func(like.clone(), *rest, **_with(kwargs, generator))
 
     # vmap refuses this for a tensor that is not batched, so no pass loses its numbers.
     return x.copy_(_drawn(call, fill, x))
+
+
+def _with(kwargs: dict[str, Any], generator: torch.Generator) -> dict[str, Any]:
+    """Put a generator in the place of one that is None."""
+    return {**kwargs, "generator": generator}
 
 
 def _empty(

@@ -92,6 +92,19 @@ def weight_given_a_gradient(net: Writes) -> None:
     net.weight.grad = torch.ones(4)
 
 
+def weight_in_a_list(net: Writes) -> None:
+    torch._foreach_mul_(list(net.parameters()), 2.0)
+
+
+def weight_with_modes_off(net: Writes) -> None:
+    with torch._C.DisableTorchFunction():
+        net.weight.mul_(2)
+
+
+def weight_by_an_operator(net: Writes) -> None:
+    torch.ops.aten.mul_.Tensor(net.weight, torch.tensor(2.0))
+
+
 class ReadsFlag(Writes):
     """Reads its training flag, so that a training run of copies is watched first."""
 
@@ -106,7 +119,7 @@ WRITES = [
     through_data, through_a_view_of_data, through_an_array, by_new_data, by_resizing,
     weight_through_data, weight_through_an_array, weight_by_new_data, weight_through_dlpack,
     weight_zeroed, weight_as_out, weight_reset, weight_through_its_storage,
-    weight_given_a_gradient,
+    weight_given_a_gradient, weight_in_a_list, weight_with_modes_off, weight_by_an_operator,
 ]  # fmt: skip
 
 

@@ -84,6 +84,22 @@ def test_numbers_have_their_distribution() -> None:
     assert abs(values.var().item() - 1) < 4 * (2 / n) ** 0.5
 
 
+@pytest.mark.parametrize(
+    "draws",
+    [
+        lambda x: torch.randn(6, 50, generator=None),
+        lambda x: torch.bernoulli(x, generator=None),
+        lambda x: x.normal_(generator=None),
+    ],
+)
+def test_a_generator_of_none_is_the_global_one(draws: Callable[[Tensor], Tensor]) -> None:
+    state = torch.get_rng_state()
+    found, _ = draw(noisy(draws), X, 3, "sequential")
+    first, *others = numbers(found)
+    assert not any(torch.equal(first, other) for other in others)
+    assert torch.equal(state, torch.get_rng_state())
+
+
 @pytest.mark.parametrize("kind", ["rand", "bernoulli", "uniform_"])
 def test_a_generator_of_the_models_own_is_respected(kind: str) -> None:
     def drawing(generator: torch.Generator) -> Callable[[Tensor], Tensor]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mcdrop import UnsupportedError
-from mcdrop._files.faults import require_file, wrong
+from mcdrop._disk.faults import require_file, wrong
 
 
 def test_the_text_names_the_file_and_the_first_line_of_the_reason() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,20 +19,31 @@ UNFINISHED = ".unfinished"
 def writing(path: Path, *, beside: Path | None = None) -> Iterator[BinaryIO]:
     """Open a file that takes its name once everything is on the disk.
 
+    A link is followed; a device, such as /dev/stdout, is written to as it is.
+
     Args:
-        path: File to write; an existing one is replaced.
+        path: File to write; an existing one is replaced, and its permissions are kept.
         beside: Folder of the same file system for the unfinished file; that of `path` by default.
 
     Raises:
         OSError: If something could not be written, for example because the disk is full; the
             unfinished file is removed.
     """
-    unfinished = (beside or path.parent) / (path.name + UNFINISHED)
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    # Two threads may write the same file; the last one to finish decides.
+    writer = f"{os.getpid()}-{threading.get_ident()}"
+    unfinished = (beside or path.parent) / f"{path.name}.{writer}{UNFINISHED}"
     try:
         with unfinished.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, unfinished)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The UCI regression benchmark of Gal & Ghahramani (2016): data, training, selection, tables."""

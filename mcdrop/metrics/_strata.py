@@ -1,0 +1,24 @@
+"""The check of `stratum`, the passes in one stratum, of scores that need independent passes."""
+
+from __future__ import annotations
+
+from mcdrop._masks.stratified import STRATUM
+from mcdrop.errors import RangeError
+
+__all__ = ["require_stratum"]
+
+
+def require_stratum(function: str, stratum: int, passes: int) -> None:
+    """Refuse a stratum that cannot be, or among whose passes none are known to be independent.
+
+    Args:
+        function: Public function to name.
+        stratum: Passes in one stratum.
+        passes: Passes in total.
+    """
+    remedy = "Pass 16 for passes of stratified masks, None for independent ones"
+    if stratum < 2:
+        raise RangeError.of(function, "stratum", "be at least 2", stratum, remedy)
+    if stratum != STRATUM and passes <= stratum:
+        condition = f"be 16, or less than the number of passes, {passes}"
+        raise RangeError.of(function, "stratum", condition, stratum, remedy)
