@@ -10,8 +10,8 @@ export MPLBACKEND := Agg
 CORE := tests/_disk tests/_masks tests/_fusion tests/_live tests/_twin tests/_engine tests/_tasks tests/layers \
 	tests/test_errors.py tests/test_exact_answers.py tests/test_promises.py tests/test_wrapper.py
 
-.PHONY: core report test lint types unit documents slow gpu zoo statements oldest newest coverage \
-	mutants audit release-check docs notebooks format clean
+.PHONY: core report test lint types unit documents slow gpu zoo integrations statements oldest newest \
+	coverage mutants audit release-check docs notebooks format clean
 
 core:
 	@echo $(CORE)
@@ -122,6 +122,20 @@ zoo: .venv-zoo/installed
 		sentence-transformers timm torch-geometric torchvision transformers x-transformers
 	touch $@
 
+# MLflow with its scoring server and Spark (which needs Java), Ray with a node that is killed, and
+# the example server, in an environment of their own; everything runs on this machine.
+INTEGRATIONS := tests/test_mlflow.py tests/test_ray.py tests/_files/test_workers.py \
+	tests/test_serving.py tests/test_deployment_page.py
+integrations: .venv-integrations/installed
+	MLFLOW_DISABLE_TELEMETRY=true RAY_USAGE_STATS_ENABLED=0 RAY_worker_niceness=0 \
+		OMP_NUM_THREADS=1 .venv-integrations/bin/python -m pytest $(INTEGRATIONS)
+
+.venv-integrations/installed: constraints-integrations.txt pyproject.toml
+	test -x .venv-integrations/bin/python || $(PYTHON) -m venv .venv-integrations
+	.venv-integrations/bin/python -m pip install -q -c constraints-integrations.txt \
+		-e '.[mlflow,onnx,ray,report]' pytest hypothesis pyspark fastapi uvicorn
+	touch $@
+
 # The documentation site, into site/: built from docs/ and the docstrings with warnings as errors,
 # then checked for what Sphinx does not see. Nothing is loaded from the network when it is read.
 docs: .venv-docs/installed
@@ -154,5 +168,5 @@ $(VENV)/development: pyproject.toml constraints.txt
 
 clean:
 	rm -rf $(VENV) .venv-oldest .venv-newest .venv-zoo .venv-coverage .venv-audit .venv-docs \
-		.venv-release .venv-release-clean build dist site docs/_generated .mypy_cache \
+		.venv-integrations .venv-release .venv-release-clean build dist site docs/_generated .mypy_cache \
 		.ruff_cache .hypothesis

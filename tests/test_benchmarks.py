@@ -115,6 +115,27 @@ def test_a_stream_is_compared_with_one_call(tmp_path: Path) -> None:
     assert "| streamed MiB" in text
 
 
+@pytest.mark.slow
+def test_an_export_is_compared_with_the_library_and_with_single_passes(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    text, content = run("exporting.py", tmp_path)
+    assert [result["rows"] for result in content["results"]] == [1, 16, 1, 16]
+    for result in content["results"]:
+        assert set(result["ms"]) == {"library", ".pt2", ".onnx", "S programs"}
+        assert max(result["off"].values()) < 1e-4
+        assert result["bytes"]["S programs"] > result["bytes"][".pt2"] > 0
+    assert "| MLP 20-64-64-1" in text
+
+
+@pytest.mark.slow
+def test_workers_of_ray_return_the_rows_of_one_process(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="`make integrations` installs ray")
+    text, content = run("ray_scaling.py", tmp_path, "--workers", "2")
+    assert [result["workers"] for result in content["results"]] == [0, 2]
+    assert all(result["largest_difference"] < 1e-3 for result in content["results"])
+    assert "one process, no Ray" in text
+
+
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
     monkeypatch.syspath_prepend(FOLDER)

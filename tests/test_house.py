@@ -33,14 +33,16 @@ FLOORS = [
     "rejection",
     "recalibration",
     "wrapper",
-    "_export",
     "one_call",
     "estimators",
+    "_export",
     "baselines",
     "comparison",
     "displays",
     "report",
+    "ray",
     "_files",
+    "mlflow",
     "cli",
 ]
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

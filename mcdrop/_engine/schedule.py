@@ -192,14 +192,15 @@ class Schedule:
 
     def _numbered(self) -> Iterator[Batch]:
         """Yield the batches as they come, with rows numbered among all inputs."""
-        first = self._settings.first_row
+        first, given = self._settings.first_row, self._settings.row_numbers
         for batch in self._reader.batches(self._inputs):
             n_rows = batch.n_rows
             if n_rows is None:
                 yield batch
                 first += 1
                 continue
-            yield replace(batch, numbers=range(first, first + n_rows))
+            counted = range(first, first + n_rows)
+            yield replace(batch, numbers=counted if given is None else given[first : counted.stop])
             first += n_rows
 
     def _depends_on_batches(self, plan: Plan) -> str:

@@ -77,6 +77,7 @@ class Settings:
         control_variate: Whether the linearized network is the control variate; "auto" does not
             take it, but lets the last dropout be integrated if it is the only one.
         first_row: Number of the first row; the masks of a row depend on its number.
+        row_numbers: Numbers of all rows, where they do not count on from the first.
         n_samples: Passes per row, if they are known in advance; few stratified ones are drawn
             differently.
         memory: What earlier predictions of the same wrapper found out.
@@ -100,6 +101,7 @@ class Settings:
     exact_last: Controls = False
     control_variate: Controls = False
     first_row: int = 0
+    row_numbers: tuple[int, ...] | None = None
     n_samples: int | None = None
     memory: Memory = field(default_factory=Memory)
 

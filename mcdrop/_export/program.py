@@ -35,6 +35,7 @@ class Program(nn.Module):
 
     Attributes:
         names: Names of what it returns, in order.
+        at_input: Whether rows are repeated at the input.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Program(nn.Module):
         self.model = model
         self.summary = summary
         self._tracker, self._call, self._selection = tracker, call, selection
-        self._at_input = at_input
+        self.at_input = at_input
 
     def forward(self, *args: Any, **kwargs: Any) -> Mapping[str, Tensor]:
         """Run the passes on what the model takes."""
@@ -61,9 +62,9 @@ class Program(nn.Module):
         self._tracker.begin(call)
         inputs = list(tensors((args, kwargs)))
         n_rows = inputs[0].shape[0]
-        if self._at_input:
+        if self.at_input:
             args, kwargs = mapped((args, kwargs), self._repeated)
-        with Folding(call, inputs, n_rows, at_input=self._at_input):
+        with Folding(call, inputs, n_rows, at_input=self.at_input):
             output = self.model(*args, **kwargs)
         passes = self._selection.pick("export", output).unflatten(0, (call.n_passes, n_rows))
         for order in masks.keys() - self._masks().keys():

@@ -6,15 +6,13 @@ on their number and on the strata alone. They are read off the estimator that pr
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
 from mcdrop._engine.moments import Moments, PassGroups
 from mcdrop._tasks.likelihoods import OutputType
 
-__all__ = ["ClassSummary", "RegressionSummary", "Summary", "variance_form"]
+__all__ = ["ClassSummary", "RegressionSummary", "Spread", "Summary", "entropy", "variance_form"]
 
 
 def variance_form(n_samples: int, *, stratified: bool) -> Tensor:
@@ -42,8 +40,13 @@ def _variances(passes: Tensor, moments: Moments) -> Tensor:
     return moments.variance
 
 
-class _Spread(nn.Module):
-    """The variance over passes."""
+class Spread(nn.Module):
+    """The variance over passes.
+
+    Args:
+        n_samples: Number of passes, S.
+        stratified: Whether they are stratified.
+    """
 
     form: Tensor
 
@@ -67,7 +70,7 @@ class Summary(nn.Module):
         names: The names, in order.
     """
 
-    names: ClassVar[tuple[str, ...]]
+    names: tuple[str, ...] = ()
 
 
 class RegressionSummary(Summary):
@@ -92,7 +95,7 @@ class RegressionSummary(Summary):
         spread: OutputType | None = None,
     ) -> None:
         super().__init__()
-        self.variance = _Spread(n_samples, stratified=stratified)
+        self.variance = Spread(n_samples, stratified=stratified)
         self.spread = spread
         known = None if noise_std is None else noise_std.square()
         self.register_buffer("noise_variance", known)
@@ -122,6 +125,7 @@ class ClassSummary(Summary):
         output_type: What the model returns.
         binary: Whether every score stands for class 1 of two.
         multilabel: Whether there are several such scores per row.
+        temperature: Divides the log-probabilities of every pass.
     """
 
     names = ("probs", "probs_std", "predictive_entropy", "mutual_information")
@@ -134,23 +138,26 @@ class ClassSummary(Summary):
         output_type: OutputType,
         binary: bool,
         multilabel: bool,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__()
-        self.variance = _Spread(n_samples, stratified=stratified)
+        self.variance = Spread(n_samples, stratified=stratified)
         self.output_type = output_type
-        self.binary, self.multilabel = binary, multilabel
+        self.binary, self.multilabel, self.temperature = binary, multilabel, temperature
 
     def forward(self, passes: Tensor) -> dict[str, Tensor]:
         """Summarize (S, n, C, ...), or scores of class 1, (S, n), (S, n, 1) or (S, n, L)."""
         probs = self._probabilities(passes)
+        if self.temperature != 1.0:
+            probs = (probs.log() / self.temperature).softmax(dim=2)
         mean = probs.mean(dim=0)
-        entropy = _entropy(mean, dim=1)
-        expected = _entropy(probs, dim=2).mean(dim=0)
+        total = entropy(mean, dim=1)
+        expected = entropy(probs, dim=2).mean(dim=0)
         return {
             "probs": mean,
             "probs_std": self.variance(probs).sqrt(),
-            "predictive_entropy": entropy,
-            "mutual_information": (entropy - expected).clamp_min(0),
+            "predictive_entropy": total,
+            "mutual_information": (total - expected).clamp_min(0),
         }
 
     def _probabilities(self, values: Tensor) -> Tensor:
@@ -164,7 +171,7 @@ class ClassSummary(Summary):
         return torch.stack([1 - positive, positive], dim=2) if self.binary else positive
 
 
-def _entropy(probs: Tensor, dim: int) -> Tensor:
+def entropy(probs: Tensor, dim: int) -> Tensor:
     """Return the entropy in nats; 0 log 0 is 0."""
     tiny = torch.finfo(probs.dtype).tiny
     return -(probs * probs.clamp_min(tiny).log()).sum(dim=dim)

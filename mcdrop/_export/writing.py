@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import warnings
@@ -15,17 +16,20 @@ import torch
 from torch import Tensor
 
 from mcdrop._engine.batch import Batch
+from mcdrop._export.metadata import METADATA
 from mcdrop._export.program import Program
 from mcdrop._trees import mapped
 from mcdrop.errors import McdropError, RangeError, UnsupportedError
 
-__all__ = ["Check", "Writer", "writer"]
+__all__ = ["Check", "Metadata", "Writer", "writer"]
 
 Check: TypeAlias = Callable[[Callable[[Batch], Mapping[str, Tensor]]], None]
 """Given a function that runs what was written, refuses it where it differs."""
 
-Writer: TypeAlias = Callable[[str, Program, Batch, Path, Check], None]
+Metadata: TypeAlias = Mapping[str, Any]
+"""What a program is, as plain values."""
 
+Writer: TypeAlias = Callable[[str, Program, Batch, Path, Check, Metadata], None]
 
 # What the exporters raise for code that they cannot follow; all of these are theirs.
 _EXPORT_ERRORS = (
@@ -67,19 +71,23 @@ def writer(function: str, path: str | os.PathLike[str]) -> Writer:
     return writers[given.suffix]
 
 
-def _write_pt2(function: str, program: Program, batch: Batch, path: Path, check: Check) -> None:
+def _write_pt2(
+    function: str, program: Program, batch: Batch, path: Path, check: Check, metadata: Metadata
+) -> None:
     exported = _exported(function, program, batch)
     module = exported.module()
     check(lambda rows: dict(module(*rows.args, **rows.kwargs)))
     part = path.with_name("part." + path.name)
     try:
-        torch.export.save(exported, part)
+        torch.export.save(exported, part, extra_files={METADATA: json.dumps(metadata)})
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _write_onnx(function: str, program: Program, batch: Batch, path: Path, check: Check) -> None:
+def _write_onnx(
+    function: str, program: Program, batch: Batch, path: Path, check: Check, metadata: Metadata
+) -> None:
     try:
         import onnxruntime  # type: ignore[import-untyped, unused-ignore]
         import onnxscript  # type: ignore[import-untyped, unused-ignore]  # noqa: F401
@@ -106,6 +114,8 @@ def _write_onnx(function: str, program: Program, batch: Batch, path: Path, check
             raise _cannot_write(function, "torch.onnx.export", error) from error
     if found is None:
         raise RuntimeError("torch.onnx.export returned no program")
+    _rename_inner(found.model.graph, set(outputs))
+    found.model.metadata_props[METADATA] = json.dumps(metadata)
     part = path.with_name("part." + path.name)
     found.save(str(part))
     try:
@@ -113,6 +123,15 @@ def _write_onnx(function: str, program: Program, batch: Batch, path: Path, check
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _rename_inner(graph: Any, taken: set[str]) -> None:
+    """Rename values inside a graph that have the name of an output, which the exporter allows."""
+    returned = {id(value) for value in graph.outputs}
+    for node in graph:
+        for value in node.outputs:
+            if value.name in taken and id(value) not in returned:
+                value.name = f"inner_{value.name}"
 
 
 def _run_onnx(
@@ -171,7 +190,11 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _cannot_write(function: str, what: str, error: Exception) -> McdropError:
+def _cannot_write(function: str, what: str, raised: Exception) -> McdropError:
+    """Return the error about what an exporter cannot write; the first cause tells most."""
+    error: BaseException = raised
+    while error.__cause__ is not None:
+        error = error.__cause__
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return UnsupportedError.of(
         function,

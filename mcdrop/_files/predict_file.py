@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import mcdrop
-from mcdrop._engine.record import Run
+from mcdrop._engine.record import Masks, Run
 from mcdrop._engine.settings import Settings
 from mcdrop._files.columns import FUNCTION
 from mcdrop._files.identity import model_digest
@@ -21,6 +22,7 @@ from mcdrop._files.joining import JOINERS
 from mcdrop._files.passes import BlockPredictor
 from mcdrop._files.programs import read_program
 from mcdrop._files.streaming import open_source, stream
+from mcdrop._files.workers import Predictions, Worker, here, on_ray
 from mcdrop._tasks.likelihoods import OutputType
 from mcdrop._tasks.settings import Task, TaskSettings, controls, selection_of
 from mcdrop._tasks.tolerance import Tolerated
@@ -65,6 +67,7 @@ def predict_file(
     select: str | int | None = None,
     noise_std: float | Tensor | None = None,
     seed: int = 0,
+    masks: Masks | None = None,
     batch_rows: int | None = None,
     batch_size: int | None = None,
     device: str | torch.device | None = None,
@@ -74,6 +77,7 @@ def predict_file(
     control_variate: bool | Literal["auto"] = "auto",
     progress: bool = False,
     resume: bool = True,
+    ray: str | None = None,
 ) -> PredictedFile:
     """Predict every row of a file with uncertainty, in memory that does not grow with the file.
 
@@ -84,14 +88,13 @@ def predict_file(
 
     Masks are independent for every row, and belong to seed, row number, dropout site and pass. So
     blocks of any size and resumed runs give the same numbers, to rounding, as one call of
-    `predict_with_uncertainty` with that seed on all rows. Pass ``wrap(model, masks="shared")`` for
-    one mask per pass, the same for all rows.
+    `predict_with_uncertainty` with that seed on all rows, on one process or many.
 
     Args:
         model: A model with dropout, `wrap(model, ...)`, or a .pt2 file written by
             `torch.export.save`.
-        data: A .parquet file, a .csv file with a header, an .npz archive or an .npy array. Nothing
-            is unpickled.
+        data: A .parquet file, a folder of them (in the order of their names, rows numbered on), a
+            .csv file with a header, an .npz archive or an .npy array. Nothing is unpickled.
         out: A .parquet, .csv or .npz file to write, with the columns or arrays that `save` of a
             prediction writes, ids in front. An existing file is replaced.
         columns: Names of the inputs in the order in which the model takes them; by default every
@@ -104,6 +107,8 @@ def predict_file(
         select: Key or index of the output that is the prediction, if the model returns several.
         noise_std: As for `predict_with_uncertainty`.
         seed: Same seed, same numbers.
+        masks: "independent" (by row number) or "shared" (one per pass for all rows); None for those
+            of a wrapper, or independent ones.
         batch_rows: Rows per block, which are kept together; None for 65,536, or fewer where rows
             are wide.
         batch_size: Rows per forward call; None chooses.
@@ -115,6 +120,9 @@ def predict_file(
         progress: Show a progress bar on standard error.
         resume: Go on with finished parts of the same model, settings and rows, and refuse others.
             False discards them.
+        ray: Address of a Ray cluster whose workers predict the blocks, "auto" for the one of this
+            machine, or "local" for one that is started and stopped here; this process reads and
+            writes. None predicts here.
 
     Returns:
         Where the predictions are and what was done; the predictions themselves are in the file.
@@ -146,7 +154,7 @@ def predict_file(
         require_count(FUNCTION, "batch_rows", batch_rows)
     source_path, out_path = Path(data), _checked_out(Path(out), Path(data))
     ids = (id_columns,) if isinstance(id_columns, str) else tuple(id_columns)
-    mc = _wrapped(model)
+    mc, program = _wrapped(model, masks)
     engine = Settings(
         FUNCTION,
         mc.model,
@@ -171,18 +179,42 @@ def predict_file(
     kept = _plain(mc, asked) | {"select": select, "columns": columns, "id_columns": ids}
     source = open_source(source_path, columns, ids)
     predictor = BlockPredictor(asked, source_path.name, source.place)
-    done = stream(
-        source, predictor, out_path, kept, batch_rows=batch_rows, resume=resume, progress=progress
-    )
+    with _predictions(predictor, program, ray) as predictions:
+        done = stream(
+            source,
+            predictions,
+            out_path,
+            kept,
+            batch_rows=batch_rows,
+            resume=resume,
+            progress=progress,
+        )
     seconds = time.perf_counter() - began
     return PredictedFile(out_path, done.n_rows, done.n_kept, seconds, done.run)
 
 
-def _wrapped(model: nn.Module | torch.export.ExportedProgram | StrPath) -> MCDropout:
-    """Return the wrapper of a model; one that was passed keeps its masks."""
+def _wrapped(
+    model: nn.Module | torch.export.ExportedProgram | StrPath, masks: Masks | None
+) -> tuple[MCDropout, torch.export.ExportedProgram | None]:
+    """Return the wrapper of a model, and the program it is made of, if it is one."""
     if isinstance(model, MCDropout):
-        return model
-    return wrap(read_program(Path(model)) if isinstance(model, str | os.PathLike) else model)
+        mc = model
+        if masks is not None:
+            mc = MCDropout(model, masks=masks, stratified=model.stratified)
+        return mc, None
+    given = read_program(Path(model)) if isinstance(model, str | os.PathLike) else model
+    program = given if isinstance(given, torch.export.ExportedProgram) else None
+    return wrap(given, masks=masks or "independent"), program
+
+
+def _predictions(
+    predictor: BlockPredictor, program: torch.export.ExportedProgram | None, ray: str | None
+) -> AbstractContextManager[Predictions]:
+    """Return what predicts blocks: this process, or a cluster."""
+    if ray is None:
+        return nullcontext(here(predictor))
+    require_installed(FUNCTION, "ray", "ray")
+    return on_ray(ray, Worker.of(predictor.settings, program), predictor)
 
 
 def _checked_out(out: Path, data: Path) -> Path:
@@ -195,6 +227,9 @@ def _checked_out(out: Path, data: Path) -> Path:
             str(out),
             "Name the file predictions.parquet",
         )
+    if data.is_dir() and out.resolve().parent == data.resolve():
+        condition = "lie outside of the folder of `data`, whose files are read"
+        raise RangeError.of(FUNCTION, "out", condition, str(out), "Name a file beside the folder")
     if out.exists() and data.exists() and out.samefile(data):
         raise RangeError.of(
             FUNCTION, "out", "be another file than `data`", str(out), "Name another file"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from mcdrop._engine.record import Run
 from mcdrop._files.archives import ArraySource
 from mcdrop._files.blocks import Block, RowReader, RowSource
 from mcdrop._files.columns import FUNCTION
+from mcdrop._files.folders import FolderSource
 from mcdrop._files.joining import JOINERS, check_id_kinds, check_ids
 from mcdrop._files.parts import Part, PartFolder
-from mcdrop._files.passes import BlockPredictor
+from mcdrop._files.passes import Predicted
 from mcdrop._files.tables import CsvSource, ParquetSource
+from mcdrop._files.workers import Predictions
 from mcdrop.errors import McdropError, OutputError, RangeError, ShapeError, UnsupportedError
 from mcdrop.prediction.tables import columns_of
 
@@ -49,7 +51,7 @@ def open_source(path: Path, columns: Sequence[str] | None, ids: Sequence[str]) -
     """Open a file of rows by its suffix.
 
     Args:
-        path: A .parquet, .csv, .npz or .npy file.
+        path: A .parquet, .csv, .npz or .npy file, or a folder of .parquet files.
         columns: Names of the inputs, or None.
         ids: Names of the ids.
 
@@ -64,9 +66,11 @@ def open_source(path: Path, columns: Sequence[str] | None, ids: Sequence[str]) -
         ".npz": ArraySource,
         ".npy": ArraySource,
     }
+    if path.is_dir():
+        return FolderSource(path, columns, ids)
     suffix = path.suffix.lower()
     if suffix not in kinds:
-        named = f"end in one of {', '.join(kinds)}"
+        named = f"end in one of {', '.join(kinds)}, or be a folder of .parquet files"
         raise wrong(path, named, "", "Save it in one of these", function=FUNCTION)
     require_file(path)
     return kinds[suffix](path, columns, ids)
@@ -74,7 +78,7 @@ def open_source(path: Path, columns: Sequence[str] | None, ids: Sequence[str]) -
 
 def stream(
     source: RowSource,
-    predictor: BlockPredictor,
+    predictions: Predictions,
     out: Path,
     settings: Mapping[str, Any],
     *,
@@ -86,7 +90,7 @@ def stream(
 
     Args:
         source: The rows.
-        predictor: Predicts a block of them.
+        predictions: Predicts blocks of them, in order.
         out: File to write.
         settings: What the numbers depend on, as plain values.
         batch_rows: Rows per block, or None to choose.
@@ -109,7 +113,7 @@ def stream(
         ):
             folder.begin(settings, resume=resume)
             try:
-                done = _Stream(source, predictor, folder, suffix, rows).run(bar)
+                done = _Stream(source, predictions, folder, suffix, rows).run(bar)
                 parts = folder.parts()
                 if not parts:
                     raise _no_rows()
@@ -137,12 +141,12 @@ class _Stream:
     def __init__(
         self,
         source: RowSource,
-        predictor: BlockPredictor,
+        predictions: Predictions,
         folder: PartFolder,
         suffix: str,
         n_rows: int,
     ) -> None:
-        self._source, self._predictor, self._folder = source, predictor, folder
+        self._source, self._predictions, self._folder = source, predictions, folder
         self._suffix, self._n_rows = suffix, n_rows
         self._reader = RowReader(source)
         self._schema: Any = None
@@ -156,17 +160,21 @@ class _Stream:
             n_kept = part.end
             bar.advance(part.end - part.first)
         n_rows, run = n_kept, None
-        while (block := self._reader.take_block(self._n_rows)) is not None:
-            self._source.check(block)
-            check_ids(self._suffix, block, self._source.place)
-            run = self._finish(block)
+        for block, prediction in self._predictions(self._blocks()):
+            run = self._finish(block, prediction)
             n_rows = block.end
             bar.advance(len(block))
         return Streamed(n_rows, n_kept, run)
 
-    def _finish(self, block: Block) -> Run | None:
-        """Predict a block and write its part."""
-        prediction = self._predictor(block)
+    def _blocks(self) -> Iterator[Block]:
+        """Yield what is left to predict."""
+        while (block := self._reader.take_block(self._n_rows)) is not None:
+            self._source.check(block)
+            check_ids(self._suffix, block, self._source.place)
+            yield block
+
+    def _finish(self, block: Block, prediction: Predicted) -> Run | None:
+        """Write the part of a block."""
         arrays = prediction.to_numpy()
         run = prediction.run
         metadata = {

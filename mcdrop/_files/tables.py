@@ -40,6 +40,11 @@ class _Table:
         self._path = path
         self._columns = columns
 
+    @property
+    def columns(self) -> Columns:
+        """Which columns are read."""
+        return self._columns
+
     def check(self, block: Block) -> None:
         """Refuse an empty cell, NaN or infinity, by row and column."""
         bad = first_bad(block.inputs)
@@ -89,6 +94,7 @@ class ParquetSource(_Table):
             raise not_numeric(path, f"column {', '.join(text[:5])}")
         import pyarrow as pa
 
+        self.schema = pa.schema([schema.field(name) for name in self._columns.read])
         self.id_schema = pa.schema([schema.field(name) for name in self._columns.ids])
         groups = self._file.metadata
         self.n_rows: int | None = groups.num_rows
@@ -111,11 +117,26 @@ class ParquetSource(_Table):
                 yield self._block(first, pa.Table.from_batches([batch]))
                 first += batch.num_rows
         except (pa.ArrowException, OSError) as error:
-            raise _damaged(self._path, error, f"{self.place(first)} on") from error
+            raise _damaged(self._path, error, self._first_damaged(first)) from error
 
     def place(self, row: int) -> str:
         """Return the number of the row and of its row group."""
-        return f"row {row} (row group {bisect.bisect_right(self._ends, row)})"
+        return f"row {row} (row group {self._group(row)})"
+
+    def _group(self, row: int) -> int:
+        return bisect.bisect_right(self._ends, row)
+
+    def _first_damaged(self, row: int) -> str:
+        """Name the first row group and column, from that of a row on, that cannot be read."""
+        import pyarrow as pa
+
+        for group in range(self._group(row), len(self._ends)):
+            for name in self._columns.read:
+                try:
+                    self._file.read_row_group(group, columns=[name], use_threads=False)
+                except (pa.ArrowException, OSError):
+                    return f"row group {group}, column {name!r}"
+        return f"{self.place(row)} on"
 
 
 class CsvSource(_Table):

@@ -12,15 +12,18 @@ from rich.console import Console
 from rich.table import Table
 
 from mcdrop import __version__
+from mcdrop._export.metadata import facts
 from mcdrop._files.predict_file import predict_file
 from mcdrop.cli.cases import FailIf, case_of_files, case_of_program, demonstrated
 from mcdrop.cli.completion import Shell, completion_script
 from mcdrop.cli.predicting import (
     example_rows,
+    inspected,
     is_streamed,
     only_id_column,
     passes_asked_for,
     read_rows,
+    refuse_ray,
     two_files,
 )
 from mcdrop.cli.predictions import read_prediction
@@ -188,6 +191,14 @@ def predict(
         ),
     ] = None,
     table: Annotated[Path | None, typer.Option(help="Also write a .csv table.")] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Ray cluster whose workers predict; auto for the one of this machine, local for "
+            "one of its own. The numbers stay the same.",
+        ),
+    ] = None,
 ) -> None:
     """Predict with uncertainty from an exported program."""
     program, rows = two_files(files or [], model, data)
@@ -196,7 +207,6 @@ def predict(
     # Names that are none of these are refused by name where they are used.
     kind: Any = task
     sharing: Any = masks
-    mc = wrap(read_program(program), masks=sharing)
     options: dict[str, Any] = {
         "n_samples": passes,
         "noise_std": noise_std,
@@ -207,19 +217,23 @@ def predict(
     }
     if is_streamed(rows, out) and not keep_samples and table is None:
         done = predict_file(
-            mc,
+            program,
             rows,
             out,
             columns=column,
             id_columns=id_column or (),
             task=kind,
+            masks=sharing,
             batch_rows=batch_rows,
             resume=resume,
+            ray=ray,
             **options,
         )
         typer.echo(f"Prediction: {done.path} ({done.n_rows:,} rows, {done.n_kept:,} from before)")
         return
     checked_suffix("mcdrop predict", out)
+    refuse_ray(ray)
+    mc = wrap(read_program(program), masks=sharing)
     names = only_id_column(id_column or [], column or [])
     keep = passes != "auto" if keep_samples is None else keep_samples
     prediction = mc.predict_with_uncertainty(
@@ -234,7 +248,12 @@ def predict(
 
 @app.command(epilog=_example("inspect model.pt2"))
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A program written by torch.export.save (.pt2).")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="A program written by torch.export.save or mcdrop.export (.pt2, .onnx)."
+        ),
+    ],
     data: Annotated[
         Path | None,
         typer.Argument(
@@ -242,9 +261,18 @@ def inspect(
         ),
     ] = None,
 ) -> None:
-    """List the dropout sites of a model: rate, shape, whether live, share of FLOPs before it."""
+    """List the dropout sites of a model: rate, shape, whether live, share of FLOPs before it.
+
+    Of a program of mcdrop.export: its passes, seed, inputs, outputs and recalibration.
+    """
+    program, metadata = inspected(model)
+    if program is None or metadata is not None:
+        table = Table("of the program", "", show_lines=True)
+        for name, value in facts(metadata or {}).items():
+            table.add_row(name, value)
+        Console().print(table)
+        return
     table = Table("site", "kind", "rate", "order", "shape", "live", "FLOPs before")
-    program = read_program(model)
     rows = example_rows(program) if data is None else read_array(data)
     for site in wrap(program).sites(rows):
         share = "" if site.flops_before is None else f"{site.flops_before:.1%}"

@@ -8,17 +8,21 @@ from typing import Any, Literal
 
 import torch
 
-from mcdrop._disk.faults import reading, require_file
+from mcdrop._disk.faults import reading, require_file, wrong
+from mcdrop._export.metadata import read_onnx_metadata
+from mcdrop._files.programs import read_exported
 from mcdrop.checks import require_installed
 from mcdrop.cli.reading import read_array, read_table
 from mcdrop.errors import UnsupportedError
 
 __all__ = [
     "example_rows",
+    "inspected",
     "is_streamed",
     "only_id_column",
     "passes_asked_for",
     "read_rows",
+    "refuse_ray",
     "two_files",
 ]
 
@@ -83,7 +87,11 @@ def two_files(files: Sequence[Path], model: Path | None, data: Path | None) -> t
 def is_streamed(data: Path, out: Path) -> bool:
     """Whether rows can be read and predictions written as a stream."""
     readable = (".csv", ".npy", ".npz", ".parquet")
-    return data.suffix.lower() in readable and out.suffix.lower() in (".csv", ".npz", ".parquet")
+    return (data.is_dir() or data.suffix.lower() in readable) and out.suffix.lower() in (
+        ".csv",
+        ".npz",
+        ".parquet",
+    )
 
 
 def only_id_column(ids: Sequence[str], columns: Sequence[str]) -> str | None:
@@ -101,6 +109,43 @@ def only_id_column(ids: Sequence[str], columns: Sequence[str]) -> str | None:
             "Pass --out prediction.parquet",
         )
     return ids[0] if ids else None
+
+
+def refuse_ray(address: str | None) -> None:
+    """Refuse a cluster for what is predicted in memory.
+
+    Raises:
+        UnsupportedError: If an address is given.
+    """
+    if address is not None:
+        raise UnsupportedError.of(
+            "mcdrop predict",
+            "--ray",
+            "go with files that are read and written as a stream",
+            address,
+            "Pass --out prediction.parquet, without --table and --keep-samples",
+        )
+
+
+def inspected(path: Path) -> tuple[torch.export.ExportedProgram | None, dict[str, Any] | None]:
+    """Return a program and what `mcdrop.export` wrote beside it; of an ONNX file only the latter.
+
+    Raises:
+        UnsupportedError: If the file is of another kind or damaged.
+        OSError: If it cannot be opened.
+    """
+    if path.suffix != ".onnx":
+        return read_exported(path)
+    require_installed("mcdrop inspect", "onnx", "onnx")
+    require_file(path)
+    try:
+        metadata = read_onnx_metadata(path)
+    except ValueError as error:
+        raise wrong(path, "be an ONNX file", error, "Write it anew") from error
+    if metadata is None:
+        remedy = "Inspect the .pt2 file, whose dropout can be seen"
+        raise wrong(path, "be written by mcdrop.export", "no metadata of it", remedy)
+    return None, metadata
 
 
 def example_rows(program: torch.export.ExportedProgram) -> Any:

@@ -170,6 +170,13 @@ class ConformalClassifier:
         self._scores: RankedScores = ()
         self._n_classes = 0
 
+    @property
+    def threshold(self) -> Tensor:
+        """The quantile t of the calibration scores at `level`, (groups, 1), float64."""
+        function = "ConformalClassifier.threshold"
+        known = require_fitted(function, self._groups, "prediction, y")
+        return thresholds(function, "level", self._scores, known.names, self.level)
+
     def fit(
         self, prediction: ClassificationPrediction, y: Any, *, groups: Any = None
     ) -> ConformalClassifier:

@@ -140,6 +140,13 @@ class ConformalRegressor:
         self._scores: RankedScores = ()
         self._row = torch.Size(())
 
+    @property
+    def threshold(self) -> Tensor:
+        """The quantile t of the calibration scores at `level`, (groups, outputs), float64."""
+        function = "ConformalRegressor.threshold"
+        known = require_fitted(function, self._groups, "prediction, y")
+        return thresholds(function, "level", self._scores, known.names, self.level)
+
     def fit(
         self, prediction: RegressionPrediction, y: Any, *, groups: Any = None
     ) -> ConformalRegressor:

@@ -198,7 +198,7 @@ def test_a_wrapper_that_is_traced_points_here() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"seed": None}, mcdrop.RangeError, "`seed` to be an integer of at least 0, but got None"),
+        ({"seed": -1}, mcdrop.RangeError, "`seed` to be an integer of at least 0, but got -1"),
         ({"path": None}, mcdrop.UnsupportedError, "`path` to name a file, but got None"),
         ({"example": torch.rand(4, 5)}, mcdrop.ShapeError, r"`inputs` to have a shape .*\(4, 5\)"),
         ({"example": torch.full((4, 6), torch.nan)}, mcdrop.NonFiniteError, ".* finite numbers"),

@@ -23,7 +23,7 @@ def test_the_suffix_names_the_writer(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(program: Any, path: Path) -> None:
+    def full(program: Any, path: Path, **options: Any) -> None:
         path.write_bytes(b"half")
         raise OSError("no space left")
 

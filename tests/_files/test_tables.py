@@ -143,3 +143,16 @@ def test_damaged_parquet_is_named(damage: str, tmp_path: Path) -> None:
     path.write_bytes({"cut": whole[:-100], "zeros": zeros, "text": b"a,b\n1,2\n"}[damage])
     with pytest.raises(UnsupportedError, match=r"be a \.parquet table, but got t\.parquet"):
         everything(ParquetSource(path, None, []))
+
+
+def test_a_damaged_row_group_is_named_with_its_column(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    table = pa.table({name: np.random.default_rng(0).normal(size=5000) for name in "ab"})
+    parquet.write_table(table, path, row_group_size=1000, compression="none")
+    chunk = parquet.ParquetFile(path).metadata.row_group(3).column(1)
+    whole = bytearray(path.read_bytes())
+    begin = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
+    whole[begin : begin + 200] = bytes(200)
+    path.write_bytes(whole)
+    with pytest.raises(UnsupportedError, match=r"t\.parquet \(row group 3, column 'b': .*thrift"):
+        everything(ParquetSource(path, None, []))

@@ -77,6 +77,24 @@ def test_inspect_lists_the_sites(
     assert "75.0%" in printed
 
 
+def test_inspect_tells_what_is_baked_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Dropout(0.4), nn.Linear(8, 1)).eval()
+    mcdrop.export(net, torch.randn(6, 3), tmp_path / "net.pt2", n_samples=16, seed=3)
+    assert run(monkeypatch, "inspect", tmp_path / "net.pt2") == 0
+    printed = capsys.readouterr().out
+    for text in ("16, masks shared", "float32 (rows, 3)", "epistemic_std", "2 (dropout, rate 0.4)"):
+        assert text in printed
+    np.save(tmp_path / "x.npy", np.ones((4, 3), np.float32))
+    assert run(monkeypatch, "predict", tmp_path / "net.pt2", tmp_path / "x.npy") == 2
+    assert "with the masks of 16 passes baked in" in capsys.readouterr().err
+    onnx = tmp_path / "net.onnx"
+    onnx.write_text("no model")
+    assert run(monkeypatch, "inspect", onnx) == 2
+    assert "expected `file` to be an ONNX file, but got net.onnx" in capsys.readouterr().err
+
+
 EXAMPLES = {
     command.callback.__name__: (command.epilog or "").removeprefix("Example: ")
     for command in app.registered_commands

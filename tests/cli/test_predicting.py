@@ -21,6 +21,7 @@ from mcdrop.cli.predicting import (
     only_id_column,
     passes_asked_for,
     read_rows,
+    refuse_ray,
     two_files,
 )
 
@@ -210,3 +211,10 @@ def test_damaged_tables_are_named(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_text("a,b\n1,2\n")
     with pytest.raises(mcdrop.UnsupportedError, match=r"be a \.parquet table, but got x\.parquet"):
         read_rows(tmp_path / "x.parquet", "a")
+
+
+def test_a_cluster_is_for_streams() -> None:
+    refuse_ray(None)
+    text = r"mcdrop predict: expected `--ray` to go with files that are read and written as a str"
+    with pytest.raises(mcdrop.UnsupportedError, match=text):
+        refuse_ray("auto")
