@@ -55,7 +55,7 @@ def row_dims(
 
 
 def linearize(
-    settings: Settings, passes: Passes, plan: Plan, batch: Batch, number: int
+    settings: Settings, passes: Passes, plan: Plan, batch: Batch, span: Span
 ) -> Linearization:
     """Run one pass with every unit kept and differentiate it.
 
@@ -66,7 +66,7 @@ def linearize(
         passes: Runs the model.
         plan: The plan.
         batch: The rows.
-        number: Number of the batch.
+        span: A pass over them, with their numbers: the masks of a row depend on its number.
 
     Raises:
         NoSlopesError: If the output has no gradient with respect to what dropout keeps.
@@ -74,7 +74,7 @@ def linearize(
     multipliers = Multipliers()
     # Tensors made under inference mode could not be differentiated.
     with torch.inference_mode(False), torch.enable_grad():
-        whole = passes.one(plan, batch, Span(number), opened=True, multipliers=multipliers)
+        whole = passes.one(plan, batch, span, opened=True, multipliers=multipliers)
         output = settings.selection.pick(settings.function, whole)
         output = output[..., 0] if settings.selection.is_pair else output
         sites = [each for each in multipliers.sites if each.mask.site != plan.last_site]

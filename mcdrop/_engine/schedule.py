@@ -114,9 +114,7 @@ class Schedule:
         while begin < end:
             count = min(plan.chunk * max(1, fewer_rows), end - begin)
             try:
-                # Parts of the same inputs that begin at other rows have batches of their own.
-                span = Span(self._settings.first_row + number, begin, count, batch.numbers)
-                chunk = self._chunk(plan, batch, span)
+                chunk = self._chunk(plan, batch, self._span(number, batch, begin, count))
             except (RuntimeError, MemoryError) as error:
                 if count == 1 or not ran_out_of_memory(error):
                     raise
@@ -151,7 +149,8 @@ class Schedule:
         if not plan.linear:
             return None
         try:
-            return linearize(self._settings, self._passes, plan, batch, number)
+            span = self._span(number, batch)
+            return linearize(self._settings, self._passes, plan, batch, span)
         except (NoSlopesError, *CANNOT_BATCH) as error:
             reason = str(error).strip().splitlines()[0]
             if plan.last_site is None:
@@ -187,6 +186,11 @@ class Schedule:
             controlled=bool(self._plan.linear) or self._plan.last_site is not None,
             depends_on_batches=self._depends_on_batches(self._plan),
         )
+
+    def _span(self, number: int, batch: Batch, first: int = 0, count: int = 1) -> Span:
+        """Return some passes over a batch, as masks are keyed by them."""
+        # Parts of the same inputs that begin at other rows have batches of their own.
+        return Span(self._settings.first_row + number, first, count, batch.numbers)
 
     def _numbered(self) -> Iterator[Batch]:
         """Yield the batches as they come, with rows numbered among all inputs."""

@@ -88,7 +88,7 @@ def linearization(model: nn.Module, x: Tensor, **options: Any) -> tuple[Lineariz
     with torch.no_grad():
         plan = Planner(settings, passes).plan(batch, 40, rows_split=False)
         plan = replace(plan, linear=row_dims(settings, passes, plan, batch))
-        found = linearize(settings, passes, plan, batch, 2)
+        found = linearize(settings, passes, plan, batch, Span(2))
         run = passes.vectorized if plan.strategy == "vectorized" else passes.sequential
         return found, run(plan, batch, Span(2, 0, 40)) - model(x)
 
