@@ -134,8 +134,8 @@ class Schedule:
             begin += count
         self._most = max(self._most, end)
 
-    def integrates_last(self, batch: Batch) -> bool:
-        """Tell whether passes hold the variance of an integrated last dropout as well."""
+    def handles_last(self, batch: Batch) -> bool:
+        """Tell whether passes hold the variance of an integrated last dropout, or its redraws."""
         return (self._plan or self._decide(batch)).last_site is not None
 
     def linearized(self, number: int, batch: Batch) -> Linearization | None:
@@ -153,7 +153,7 @@ class Schedule:
             return linearize(self._settings, self._passes, plan, batch, span)
         except (NoSlopesError, *CANNOT_BATCH) as error:
             reason = str(error).strip().splitlines()[0]
-            if plan.last_site is None:
+            if plan.last_site is None and self._settings.scores is None:
                 raise self._settings.no_control(reason) from error
         without: dict[str, Any] = {"linear": (), "control": reason}
         self._plan = replace(plan, **without)
@@ -215,7 +215,7 @@ class Schedule:
         if found:
             why = "rows cannot be told apart there, so another batch_size draws other numbers"
             parts.append(f"{found}: {why}")
-        if plan.linear:
+        if plan.linear and self._settings.scores is None:
             parts.append("the control variate: its slopes are shrunk towards those of the batch")
         return "; ".join(parts)
 
