@@ -24,6 +24,9 @@ FEWEST_PASSES = 8
 MOST_SCORES = 16
 """Classes that are linearized; of more, the most probable ones of every row."""
 
+# Scores of a row beyond which the surrogate's probabilities take longer than passes: pixels.
+_MOST_PER_ROW = 2**12
+
 # Numbers held for the slopes: 64 MiB of float32.
 _MOST_SLOPES = 2**24
 
@@ -109,7 +112,10 @@ def obstacle(plan: Plan, n_passes: int, *, most_outputs: int | None = None) -> s
         return f"{n_passes} passes are too few"
     units = sum(math.prod(site.shape) for site in sites)
     n_rows = max(1, _n_rows(plan, known[0].order))
-    outputs = min(math.ceil(plan.output_numel / n_rows), most_outputs or plan.output_numel)
+    outputs = math.ceil(plan.output_numel / n_rows)
+    if most_outputs is not None and outputs > _MOST_PER_ROW:
+        return f"{outputs:,} scores per row are too many"
+    outputs = min(outputs, most_outputs or outputs)
     if outputs * units > _MOST_SLOPES:
         return f"it would take {outputs} backward passes and {outputs * units:,} slopes"
     return ""

@@ -24,7 +24,7 @@ def with_worth(run: Run, prediction: RegressionPrediction | ClassificationPredic
         run: The record.
         prediction: What was predicted.
     """
-    if not run.controlled:
+    if not run.controlled or _is_unknown(prediction):
         return run
     mean, std = (_shown(passes) for passes in equivalent_passes(prediction))
     what = "mean" if isinstance(prediction, RegressionPrediction) else "probabilities"
@@ -60,6 +60,13 @@ def equivalent_passes(
     for_mean = variance / _errors(prediction.mcse).square()
     for_std = 2 * variance.square() / of_variance.square()
     return tuple(float(each.nan_to_num(0.0).median()) for each in (for_mean, for_std))  # type: ignore[return-value]
+
+
+def _is_unknown(prediction: RegressionPrediction | ClassificationPrediction) -> bool:
+    """Tell whether two passes leave the errors of a classification unknown."""
+    if isinstance(prediction, RegressionPrediction):
+        return False
+    return bool(_errors(prediction.probs_std_mcse).isnan().all())
 
 
 def _errors(given: Tensor | None) -> Tensor:

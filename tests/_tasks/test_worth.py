@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -70,3 +72,5 @@ def test_probabilities_are_compared_by_their_own_errors() -> None:
     assert equivalent_passes(found) == pytest.approx((50, 50))
     told = with_worth(run(controlled=True), found).control_variate
     assert "as precise as 50 independent ones for the probabilities and 50 for the" in told
+    unknown = replace(found, probs_std_mcse=torch.full((3, 2), torch.nan))
+    assert with_worth(run(controlled=True), unknown) == run(controlled=True)
