@@ -39,7 +39,7 @@ __all__ = ["ControlledClasses", "Estimates"]
 _FITTED = 16
 # Masks without a pass: at least so many, and this many for every pass, in whole strata.
 _FEWEST_MASKS = 1024
-_MASKS_PER_PASS = 4
+_MASKS_PER_PASS = 16
 # Numbers of a tile of them.
 _TILE = 2**20
 # Center and slope of the surrogate are two degrees of freedom.
@@ -203,7 +203,7 @@ class ControlledClasses:
         part._masks, part._tails = self._masks.rows(rows), self._tails.rows(rows)
         part._mask_tails = self._mask_tails.rows(rows)
         part._center, part._slope = self._center[rows], self._slope[rows]
-        part._unexplained = self._unexplained[rows]
+        part._unexplained, part._waiting = self._unexplained[rows], []
         return part
 
     def prediction(
