@@ -190,12 +190,13 @@ def test_the_control_variate_of_classes_is_measured_for_every_quantity(tmp_path:
 def test_propagated_moments_are_exact_for_normal_inputs(scripts: Callable[[str], Any]) -> None:
     script = scripts("variance_propagation")
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Dropout(0.25), torch.nn.Linear(6, 2))
+    layer = torch.nn.Linear(6, 2)
+    net = torch.nn.Sequential(torch.nn.Dropout(0.25), layer)
     x = torch.randn(5, 6)
     mean, variance = script.propagated(net.eval(), x)
     torch.testing.assert_close(mean, net(x))
     # Var[W (m x)] = p / (1 - p) W^2 x^2.
-    torch.testing.assert_close(variance, x.square() @ net[1].weight.square().T / 3)
+    torch.testing.assert_close(variance, x.square() @ layer.weight.square().T / 3)
     # E[max(0, z)] = 1 / sqrt(2 pi) and E[max(0, z)^2] = 1 / 2 for a standard normal z.
     first, second = script._rectified(torch.zeros(1), torch.ones(1))
     assert float(first) == pytest.approx((2 * math.pi) ** -0.5)

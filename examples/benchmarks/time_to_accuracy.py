@@ -283,16 +283,13 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     """Draw the error of the spread against time, one panel per network and rate."""
     from matplotlib.figure import Figure
 
-    names = list(dict.fromkeys(each["network"] for each in results))
-    rates = sorted({each["p"] for each in results})
-    figure = Figure(figsize=(2.6 * len(names) + 1, 2.4 * len(rates) + 1), layout="constrained")
-    axes = figure.subplots(len(rates), len(names), squeeze=False)
-    empty = {(row, column) for row in range(len(rates)) for column in range(len(names))}
+    columns = min(4, len(results))
+    rows = -(-len(results) // columns)
+    figure = Figure(figsize=(2.9 * columns, 2.5 * rows + 0.9), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     lines: dict[str, Any] = {}
-    for each in results:
-        place = rates.index(each["p"]), names.index(each["network"])
-        empty.discard(place)
-        ax, spread = axes[place], each["quantities"][1]
+    for ax, each in zip(axes, results, strict=False):
+        spread = each["quantities"][1]
         for name, points in each["ways"].items():
             (lines[name],) = ax.loglog(
                 [1e3 * point["seconds"] for point in points],
@@ -301,11 +298,13 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
             )  # fmt: skip
         ax.axhline(1, color="0.6", linewidth=0.8, linestyle="--")
         ax.set_title(f"{each['network']}, p = {each['p']:g}", fontsize=9)
+        ax.set_xlim(1, 300)
+        ax.set_ylim(0.02, 200)
+        ax.set_xlabel("processor time, ms", fontsize=8)
         ax.tick_params(labelsize=7)
-    for row, column in empty:
-        axes[row, column].set_axis_off()
-    figure.supxlabel("processor time, ms", fontsize=9)
-    figure.supylabel("squared error of std or mutual information / that of 100 passes", fontsize=9)
+    for ax in axes[len(results) :]:
+        ax.set_axis_off()
+    figure.supylabel("squared error of std or MI / that of 100 passes", fontsize=9)
     figure.legend(
         [lines[name] for name in WAYS if name in lines], [name for name in WAYS if name in lines],
         loc="outside lower center", ncols=4, fontsize=9,

@@ -9,7 +9,7 @@ for one h, at the cost of the output layer alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mcdrop._masks.mask import DropoutMask
+from mcdrop._masks.stratified import STRATUM
 from mcdrop._trees import leaves
 
 __all__ = ["ClosedFormError", "LastLayer"]
@@ -116,26 +117,31 @@ class LastLayer:
         mask, n_redraws, scale = self._mask, self.redraws, 1.0 / (1.0 - self._rate)
         if mask is None:
             raise RuntimeError("LastLayer: no dropout has been called")
-        # Masks are numbered through: pass s has those from s * redraws on.
         span = mask.span
-        first, count = span.first * n_redraws, span.count * n_redraws
-        drawn = replace(mask, span=replace(span, first=first, count=count), stacked=True)
+
+        def dropped(x: Tensor, first: int) -> Tensor:
+            part = replace(span, first=first, count=len(x))
+            return replace(mask, span=part, stacked=True, buffer="part").times(x, scale)
 
         def together(batched: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
             if any(batched[1:]):
                 self.problem = "its output goes to a layer with random weights"
                 return (tensors[0],)
-            values, (weights, *biases) = tensors[0], (each[0] for each in tensors[1:])
-            step = max(1, _TILE // max(1, n_redraws * math.prod(values.shape[1:])))
+            (weights, *biases) = (each[0] for each in tensors[1:])
+            values = tensors[0].expand(span.count, *tensors[0].shape[1:])
+            most = max(1, _TILE // max(1, n_redraws * math.prod(values.shape[1:])))
             found = []
-            for start in range(0, span.count, step):
-                end = min(start + step, span.count)
-                part = drawn.part(slice(start * n_redraws, end * n_redraws))
-                given = values[start:end] if len(values) > 1 else values
-                if len(given) > 1:
-                    given = given.repeat_interleave(n_redraws, dim=0)
-                kept = part.times(given, scale)
-                found.append(F.linear(kept, weights, *biases).unflatten(0, (-1, n_redraws)))
+            for passes in _tiles(span.first, span.count, most):
+                x = values[passes.start - span.first : passes.stop - span.first]
+                if n_redraws == STRATUM:
+                    kept = dropped(x.repeat_interleave(STRATUM, dim=0), STRATUM * passes.start)
+                    found.append(F.linear(kept, weights, *biases).unflatten(0, (-1, STRATUM)))
+                    continue
+                each = [
+                    F.linear(dropped(x, _number(passes.start, draw, n_redraws)), weights, *biases)
+                    for draw in range(n_redraws)
+                ]
+                found.append(torch.stack(each, dim=1))
             return (torch.cat(found),)
 
         def alone(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -174,3 +180,28 @@ class LastLayer:
             and output.numel() == self.mean.numel()
             and torch.equal(output.flatten(), self.mean.flatten())
         )
+
+
+def _tiles(first: int, count: int, most: int) -> Iterator[range]:
+    """Yield the numbers of some passes, at most so many at a time and of one stratum each."""
+    end = first + count
+    while first < end:
+        stop = min(end, first + most, (first // STRATUM + 1) * STRATUM)
+        yield range(first, stop)
+        first = stop
+
+
+def _number(number: int, draw: int, n_redraws: int) -> int:
+    """Return the number of the mask that a pass is given at one of fewer redraws than a stratum.
+
+    Every redraw has strata of its own, in which the passes keep their places: passes are then as
+    balanced, and as independent, as with a single mask. Where a pass has a whole stratum of masks,
+    these are balanced within the pass instead.
+
+    Args:
+        number: Number of the pass.
+        draw: Number of the redraw.
+        n_redraws: Redraws of every pass.
+    """
+    stratum, place = divmod(number, STRATUM)
+    return (stratum * n_redraws + draw) * STRATUM + place

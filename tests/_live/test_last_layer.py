@@ -182,11 +182,23 @@ def test_redrawn_masks_are_those_of_as_many_passes(
     # With a single dropout, pass s with its 16 masks is passes 16 s ... 16 s + 15 of the network.
     net = TinyNet(3, 10, 2, 0.3, seed=1)
     options = {"masks": masks, "strategy": strategy, "stratified": stratified}
-    found = redrawn(net, X, 5, **options, sample_chunk=2)
+    found = redrawn(net, X, 32, **options, sample_chunk=5)
     with torch.no_grad():
-        torch.testing.assert_close(found[..., 0], net.eval()(X).expand(5, -1, -1))
-    passes = mcdrop.wrap(net, masks=masks, stratified=stratified).sample(X, 80, seed=3)
+        torch.testing.assert_close(found[..., 0], net.eval()(X).expand(32, -1, -1))
+    passes = mcdrop.wrap(net, masks=masks, stratified=stratified).sample(X, 512, seed=3)
     torch.testing.assert_close(found[..., 1:].movedim(-1, 1).flatten(0, 1), passes)
+
+
+@pytest.mark.parametrize("strategy", ["vectorized", "sequential"])
+def test_fewer_redraws_have_strata_of_their_own(
+    strategy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcdrop._engine.planner.redraws", lambda *_, **__: 4)
+    net = TinyNet(3, 10, 2, 0.3, seed=1)
+    found = redrawn(net, X, 32, strategy=strategy, sample_chunk=5)[..., 1:]
+    # Redraw r of pass 16 k + s is pass 16 (4 k + r) + s of the network.
+    passes = mcdrop.wrap(net).sample(X, 128, seed=3).unflatten(0, (2, 4, 16))
+    torch.testing.assert_close(found.movedim(-1, 1), passes.transpose(1, 2).flatten(0, 1))
 
 
 @pytest.mark.parametrize("masks", ["independent", "shared"])
