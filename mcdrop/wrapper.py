@@ -183,12 +183,11 @@ class MCDropout(nn.Module):
             select: Which tensor of the output to keep, if the model returns several.
             seed: As for `predict_with_uncertainty`.
             batch_size: As for `predict_with_uncertainty`.
-            sample_chunk: Passes per vectorized call; None chooses.
+            sample_chunk: As for `predict_with_uncertainty`.
             device: Where to run; None for where the model is.
             dtype: Floating point type to run in; None for the model's.
             progress: Show a progress bar on standard error.
-            strategy: "vectorized" (the passes of a chunk in one call) or "sequential" (one at a
-                time); "auto" takes the first where, with every unit kept, it reproduces the model.
+            strategy: As for `predict_with_uncertainty`.
             prepare: Turns an item of a DataLoader, list or generator, or all of `inputs`, into what
                 the model takes: ``prepare=lambda item: item["pixels"]``.
 
@@ -290,9 +289,9 @@ class MCDropout(nn.Module):
                 classification ("probs", "probs_std", "predictive_entropy", "mutual_information";
                 0.01). A mapping from these names to absolute errors asks for some of them.
             exact_last: For regression: integrate the last dropout in closed form, or refuse.
-            control_variate: True takes the linearized network as control variate, so that fewer
-                passes do, and integrates the last dropout or, for classes, draws it 16 times per
-                pass; "auto" does the latter alone, where it is next to free; False does neither.
+            control_variate: True takes the linearized network as control variate and integrates the
+                last dropout, or draws it 16 times per pass for classes; "auto" does the latter
+                alone, where it is next to free; False does neither. See `run.control_variate`.
 
         Returns:
             A `RegressionPrediction` or `ClassificationPrediction`, rows in order, on their device.
