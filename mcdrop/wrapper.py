@@ -181,16 +181,13 @@ class MCDropout(nn.Module):
             inputs: As for `predict_with_uncertainty`.
             n_samples: Number of passes, S >= 1.
             select: Which tensor of the output to keep, if the model returns several.
-            seed: Same seed, same numbers for any `batch_size`, up to rounding, unless
-                `run.depends_on_batches` says otherwise; None draws one from the operating system.
-            batch_size: Rows per forward call; None passes the inputs on whole, unless one pass
-                over them is large and the model is seen to treat every row on its own.
-            sample_chunk: Passes per vectorized call; None chooses.
+            seed: As for `predict_with_uncertainty`.
+            batch_size: As for `predict_with_uncertainty`.
+            sample_chunk: As for `predict_with_uncertainty`.
             device: Where to run; None for where the model is.
             dtype: Floating point type to run in; None for the model's.
             progress: Show a progress bar on standard error.
-            strategy: "vectorized" (the passes of a chunk in one call) or "sequential" (one at a
-                time); "auto" takes the first where, with every unit kept, it reproduces the model.
+            strategy: As for `predict_with_uncertainty`.
             prepare: Turns an item of a DataLoader, list or generator, or all of `inputs`, into what
                 the model takes: ``prepare=lambda item: item["pixels"]``.
 
@@ -292,8 +289,9 @@ class MCDropout(nn.Module):
                 classification ("probs", "probs_std", "predictive_entropy", "mutual_information";
                 0.01). A mapping from these names to absolute errors asks for some of them.
             exact_last: For regression: integrate the last dropout in closed form, or refuse.
-            control_variate: For regression: True takes the linearized network as control variate,
-                and integrates the last dropout; "auto" does the latter where it is the only one.
+            control_variate: True takes the linearized network as control variate and integrates the
+                last dropout, or draws it 16 times per pass for classes; "auto" does the latter
+                alone, where it is next to free; False does neither. See `run.control_variate`.
 
         Returns:
             A `RegressionPrediction` or `ClassificationPrediction`, rows in order, on their device.
@@ -326,7 +324,9 @@ class MCDropout(nn.Module):
             progress=progress,
             strategy=strategy,
             prepare=prepare,
-            **controls(task, control_variate, exact_last=exact_last, keep_samples=keep_samples),
+            **controls(
+                task, output_type, control_variate, exact_last=exact_last, keep_samples=keep_samples
+            ),
         )
         options = TaskSettings(
             settings, task, output_type, n_samples, noise_std, keep_samples, tolerance

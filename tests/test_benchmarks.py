@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -190,11 +191,49 @@ def test_time_to_accuracy_is_measured_for_every_way(tmp_path: Path) -> None:
     image = tmp_path / "errors.png"
     text, content = run("time_to_accuracy.py", tmp_path, "--image", str(image))
     assert image.stat().st_size > 0
-    assert len(content["results"]) == 4
+    assert len(content["results"]) == 7
     for each in content["results"]:
-        assert set(each["ways"]) == set(each["seconds_to_goal"])
-        assert all(seconds > 0 for seconds in each["seconds_to_goal"].values())
+        times = each["seconds_to_goal"]
+        assert set(each["ways"]) == set(times)
+        assert all(times[way] > 0 for way in ("loop", "independent", "default", "controlled"))
         assert each["network"] in text
+
+
+@pytest.mark.slow
+def test_the_control_variate_of_classes_is_measured_for_every_quantity(tmp_path: Path) -> None:
+    text, content = run("classes_control.py", tmp_path)
+    assert {each["network"] for each in content["results"]} == {"digits MLP", "CNN", "transformer"}
+    for each in content["results"]:
+        assert set(each["worth"]) == set(each["coverage"])
+        assert all(0 <= share <= 1 for share in each["coverage"].values())
+        assert each["network"] in text
+
+
+def test_propagated_moments_are_exact_for_normal_inputs(scripts: Callable[[str], Any]) -> None:
+    script = scripts("variance_propagation")
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(6, 2)
+    net = torch.nn.Sequential(torch.nn.Dropout(0.25), layer)
+    x = torch.randn(5, 6)
+    mean, variance = script.propagated(net.eval(), x)
+    torch.testing.assert_close(mean, net(x))
+    # Var[W (m x)] = p / (1 - p) W^2 x^2.
+    torch.testing.assert_close(variance, x.square() @ layer.weight.square().T / 3)
+    # E[max(0, z)] = 1 / sqrt(2 pi) and E[max(0, z)^2] = 1 / 2 for a standard normal z.
+    first, second = script._rectified(torch.zeros(1), torch.ones(1))
+    assert float(first) == pytest.approx((2 * math.pi) ** -0.5)
+    assert float(second) == pytest.approx(0.5 - 1 / (2 * math.pi))
+
+
+def test_antithetic_passes_come_in_pairs(scripts: Callable[[str], Any]) -> None:
+    net = scripts("variance_propagation").antithetic_copy(
+        torch.nn.Sequential(torch.nn.Dropout(0.5))
+    )
+    passes = torch.stack([net(torch.ones(1000)) for _ in range(4)])
+    # At p = 1/2 the second of a pair keeps what the first drops, and kept units are doubled.
+    torch.testing.assert_close(passes[0] + passes[1], torch.full((1000,), 2.0))
+    torch.testing.assert_close(passes[2] + passes[3], torch.full((1000,), 2.0))
+    assert not torch.equal(passes[0], passes[2])
 
 
 def test_time_to_an_accuracy_is_read_between_points_and_beyond_them(
@@ -206,10 +245,12 @@ def test_time_to_an_accuracy_is_read_between_points_and_beyond_them(
         {"seconds": 4.0, "mean": 0.0025, "std": 0.01},
     ]
     # The standard deviation decides: 0.02 lies halfway between the points on log scales.
-    assert script.time_to(points, (0.02, 0.02)) == pytest.approx(2.0)
+    assert script.time_to(points, {"mean": 0.02, "std": 0.02}) == pytest.approx(2.0)
     # A quarter of the last error takes four times its time.
-    assert script.time_to(points, (0.0025, 0.0025)) == pytest.approx(16.0)
-    assert script.time_to(points, (0.1, 0.1)) == 1.0
+    assert script.time_to(points, {"mean": 0.0025, "std": 0.0025}) == pytest.approx(16.0)
+    assert script.time_to(points, {"mean": 0.1, "std": 0.1}) == 1.0
+    # An error that no passes reduce stays.
+    assert script.time_to(points[:1], {"mean": 0.1, "std": 0.01}) is None
 
 
 def test_users_sizes_are_raced_first_and_later(tmp_path: Path) -> None:

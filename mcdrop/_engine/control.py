@@ -16,10 +16,16 @@ from mcdrop._live.multipliers import Multipliers
 from mcdrop._masks.rows import RowDim
 from mcdrop._masks.source import Span
 
-__all__ = ["FEWEST_PASSES", "described", "linearize", "obstacle", "row_dims"]
+__all__ = ["FEWEST_PASSES", "MOST_SCORES", "described", "linearize", "obstacle", "row_dims"]
 
 FEWEST_PASSES = 8
 """Fewer passes do not tell how they depend on their linear part."""
+
+MOST_SCORES = 16
+"""Classes that are linearized; of more, the most probable ones of every row."""
+
+# Scores of a row beyond which the surrogate's probabilities take longer than passes: pixels.
+_MOST_PER_ROW = 2**12
 
 # Numbers held for the slopes: 64 MiB of float32.
 _MOST_SLOPES = 2**24
@@ -55,7 +61,7 @@ def row_dims(
 
 
 def linearize(
-    settings: Settings, passes: Passes, plan: Plan, batch: Batch, number: int
+    settings: Settings, passes: Passes, plan: Plan, batch: Batch, span: Span
 ) -> Linearization:
     """Run one pass with every unit kept and differentiate it.
 
@@ -66,7 +72,7 @@ def linearize(
         passes: Runs the model.
         plan: The plan.
         batch: The rows.
-        number: Number of the batch.
+        span: A pass over them, with their numbers: the masks of a row depend on its number.
 
     Raises:
         NoSlopesError: If the output has no gradient with respect to what dropout keeps.
@@ -74,21 +80,29 @@ def linearize(
     multipliers = Multipliers()
     # Tensors made under inference mode could not be differentiated.
     with torch.inference_mode(False), torch.enable_grad():
-        whole = passes.one(plan, batch, Span(number), opened=True, multipliers=multipliers)
+        whole = passes.one(plan, batch, span, opened=True, multipliers=multipliers)
         output = settings.selection.pick(settings.function, whole)
         output = output[..., 0] if settings.selection.is_pair else output
-        sites = [each for each in multipliers.sites if each.mask.site != plan.last_site]
-        return linearized(output, sites, plan.row_dim)
+        output = output if settings.scores is None else settings.scores(output.unsqueeze(0))[0]
+        sites = [each for each in multipliers.sites if each.mask.site not in plan.integrated]
+        return linearized(
+            output,
+            sites,
+            plan.row_dim,
+            most_outputs=None if settings.scores is None else MOST_SCORES,
+            per_pass={} if plan.last_site is None else {plan.last_site: max(1, plan.redraws)},
+        )
 
 
-def obstacle(plan: Plan, n_passes: int) -> str:
+def obstacle(plan: Plan, n_passes: int, *, most_outputs: int | None = None) -> str:
     """Return why the linearized network is no control variate; empty if it can be.
 
     Args:
         plan: The plan.
         n_passes: Passes in all.
+        most_outputs: The most outputs of a row that are linearized, if that is limited.
     """
-    sites = [site for site in plan.sites if site.fired and site.order != plan.last_site]
+    sites = [site for site in plan.sites if site.fired and site.order not in plan.integrated]
     known = [site for site in sites if plan.row_dim(site.order) is not None]
     if not sites:
         return "nothing is left to it"
@@ -99,6 +113,9 @@ def obstacle(plan: Plan, n_passes: int) -> str:
     units = sum(math.prod(site.shape) for site in sites)
     n_rows = max(1, _n_rows(plan, known[0].order))
     outputs = math.ceil(plan.output_numel / n_rows)
+    if most_outputs is not None and outputs > _MOST_PER_ROW:
+        return f"{outputs:,} scores per row are too many"
+    outputs = min(outputs, most_outputs or outputs)
     if outputs * units > _MOST_SLOPES:
         return f"it would take {outputs} backward passes and {outputs * units:,} slopes"
     return ""
@@ -108,7 +125,8 @@ def described(plan: Plan, *, asked: bool) -> str:
     """Say what is computed exactly, and why not more if that was asked for."""
     parts = []
     if plan.last_site is not None:
-        parts.append(f"last dropout ({plan.sites[plan.last_site].name}) in closed form")
+        how = f"drawn {plan.redraws} times a pass" if plan.redraws else "in closed form"
+        parts.append(f"last dropout ({plan.sites[plan.last_site].name}) {how}")
     if plan.linear:
         parts.append("linearized network as control variate")
     elif asked:

@@ -7,8 +7,9 @@ for whatever g, also where a gradient is not that of the network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -16,11 +17,14 @@ from torch import Tensor
 from mcdrop._live.multipliers import Multiplied
 from mcdrop._masks.mask import DropoutMask
 from mcdrop._masks.rows import RowDim
+from mcdrop._masks.source import MaskSource, Span
 
 __all__ = ["LinearPart", "Linearization", "NoSlopesError", "SiteSlopes", "linearized"]
 
 # Elements of the masks that are read at a time: they stay in the cache.
 _TILE = 2**18
+# Masks of no pass are those of passes that are never run, numbered from here on.
+_NO_PASS = 2**40
 
 RowsOf = Callable[[int], RowDim | None]
 """Given the number of a site, tells the dimension of its mask that counts rows."""
@@ -35,12 +39,16 @@ class LinearPart:
     """The linear part of some passes.
 
     Attributes:
-        values: (s, n, ...), of mean 0 over masks.
+        values: (s, n, ...), of mean 0 over masks; (s * redraws, n, ...) where passes are given
+            several masks of a site.
         variance: Its exact variance over masks, (n, ...).
+        fresh: Given the number of the first mask and how many, returns the linear part of masks
+            that belong to no pass, (count, n, ...). Rows share them.
     """
 
     values: Tensor
     variance: Tensor
+    fresh: Callable[[int, int], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,23 +60,44 @@ class SiteSlopes:
         rate: Rate that masks realize.
         rows: The dimension of the mask that counts rows.
         values: (n, units, outputs).
+        per_pass: Masks of it that every pass is given.
     """
 
     mask: DropoutMask
     rate: float
     rows: RowDim
     values: Tensor
+    per_pass: int = 1
 
     def variance(self) -> Tensor:
         """Return the variance of the linear part, (n, outputs)."""
         return self.values.square().sum(dim=1) * (self.rate / (1 - self.rate))
 
     def part(self, first: int, count: int) -> Tensor:
-        """Return the linear part of `count` passes from number `first` on, (count, n, outputs)."""
+        """Return the linear part of `count` passes from number `first` on.
+
+        Shape (count, per_pass, n, outputs).
+        """
+        first, count = first * self.per_pass, count * self.per_pass
         span = replace(self.mask.span, first=first, count=count)
         # A mask is a pure function of its key: these are the bits that the passes were given.
         keep = by_row(replace(self.mask, span=span, stacked=True).keep(), self.rows)
-        return self._kept(keep) / (1 - self.rate) - self.values.sum(dim=1)
+        return self._centered(self._kept(keep)).unflatten(0, (-1, self.per_pass))
+
+    def fresh(self, source: MaskSource, first: int, count: int) -> Tensor:
+        """Return the linear part of masks that belong to no pass, (count, n, outputs).
+
+        Args:
+            source: Draws them.
+            first: Number of the first.
+            count: How many.
+        """
+        units = (self.values.shape[1],)
+        keep = source.keep(self.mask.p, units, self.mask.site, Span(0, _NO_PASS + first, count))
+        return self._centered(self._kept(keep.unsqueeze(1)))
+
+    def _centered(self, kept: Tensor) -> Tensor:
+        return kept / (1 - self.rate) - self.values.sum(dim=1)
 
     def _kept(self, keep: Tensor) -> Tensor:
         """Sum the slopes of the units that are kept; `keep` is (passes, n or 1, units)."""
@@ -98,13 +127,14 @@ class Linearization:
 
     Attributes:
         sites: The slopes at each dropout call.
-        shape: Shape of the output for one row.
         variance: Variance of the linear part over masks, (n, ...).
+        chosen: Numbers of the outputs that are linearized, (n, outputs), where not all are; the
+            others have no linear part.
     """
 
     sites: tuple[SiteSlopes, ...]
-    shape: tuple[int, ...]
     variance: Tensor
+    chosen: Tensor | None = None
 
     def part(self, first: int, count: int) -> LinearPart:
         """Return the linear part of some passes.
@@ -114,10 +144,33 @@ class Linearization:
             count: Number of passes.
         """
         values = sum((site.part(first, count) for site in self.sites), torch.zeros(()))
-        return LinearPart(values.view(count, *self.variance.shape), self.variance)
+        return LinearPart(self._placed(values.flatten(0, 1)), self.variance, self._fresh())
+
+    def _fresh(self) -> Callable[[int, int], Tensor]:
+        def fresh(first: int, count: int) -> Tensor:
+            source = self.sites[0].mask.source.aside()
+            each = (site.fresh(source, first, count) for site in self.sites)
+            return self._placed(sum(each, torch.zeros(())))
+
+        return fresh
+
+    def _placed(self, values: Tensor) -> Tensor:
+        """Give every output its linear part, (k, n, ...)."""
+        shape = (len(values), *self.variance.shape)
+        if self.chosen is None:
+            return values.view(shape)
+        every = values.new_zeros(shape).flatten(2)
+        return every.scatter_(2, self.chosen.expand_as(values), values).view(shape)
 
 
-def linearized(output: Tensor, sites: Sequence[Multiplied], rows_of: RowsOf) -> Linearization:
+def linearized(
+    output: Tensor,
+    sites: Sequence[Multiplied],
+    rows_of: RowsOf,
+    *,
+    most_outputs: int | None = None,
+    per_pass: Mapping[int, int] = MappingProxyType({}),
+) -> Linearization:
     """Differentiate an output with respect to multipliers, by one backward pass per output.
 
     Where rows influence one another, the slopes of a row are those of all outputs with respect to
@@ -127,6 +180,8 @@ def linearized(output: Tensor, sites: Sequence[Multiplied], rows_of: RowsOf) -> 
         output: Output at open masks, (n, ...), with its graph.
         sites: The multipliers.
         rows_of: Tells the dimension of rows.
+        most_outputs: Of more outputs than that, only the largest of every row are linearized.
+        per_pass: Masks per pass of sites that have several, by number of the site.
 
     Raises:
         NoSlopesError: If the output does not depend on any multiplier by gradients.
@@ -141,7 +196,11 @@ def linearized(output: Tensor, sites: Sequence[Multiplied], rows_of: RowsOf) -> 
         raise NoSlopesError("it drops no single units of rows that can be told apart")
     if not output.requires_grad:
         raise NoSlopesError("the output has no gradient with respect to what dropout keeps")
-    totals = output.flatten(1).sum(dim=0) if output.ndim > 1 else output.sum().unsqueeze(0)
+    outputs, chosen = output.reshape(len(output), -1), None
+    if most_outputs is not None and outputs.shape[1] > most_outputs:
+        chosen = outputs.detach().topk(most_outputs, dim=1).indices
+        outputs = outputs.gather(1, chosen)
+    totals = outputs.sum(dim=0)
     ones = [site.ones for site, _ in known]
     found: list[list[Tensor]] = [[] for _ in known]
     for number in range(len(totals)):
@@ -154,11 +213,16 @@ def linearized(output: Tensor, sites: Sequence[Multiplied], rows_of: RowsOf) -> 
         stacked = torch.stack(grads_of_site).to(_wide(output.dtype))
         # What is not finite may be anything, zero as well: the law of the linear part stays exact.
         values = by_row(stacked.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0), rows)
-        slopes.append(SiteSlopes(site.mask, site.rate, rows, values.permute(1, 2, 0).contiguous()))
+        values = values.permute(1, 2, 0).contiguous()
+        times = per_pass.get(site.mask.site, 1)
+        slopes.append(SiteSlopes(site.mask, site.rate, rows, values, times))
     variance = sum((site.variance() for site in slopes), torch.zeros(()))
     if not bool(variance.any()):
         raise NoSlopesError("the output has no gradient with respect to what dropout keeps")
-    return Linearization(tuple(slopes), tuple(output.shape[1:]), variance.view(output.shape))
+    if chosen is not None:
+        every = variance.new_zeros(len(output), output[0].numel())
+        variance = every.scatter_(1, chosen, variance)
+    return Linearization(tuple(slopes), variance.view(output.shape), chosen)
 
 
 def by_row(values: Tensor, rows: RowDim) -> Tensor:

@@ -174,6 +174,11 @@ class Moments:
         return plain / (1 - self._share_of_mean())
 
     @property
+    def mean_square(self) -> Tensor:
+        """Mean square about the mean of the passes: divided by S."""
+        return self._plain_variance()
+
+    @property
     def variance_of_mean(self) -> Tensor:
         """Unbiased squared standard error of `mean`, as in `variance`; noisy for few strata."""
         if self._groups.on_grid:

@@ -95,8 +95,8 @@ class Passes:
             span: The passes.
 
         Returns:
-            Outputs, (span.count, n, ...); with a dropout integrated in closed form, mean and
-            variance side by side, (span.count, n, ..., 2).
+            Outputs, (span.count, n, ...); where the last dropout is integrated or redrawn, what
+            `LastLayer.paired` puts beside them is along a further dimension.
         """
         index = torch.arange(span.count, device=self._device)
         outputs = over_index(lambda i: self._output(plan, batch, span, i), index)
@@ -239,7 +239,7 @@ class Passes:
         multipliers: Multipliers | None = None,
     ) -> Call:
         """Make the forward call; with shared masks it is the same for every batch."""
-        last = None if opened or plan.last_site is None else LastLayer(plan.last_site)
+        last = None if opened or plan.last_site is None else LastLayer(plan.last_site, plan.redraws)
         defers = plan.defers and index is not None
         return Call(
             self._rules,
@@ -291,7 +291,7 @@ class Passes:
         opened: bool = False,
         flops: FlopCounter | None = None,
     ) -> Tensor:
-        """Run the model and return its prediction, with its variance if that is integrated."""
+        """Run the model and return its prediction, with what `LastLayer` puts beside it."""
         call = self._call(plan, span, index, opened=opened, flops=flops)
         output = self._live(batch, call)
         # What selects may compute with placeholders.
@@ -309,11 +309,11 @@ class Passes:
 
     def _closed(self, plan: Plan, outputs: Tensor) -> Tensor:
         """Refuse a closed form for outputs that are not those of the last layer."""
-        if plan.last_site is not None:
-            mean, variance = outputs.unbind(dim=-1)
-            if bool((variance.isnan() & ~mean.isnan()).any()):
-                changed_after = "an output that the model changes after its last layer"
-                raise self._settings.no_closed_form(changed_after)
+        if plan.last_site is None:
+            return outputs
+        if bool((outputs[..., 1:].isnan() & ~outputs[..., :1].isnan()).any()):
+            changed_after = "an output that the model changes after its last layer"
+            raise self._settings.no_closed_form(changed_after)
         return outputs
 
     def _picked(self, output: Any) -> Tensor:

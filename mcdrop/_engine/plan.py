@@ -34,7 +34,8 @@ class Plan:
         work_per_pass: Floating point operations after it.
         rows: The row dimensions, where all rows share one mask.
         defers: Whether dropout may be deferred until a linear layer reads its result.
-        last_site: The dropout call that is integrated in closed form, or None.
+        last_site: The dropout call that is integrated in closed form or redrawn, or None.
+        redraws: How many masks of that call every pass is given; 0 for the closed form.
         linear: The dimension that counts rows, for every site, where the linearized network is the
             control variate; empty where it is not.
         control: Why the linearized network is no control variate; empty if it is.
@@ -54,10 +55,16 @@ class Plan:
     rows: RowLayout | None = None
     defers: bool = False
     last_site: int | None = None
+    redraws: int = 0
     linear: tuple[RowDim | None, ...] = ()
     control: str = ""
     seeds_globals: bool = False
     chunk: int = 1
+
+    @property
+    def integrated(self) -> tuple[int, ...]:
+        """The dropout call that is computed in closed form, so that no mask of it is drawn."""
+        return () if self.last_site is None or self.redraws else (self.last_site,)
 
     def row_dim(self, site: int) -> RowDim | None:
         """Return the dimension of a site's mask that counts rows, where it is known."""

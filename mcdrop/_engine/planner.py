@@ -12,14 +12,14 @@ from torch import Tensor
 
 from mcdrop._engine.agreement import agree
 from mcdrop._engine.batch import Batch
-from mcdrop._engine.control import obstacle, row_dims
+from mcdrop._engine.control import MOST_SCORES, obstacle, row_dims
 from mcdrop._engine.few_rows import few_rows, for_all_rows
 from mcdrop._engine.flops import FlopCounter
 from mcdrop._engine.passes import CANNOT_BATCH, Passes
 from mcdrop._engine.plan import Plan
 from mcdrop._engine.row_probe import known_rows, row_layout
 from mcdrop._engine.settings import Settings
-from mcdrop._engine.splitting import passes_that_fit, rows_that_fit, treats_rows_alone
+from mcdrop._engine.splitting import passes_that_fit, redraws, rows_that_fit, treats_rows_alone
 from mcdrop._masks.source import Span
 from mcdrop.errors import McdropError, UnsupportedError
 
@@ -69,6 +69,9 @@ class Planner:
             UnsupportedError: If a strategy or a closed form was asked for that is not possible.
         """
         plan = self._once("plan", batch, lambda: self._look(batch))
+        if self._settings.redraws and plan.last_site is not None:
+            count = redraws(plan, n_passes, asked=self._settings.control_variate is True)
+            plan = replace(plan, last_site=plan.last_site if count else None, redraws=count)
         fitting = passes_that_fit(plan, self._settings.place(), rows_split=rows_split)
         plan = replace(plan, chunk=min(self._settings.sample_chunk or fitting, n_passes))
         plan = self._controlled(plan, n_passes)
@@ -159,12 +162,14 @@ class Planner:
         return plan
 
     def _last_site(self, plan: Plan, batch: Batch) -> int | None:
-        """Return the dropout call that is integrated in closed form, or None."""
+        """Return the dropout call that is integrated in closed form or redrawn, or None."""
         settings = self._settings
-        if not settings.exact_last:
+        asked = settings.control_variate is True
+        may_redraw = settings.redraws and redraws(plan, 1, asked=asked) > 0
+        if not settings.exact_last and not may_redraw:
             return None
         alone = sum(site.fired for site in plan.sites) == 1
-        if settings.exact_last == "auto" and settings.control_variate is not True and not alone:
+        if settings.exact_last == "auto" and not asked and not alone:
             # With others before it, it costs more time and memory than its mask.
             return None
         try:
@@ -179,8 +184,9 @@ class Planner:
         if self._settings.control_variate is not True:
             return plan
         # An earlier prediction may have found that there are no gradients.
-        reason = plan.control or obstacle(plan, n_passes)
-        if reason and plan.last_site is None:
+        most = None if self._settings.scores is None else MOST_SCORES
+        reason = plan.control or obstacle(plan, n_passes, most_outputs=most)
+        if reason and plan.last_site is None and self._settings.scores is None:
             raise self._settings.no_control(reason)
         return replace(plan, linear=(), control=reason) if reason else plan
 

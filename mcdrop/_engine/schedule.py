@@ -116,9 +116,7 @@ class Schedule:
         while begin < end:
             count = min(plan.chunk * max(1, fewer_rows), end - begin)
             try:
-                # Parts of the same inputs that begin at other rows have batches of their own.
-                span = Span(self._settings.first_row + number, begin, count, batch.numbers)
-                chunk = self._chunk(plan, batch, span)
+                chunk = self._chunk(plan, batch, self._span(number, batch, begin, count))
             except (RuntimeError, MemoryError) as error:
                 if count == 1 or not ran_out_of_memory(error):
                     raise
@@ -138,8 +136,8 @@ class Schedule:
             begin += count
         self._most = max(self._most, end)
 
-    def integrates_last(self, batch: Batch) -> bool:
-        """Tell whether passes hold the variance of an integrated last dropout as well."""
+    def handles_last(self, batch: Batch) -> bool:
+        """Tell whether passes hold the variance of an integrated last dropout, or its redraws."""
         return (self._plan or self._decide(batch)).last_site is not None
 
     def linearized(self, number: int, batch: Batch) -> Linearization | None:
@@ -153,10 +151,11 @@ class Schedule:
         if not plan.linear:
             return None
         try:
-            return linearize(self._settings, self._passes, plan, batch, number)
+            span = self._span(number, batch)
+            return linearize(self._settings, self._passes, plan, batch, span)
         except (NoSlopesError, *CANNOT_BATCH) as error:
             reason = str(error).strip().splitlines()[0]
-            if plan.last_site is None:
+            if plan.last_site is None and self._settings.scores is None:
                 raise self._settings.no_control(reason) from error
         without: dict[str, Any] = {"linear": (), "control": reason}
         self._plan = replace(plan, **without)
@@ -190,6 +189,11 @@ class Schedule:
             depends_on_batches=self._depends_on_batches(self._plan),
         )
 
+    def _span(self, number: int, batch: Batch, first: int = 0, count: int = 1) -> Span:
+        """Return some passes over a batch, as masks are keyed by them."""
+        # Parts of the same inputs that begin at other rows have batches of their own.
+        return Span(self._settings.first_row + number, first, count, batch.numbers)
+
     def _numbered(self) -> Iterator[Batch]:
         """Yield the batches as they come, with rows numbered among all inputs."""
         first, given = self._settings.first_row, self._settings.row_numbers
@@ -214,7 +218,7 @@ class Schedule:
         if found:
             why = "rows cannot be told apart there, so another batch_size draws other numbers"
             parts.append(f"{found}: {why}")
-        if plan.linear:
+        if plan.linear and self._settings.scores is None:
             parts.append("the control variate: its slopes are shrunk towards those of the batch")
         return "; ".join(parts)
 

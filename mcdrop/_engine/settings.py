@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Literal, get_args
@@ -74,8 +74,13 @@ class Settings:
         prepare: Turns an item of the inputs, or all of them, into what the model takes.
         exact_last: Integrate the last dropout in closed form; "auto" where it can be. Chunks are
             then (s, n, ..., 2).
+        redraws: Draw the last mask several times in every pass where that takes little time.
+            Chunks are then (s, n, ..., 1 + redraws).
+        scores: Turns outputs of passes, (s, n, ...), into what is linearized, of the same shape;
+            None for the outputs themselves. Where it is given, passes do without the control
+            variate where that is not possible.
         control_variate: Whether the linearized network is the control variate; "auto" does not
-            take it, but lets the last dropout be integrated if it is the only one.
+            take it, but lets the last dropout be integrated or redrawn where that costs little.
         first_row: Number of the first row; the masks of a row depend on its number.
         row_numbers: Numbers of all rows, where they do not count on from the first.
         n_samples: Passes per row, if they are known in advance; few stratified ones are drawn
@@ -99,6 +104,8 @@ class Settings:
     progress: bool = False
     prepare: Prepare | None = None
     exact_last: Controls = False
+    redraws: bool = False
+    scores: Callable[[Tensor], Tensor] | None = None
     control_variate: Controls = False
     first_row: int = 0
     row_numbers: tuple[int, ...] | None = None
@@ -148,6 +155,7 @@ class Settings:
                 self.stochastic,
                 self.masks,
                 self.exact_last,
+                self.redraws,
                 self.control_variate is True,
                 registrations(),
             ),
@@ -179,7 +187,7 @@ class Settings:
 
     def no_closed_form(self, found: str) -> McdropError:
         """Make the error for a last dropout that cannot be integrated."""
-        asked = self.exact_last != "auto"
+        asked = self.exact_last != "auto" and not self.redraws
         return ClosedFormLostError.of(
             self.function,
             "exact_last" if asked else "control_variate",

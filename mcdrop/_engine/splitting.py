@@ -1,4 +1,7 @@
-"""Sizes of one call: how many passes, and how many rows where a single pass is too large."""
+"""Sizes of one call: how many passes, and how many rows where a single pass is too large.
+
+And of one pass: how often its last mask may be drawn.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from mcdrop._engine.agreement import agree
 from mcdrop._engine.batch import Batch
 from mcdrop._engine.passes import CANNOT_BATCH, Passes
 from mcdrop._engine.plan import Plan
+from mcdrop._masks.stratified import STRATUM
 
-__all__ = ["passes_that_fit", "rows_that_fit", "treats_rows_alone"]
+__all__ = ["passes_that_fit", "redraws", "rows_that_fit", "treats_rows_alone"]
 
 # Elements of the widest tensor that one chunk of passes may hold: 8 MiB of float32 on a CPU.
 _CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**26}
@@ -24,6 +28,13 @@ _PREFIX_FACTOR = 16
 # How much larger where dropout is deferred, which takes no memory; a chunk is also the step of the
 # progress bar.
 _DEFERRED_FACTOR = 16
+
+# What redrawing a mask may add to a pass, and what it costs in floating point operations: a matrix
+# product does 190 in the nanosecond; a unit takes 3 ns to draw and to drop, a probability 60 ns to
+# enter the moments.
+_REDRAW_SHARE = 0.1
+_PER_UNIT = 600
+_PER_VALUE = 12_000
 
 # Inputs of fewer elements are not split: the memory saved is negligible.
 _LEAST_INPUT = 2**16
@@ -40,7 +51,8 @@ def passes_that_fit(plan: Plan, device: torch.device, *, rows_split: bool = Fals
     They fill the cache. Where much work comes before the first dropout they take more memory: each
     call repeats that work, and it should stay below a tenth of the call.
     """
-    widest = max([1, plan.output_numel, *(math.prod(site.shape) for site in plan.sites)])
+    outputs = plan.output_numel * (1 + plan.redraws)
+    widest = max([1, outputs, *(math.prod(site.shape) for site in plan.sites)])
     budget = _budget(device) // (_SPLIT if rows_split else 1)
     chunk = max(1, budget // widest)
     if plan.defers:
@@ -50,6 +62,30 @@ def passes_that_fit(plan: Plan, device: torch.device, *, rows_split: bool = Fals
     chunk = max(chunk, min(wanted, _PREFIX_FACTOR * budget // widest))
     # Masks are drawn in blocks of up to 64 passes, a power of two.
     return int(chunk - chunk % 64 if chunk > 64 else 2 ** (chunk.bit_length() - 1))
+
+
+def redraws(plan: Plan, n_passes: int, *, asked: bool) -> int:
+    """Return how many masks of the last dropout a pass is given; 0 for none but its own.
+
+    More of them never make a mean over passes less precise, so time alone decides: what they add
+    stays below a tenth of the rest, unless precision is asked for. Powers of two up to a stratum,
+    so that a stratum of masks lies in whole passes.
+
+    Args:
+        plan: The plan so far.
+        n_passes: Passes in all, which share the work before the first dropout.
+        asked: Whether precision is asked for.
+    """
+    if asked:
+        return STRATUM
+    fired = [site for site in plan.sites if site.fired]
+    units, values = math.prod(fired[-1].shape), plan.output_numel
+    n_rows = max(1, fired[-1].shape[0] if fired[-1].shape else 1)
+    each = units * (_PER_UNIT + 2 * values // n_rows) + values * _PER_VALUE
+    pass_work = plan.work_per_pass + plan.work_before // max(1, n_passes)
+    masks = sum(math.prod(site.shape) for site in fired) * _PER_UNIT
+    count = 1 + int(_REDRAW_SHARE * (pass_work + masks) // max(1, each))
+    return 0 if count < 2 else min(STRATUM, int(2 ** (count.bit_length() - 1)))
 
 
 def _budget(device: torch.device) -> int:

@@ -173,7 +173,7 @@ def predict_file(
         batch_size=batch_size,
         device=device,
         dtype=dtype,
-        **controls(task, control_variate, exact_last=exact_last, keep_samples=False),
+        **controls(task, output_type, control_variate, exact_last=exact_last, keep_samples=False),
     )
     asked = TaskSettings(engine, task, output_type, n_samples, noise_std, tolerance=tolerance)
     kept = _plain(mc, asked) | {"select": select, "columns": columns, "id_columns": ids}

@@ -179,6 +179,10 @@ class MaskSource:
             drawn.times(first, some, factor, product[passes], kernels)
         return out.view(span.count, *x.shape[1:])
 
+    def aside(self) -> MaskSource:
+        """Return a source of stratified masks under the same seed, for passes of other numbers."""
+        return MaskSource(self._streams.seed, self._streams.device, stratified=True)
+
     def release(self) -> None:
         """Free all buffers now, rather than at the next garbage collection."""
         self.workspace = Workspace()

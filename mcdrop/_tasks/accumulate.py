@@ -16,13 +16,14 @@ from typing_extensions import Self
 from mcdrop._engine.linearization import LinearPart
 from mcdrop._engine.moments import Moments, PassGroups, accumulation_dtype, jackknife
 from mcdrop._engine.outputs import check_rows_finite
-from mcdrop._tasks.likelihoods import OutputType, class_probabilities
+from mcdrop._tasks.controlled_classes import ControlledClasses
+from mcdrop._tasks.likelihoods import OutputType, class_probabilities, class_scores
 from mcdrop._tasks.tails import Tails
+from mcdrop._tasks.widths import HALF_WIDTH, std_shift
 from mcdrop.prediction.base import Prediction
 from mcdrop.prediction.classification import ClassificationPrediction, entropy
 
 __all__ = [
-    "HALF_WIDTH",
     "Accumulator",
     "ClassificationAccumulator",
     "SampleAccumulator",
@@ -30,9 +31,7 @@ __all__ = [
     "joined",
     "joined_samples",
     "numbered",
-    "on_log_scale",
     "result_dtype",
-    "std_shift",
 ]
 
 AnyPrediction = TypeVar("AnyPrediction", bound=Prediction)
@@ -52,13 +51,8 @@ class Accumulator(Protocol[Result_co]):
         """Return the result for the batch."""
 
 
-HALF_WIDTH = 1.96
-"""Half the width of a normal 95 % interval, in standard errors."""
-
 # Probabilities below this do not matter, and their cubes are within the range of float32.
 _LEAST_CUBED = 1e-12
-# Longest interval on a log scale: a factor of exp(3).
-_LONGEST = 3.0
 
 
 class SampleAccumulator:
@@ -102,6 +96,8 @@ class ClassificationAccumulator:
         output_type: AnyPrediction of the model's output.
         binary: Whether the output is one number per row, for class 1 of two.
         multilabel: Whether the output is one such number for each of L labels.
+        redrawn: Whether every pass holds several draws of its last mask, whose average is then the
+            value of the pass (Rao-Blackwell), while their spread adds to the variance.
     """
 
     def __init__(
@@ -114,6 +110,7 @@ class ClassificationAccumulator:
         output_type: OutputType,
         binary: bool = False,
         multilabel: bool = False,
+        redrawn: bool = False,
     ) -> None:
         self._function = function
         self._first_row: int | Tensor = first_row
@@ -124,11 +121,22 @@ class ClassificationAccumulator:
         self._moments = Moments(groups)
         self._entropies = Moments(groups)
         self._tails = Tails(probabilities=True)
+        self._redrawn = redrawn
+        self._within = Moments(groups)
+        self._draw_tails = Tails(probabilities=True)
+        self._controlled: ControlledClasses | None = None
         self._votes: Tensor | None = None
         self._dtype = torch.float32
 
     def update(self, chunk: Tensor, linear: LinearPart | None = None) -> None:
-        """Add passes: (s, n, C, ...); (s, n) or (s, n, 1) if binary; (s, n, L) if multilabel."""
+        """Add passes: (s, n, C, ...); (s, n) or (s, n, 1) if binary; (s, n, L) if multilabel.
+
+        With redrawn masks, these are the last dimension from 1 on: (s, n, ..., 1 + redraws). The
+        linear part, where that is the control variate, is that of `class_scores`.
+        """
+        n_passes = len(chunk)
+        if self._redrawn:
+            chunk = chunk[..., 1:].movedim(-1, 1).flatten(0, 1)
         check_rows_finite(self._function, extremes(chunk), self._first_row)
         self._dtype = result_dtype(chunk)
         wide = chunk.to(accumulation_dtype(chunk.device))
@@ -139,9 +147,13 @@ class ClassificationAccumulator:
             binary=self._binary,
             multilabel=self._multilabel,
         )
-        self._moments.update(probs)
-        self._entropies.update(entropy(probs, dim=2))
-        self._tails.update(probs)
+        if linear is None:
+            self._add(probs, n_passes)
+        else:
+            if self._controlled is None:
+                self._controlled = ControlledClasses(self._binary, self._multilabel)
+            scores = class_scores(wide, self._output_type, binary=self._binary)
+            self._controlled.update(scores, probs, linear, n_passes)
         if self._votes is None:
             self._votes = torch.zeros_like(probs[0], dtype=torch.int64)
         labels = probs.argmax(dim=2).movedim(0, 1)
@@ -149,13 +161,34 @@ class ClassificationAccumulator:
         if self._samples is not None:
             self._samples.append(probs.to(self._dtype))
 
+    def _add(self, probs: Tensor, n_passes: int) -> None:
+        """Add probabilities, (n_passes * draws, n, C, ...)."""
+        means, entropies = probs, entropy(probs, dim=2)
+        if self._redrawn:
+            by_pass = probs.unflatten(0, (n_passes, -1))
+            self._within.update(by_pass.var(dim=1, correction=0))
+            self._draw_tails.update(probs)
+            means, entropies = (
+                by_pass.mean(dim=1),
+                entropies.unflatten(0, (n_passes, -1)).mean(dim=1),
+            )
+        self._moments.update(means)
+        self._entropies.update(entropies)
+        self._tails.update(means)
+
     def rows(self, rows: Tensor) -> Self:
         """Return an accumulator that has seen the same passes of some rows."""
         part = copy(self)
         part._first_row = numbered(self._first_row, rows)
-        part._moments = self._moments.rows(rows)
-        part._entropies = self._entropies.rows(rows)
-        part._tails = self._tails.rows(rows)
+        if self._controlled is not None:
+            part._controlled = self._controlled.rows(rows)
+        else:
+            part._moments = self._moments.rows(rows)
+            part._entropies = self._entropies.rows(rows)
+            part._tails = self._tails.rows(rows)
+            if self._redrawn:
+                part._within = self._within.rows(rows)
+                part._draw_tails = self._draw_tails.rows(rows)
         part._votes = None if self._votes is None else self._votes[rows]
         if self._samples is not None:
             part._samples = [chunk[:, rows] for chunk in self._samples]
@@ -165,6 +198,10 @@ class ClassificationAccumulator:
         """Return the prediction for the batch."""
         if self._votes is None:
             raise RuntimeError("ClassificationAccumulator.result: no passes have been added")
+        votes = 1 - self._votes.amax(dim=1) / self._votes.sum(dim=1)
+        samples = None if self._samples is None else torch.cat(self._samples)
+        if self._controlled is not None:
+            return self._controlled.prediction(votes, samples, self._dtype)
         probs, variance, count = self._moments.mean, self._moments.variance, self._moments.count
         # E[H(p)] <= H(E[p]) by Jensen; rounding must not break it.
         total = entropy(probs)
@@ -173,7 +210,13 @@ class ClassificationAccumulator:
         total_without = entropy(probs_without, dim=2)
         _, expected_without, _ = self._entropies.without_each()
 
+        stds_without = variances_without.sqrt()
         missed = self._tails.missed(probs)
+        if self._redrawn:
+            # The law of total variance, over the masks of the last dropout and all others.
+            variance = variance + self._within.mean
+            stds_without = (variances_without + self._within.without_each()[1]).sqrt()
+            missed = missed.or_more(self._draw_tails.missed(probs))
         shift = missed.mean * self._moments.nonlinear_share.sqrt()
         if missed.divergence is None:
             raise RuntimeError("ClassificationAccumulator.result: tails of no probabilities")
@@ -182,14 +225,13 @@ class ClassificationAccumulator:
             spread = jackknife(whole, without_each, counts, count)
             return torch.maximum(spread, shift / HALF_WIDTH).to(self._dtype)
 
-        stds_without = variances_without.sqrt()
         # Classes are taken to be independent: their rare passes are different ones.
         divergence = missed.divergence.square().sum(dim=1).sqrt()
         return ClassificationPrediction(
             probs=probs.to(self._dtype),
             probs_std=variance.sqrt().to(self._dtype),
             expected_entropy=expected.to(self._dtype),
-            variation_ratio=(1 - self._votes.amax(dim=1) / count).to(self._dtype),
+            variation_ratio=votes.to(self._dtype),
             mcse=torch.maximum(self._moments.mean_error, shift / HALF_WIDTH).to(self._dtype),
             probs_std_mcse=error(
                 stds_without.mean(dim=0), stds_without, std_shift(variance, missed.variance)
@@ -200,7 +242,7 @@ class ClassificationAccumulator:
             ),
             mutual_information_bias=_entropy_bias(self._moments).to(self._dtype),
             n_samples=count,
-            samples=None if self._samples is None else torch.cat(self._samples),
+            samples=samples,
         )
 
 
@@ -219,27 +261,6 @@ def _entropy_bias(moments: Moments) -> Tensor:
     square, cube = (power / safe**k for k, power in enumerate(moments.powers_of_mean(), 2))
     second, third = (square - 1) / 2, (cube - 3 * square + 2) / 6
     return (mean * (second - third)).sum(dim=1)
-
-
-def on_log_scale(whole: Tensor, error: Tensor) -> Tensor:
-    """Widen the standard error of a positive quantity as its interval on a log scale demands.
-
-    The upper end of exp(log(whole) +- 1.96 error / whole) is farther away than whole + 1.96 error,
-    and few passes miss the true spread on that side.
-
-    Args:
-        whole: The quantity, at least 0.
-        error: Its standard error.
-    """
-    relative = (HALF_WIDTH * error / whole.clamp_min(torch.finfo(whole.dtype).tiny)).clamp_max(
-        _LONGEST
-    )
-    return torch.maximum(error, whole * torch.expm1(relative) / HALF_WIDTH)
-
-
-def std_shift(variance: Tensor, missed: Tensor) -> Tensor:
-    """Return how much a standard deviation grows with its variance."""
-    return (variance + missed).sqrt() - variance.sqrt()
 
 
 def _entropy_shift(probs: Tensor, missed: Tensor) -> Tensor:

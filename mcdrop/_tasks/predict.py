@@ -53,10 +53,11 @@ def predict(settings: TaskSettings, inputs: Any) -> RegressionPrediction | Class
     try:
         return _named(_predicted(settings, inputs), index)
     except ClosedFormLostError:
-        if settings.engine.exact_last != "auto" or isinstance(inputs, Iterator):
+        by_itself = settings.engine.exact_last == "auto" or settings.engine.redraws
+        if not by_itself or isinstance(inputs, Iterator):
             raise
     # The model is another one for these inputs than it was on first use.
-    engine = replace(settings.engine, exact_last=False)
+    engine = replace(settings.engine, exact_last=False, redraws=False)
     return _named(_predicted(replace(settings, engine=engine), inputs), index)
 
 
@@ -138,7 +139,7 @@ def _run(
     n_joined = first_row = 0
     with Schedule(settings, inputs, n_samples) as schedule:
         for number, batch in schedule.batches():
-            accumulator = make(first_row, schedule.integrates_last(batch))
+            accumulator = make(first_row, schedule.handles_last(batch))
             chunk = _add_passes(schedule, accumulator, number, batch, (0, n_samples))
             first_row += chunk.shape[1]
             results.append(accumulator.result())
@@ -177,7 +178,7 @@ def _run_until_settled(
     first_row = 0
     with Schedule(settings, inputs, CHECKPOINTS[-1], total_known=False) as schedule:
         for number, batch in schedule.batches():
-            accumulator = make(first_row, schedule.integrates_last(batch))
+            accumulator = make(first_row, schedule.handles_last(batch))
             found = list(_until_settled(schedule, number, batch, accumulator, stop, first_row))
             first_row += sum(len(part.numbers) for part in found)
             parts += found

@@ -12,16 +12,10 @@ from mcdrop._engine.controlled import Controlled, ControlledMoments
 from mcdrop._engine.linearization import LinearPart
 from mcdrop._engine.moments import Moments, PassGroups, accumulation_dtype, jackknife
 from mcdrop._engine.outputs import check_rows_finite
-from mcdrop._tasks.accumulate import (
-    HALF_WIDTH,
-    extremes,
-    numbered,
-    on_log_scale,
-    result_dtype,
-    std_shift,
-)
+from mcdrop._tasks.accumulate import extremes, numbered, result_dtype
 from mcdrop._tasks.likelihoods import OutputType, mean_and_variance
 from mcdrop._tasks.tails import Missed, Tails
+from mcdrop._tasks.widths import HALF_WIDTH, on_log_scale, std_shift
 from mcdrop.errors import ShapeError
 from mcdrop.prediction.regression import RegressionPrediction
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypedDict, get_args
 
 import torch
@@ -13,11 +15,11 @@ from mcdrop._engine.moments import PassGroups
 from mcdrop._engine.outputs import Select, Selection
 from mcdrop._engine.settings import AskedStrategy, Controls, Settings
 from mcdrop._tasks.accumulate import ClassificationAccumulator
-from mcdrop._tasks.likelihoods import OutputType
+from mcdrop._tasks.likelihoods import OutputType, class_scores
 from mcdrop._tasks.regression import RegressionAccumulator
 from mcdrop._tasks.tolerance import Tolerated
 from mcdrop.checks import checked_noise, checked_passes, require_choice
-from mcdrop.errors import RangeError, UnsupportedError
+from mcdrop.errors import RangeError
 
 __all__ = [
     "ClassificationTask",
@@ -58,23 +60,40 @@ class Options(TypedDict, total=False):
 
 class _Controls(TypedDict):
     exact_last: Controls
+    redraws: bool
+    scores: Callable[[Tensor], Tensor] | None
     control_variate: Controls
 
 
 def controls(
-    task: Task | None, control_variate: Controls, *, exact_last: bool, keep_samples: bool
+    task: Task | None,
+    output_type: OutputType,
+    control_variate: Controls,
+    *,
+    exact_last: bool,
+    keep_samples: bool,
 ) -> _Controls:
     """Return what is to be computed exactly, as settings of the engine.
 
     Args:
         task: Name of the task.
+        output_type: As the caller said.
         control_variate: As the caller said.
         exact_last: As the caller said.
         keep_samples: Whether all passes are kept, which need the last mask drawn.
     """
-    by_itself = task in (None, "regression") and not keep_samples and control_variate is not False
-    last: Controls = "auto" if by_itself else False
-    return {"exact_last": exact_last or last, "control_variate": control_variate}
+    by_itself = control_variate is not False and not keep_samples
+    last: Controls = "auto" if by_itself and task in (None, "regression") else False
+    classifies = task in get_args(ClassificationTask)
+    binary = task in ("binary", "multilabel")
+    return {
+        "exact_last": exact_last or last,
+        "redraws": by_itself and classifies,
+        "scores": partial(class_scores, output_type=output_type, binary=binary)
+        if classifies
+        else None,
+        "control_variate": control_variate,
+    }
 
 
 def selection_of(
@@ -144,14 +163,6 @@ class TaskSettings:
                 self.noise_std,
                 "Leave it out",
             )
-        if self.engine.control_variate is True and not self.is_regression:
-            raise UnsupportedError.of(
-                function,
-                "control_variate",
-                "be 'auto' or False for classifications",
-                f"True with task={self.task!r}",
-                "Leave it out",
-            )
         if self.engine.exact_last is True and (not plain or self.keep_samples):
             raise RangeError.of(
                 function,
@@ -184,12 +195,12 @@ class TaskSettings:
             pools_rows=self.engine.masks == "independent",
         )
 
-    def classification(self, first_row: int, exact_last: bool) -> ClassificationAccumulator:
+    def classification(self, first_row: int, redrawn: bool) -> ClassificationAccumulator:
         """Make the accumulator of a batch.
 
         Args:
             first_row: Number of its first row.
-            exact_last: False: the last dropout is integrated for regressions alone.
+            redrawn: Whether its passes hold several draws of the last dropout.
         """
         return ClassificationAccumulator(
             self.engine.function,
@@ -199,6 +210,7 @@ class TaskSettings:
             output_type=self.output_type,
             binary=self.task == "binary",
             multilabel=self.task == "multilabel",
+            redrawn=redrawn,
         )
 
     def _groups(self) -> PassGroups:

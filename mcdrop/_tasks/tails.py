@@ -53,6 +53,15 @@ class Missed:
     variance: Tensor
     divergence: Tensor | None
 
+    def or_more(self, other: Missed) -> Missed:
+        """Return the larger of two bounds, for each quantity."""
+        both = self.divergence is not None and other.divergence is not None
+        return Missed(
+            torch.maximum(self.mean, other.mean),
+            torch.maximum(self.variance, other.variance),
+            torch.maximum(self.divergence, other.divergence) if both else None,  # type: ignore[arg-type]
+        )
+
 
 class Tails:
     """Extremes of the passes and, for probabilities, the moments of their logits.

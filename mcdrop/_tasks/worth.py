@@ -24,18 +24,21 @@ def with_worth(run: Run, prediction: RegressionPrediction | ClassificationPredic
         run: The record.
         prediction: What was predicted.
     """
-    if not run.controlled or not isinstance(prediction, RegressionPrediction):
+    if not run.controlled or _is_unknown(prediction):
         return run
     mean, std = (_shown(passes) for passes in equivalent_passes(prediction))
+    what = "mean" if isinstance(prediction, RegressionPrediction) else "probabilities"
     told = f"{run.control_variate}; {run.n_samples} passes are about as precise as"
     return replace(
         run,
-        control_variate=f"{told} {mean} independent ones for the mean and {std} for the standard"
+        control_variate=f"{told} {mean} independent ones for the {what} and {std} for the standard"
         " deviation (by their standard errors, median over values)",
     )
 
 
-def equivalent_passes(prediction: RegressionPrediction) -> tuple[float, float]:
+def equivalent_passes(
+    prediction: RegressionPrediction | ClassificationPrediction,
+) -> tuple[float, float]:
     """Estimate how many independent passes would have these standard errors.
 
     With variance V, S independent passes leave the error sqrt(V / S) in the mean and, for normal
@@ -45,14 +48,25 @@ def equivalent_passes(prediction: RegressionPrediction) -> tuple[float, float]:
         prediction: With standard errors of mean and standard deviation.
 
     Returns:
-        For the mean and for the standard deviation, the median over values.
+        For the mean (of the probabilities) and for the standard deviation, the median over values.
     """
-    variance = prediction.epistemic_variance.double()
-    # The predictive standard deviation has the noise in it: d std = d variance / (2 std).
-    of_variance = 2 * prediction.std.double() * _errors(prediction.std_mcse)
+    if isinstance(prediction, RegressionPrediction):
+        variance = prediction.epistemic_variance.double()
+        # The predictive standard deviation has the noise in it: d std = d variance / (2 std).
+        of_variance = 2 * prediction.std.double() * _errors(prediction.std_mcse)
+    else:
+        variance = prediction.probs_std.double().square()
+        of_variance = 2 * prediction.probs_std.double() * _errors(prediction.probs_std_mcse)
     for_mean = variance / _errors(prediction.mcse).square()
     for_std = 2 * variance.square() / of_variance.square()
     return tuple(float(each.nan_to_num(0.0).median()) for each in (for_mean, for_std))  # type: ignore[return-value]
+
+
+def _is_unknown(prediction: RegressionPrediction | ClassificationPrediction) -> bool:
+    """Tell whether two passes leave the errors of a classification unknown."""
+    if isinstance(prediction, RegressionPrediction):
+        return False
+    return bool(_errors(prediction.probs_std_mcse).isnan().all())
 
 
 def _errors(given: Tensor | None) -> Tensor:

@@ -36,6 +36,20 @@ def test_slopes_have_to_fit_in_memory() -> None:
     assert obstacle(plan, 10**6).startswith("it would take 200 backward passes and 26,2")
 
 
+def test_of_many_scores_few_are_linearized_and_of_pixels_none() -> None:
+    plan = replace(LARGE, output_numel=256 * 200)
+    assert obstacle(plan, 16, most_outputs=16) == ""
+    pixels = replace(LARGE, output_numel=256 * 5000)
+    assert obstacle(pixels, 16, most_outputs=16) == "5,000 scores per row are too many"
+
+
+def test_a_last_dropout_that_is_redrawn_is_left_to_it() -> None:
+    redrawn = replace(LARGE, last_site=0, redraws=16)
+    assert obstacle(redrawn, 16) == ""
+    told = described(redrawn, asked=True)
+    assert told == "last dropout (0) drawn 16 times a pass, linearized network as control variate"
+
+
 def test_sites_that_are_integrated_or_have_no_rows_leave_nothing_to_it() -> None:
     assert obstacle(replace(LARGE, last_site=0), 100) == "nothing is left to it"
     without = replace(LARGE, linear=(None,))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mcdrop._engine.batch import Batch
-from mcdrop._engine.control import linearize, row_dims
+from mcdrop._engine.control import MOST_SCORES, linearize, row_dims
 from mcdrop._engine.linearization import Linearization, NoSlopesError, by_row, row_dim
 from mcdrop._engine.passes import Passes
 from mcdrop._engine.planner import Planner
@@ -88,7 +88,7 @@ def linearization(model: nn.Module, x: Tensor, **options: Any) -> tuple[Lineariz
     with torch.no_grad():
         plan = Planner(settings, passes).plan(batch, 40, rows_split=False)
         plan = replace(plan, linear=row_dims(settings, passes, plan, batch))
-        found = linearize(settings, passes, plan, batch, 2)
+        found = linearize(settings, passes, plan, batch, Span(2))
         run = passes.vectorized if plan.strategy == "vectorized" else passes.sequential
         return found, run(plan, batch, Span(2, 0, 40)) - model(x)
 
@@ -248,3 +248,33 @@ def test_nothing_of_the_callers_is_touched() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
     assert [parameter._version for parameter in model.parameters()] == versions
     assert not hooked
+
+
+def test_masks_without_a_pass_have_the_law_of_the_linear_part() -> None:
+    torch.manual_seed(0)
+    found, _ = linearization(Twice(), torch.randn(7, 6))
+    fresh = found.part(0, 1).fresh
+    assert fresh is not None
+    values = fresh(0, 6400).double()
+    # Strata are balanced: the mean vanishes but for rates that are no sixteenths.
+    scale = found.variance.double().sqrt()
+    assert bool((values.mean(dim=0).abs() < 0.02 * scale).all())
+    torch.testing.assert_close(values.var(dim=0), found.variance.double(), rtol=0.08, atol=0)
+    torch.testing.assert_close(fresh(100, 8), values[100:108].float())
+    # They are those of no pass.
+    assert float((fresh(0, 40) - found.part(0, 40).values).abs().max()) > 0.1
+
+
+def test_of_many_outputs_the_largest_of_every_row_are_linearized() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(7, 6)
+    model = nn.Sequential(nn.Dropout(0.3), nn.Linear(6, 40))
+    found, passes = linearization(model, x, scores=lambda values: values)
+    part = found.part(0, 40)
+    largest = model(x).topk(MOST_SCORES, dim=1).indices
+    linear = torch.zeros(7, 40, dtype=torch.bool).scatter_(1, largest, True)
+    torch.testing.assert_close(part.values[:, linear], passes[:, linear], rtol=1e-4, atol=1e-5)
+    assert not part.values[:, ~linear].any()
+    assert not found.variance[~linear].any()
+    assert part.fresh is not None
+    assert part.fresh(0, 16).shape == (16, 7, 40)

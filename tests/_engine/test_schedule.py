@@ -58,6 +58,22 @@ def test_batches_are_numbered_and_cover_the_rows_in_order() -> None:
     assert torch.equal(torch.cat([batch.args[0] for _, batch in found]), X)
 
 
+@pytest.mark.parametrize("masks", ["independent", "shared"])
+@pytest.mark.parametrize("first_row", [0, 1000])
+def test_the_linear_part_is_that_of_the_same_masks(masks: Any, first_row: int) -> None:
+    # In a network that is linear in its masks every pass is the open one plus its linear part.
+    options = {"control_variate": True, "masks": masks, "first_row": first_row}
+    model = nn.Sequential(nn.Dropout(0.3), nn.Linear(4, 2), nn.Identity()).eval()
+    settings = Settings("predict", model, {}, seed=5, batch_size=3, **options)
+    with Schedule(settings, X, 16) as schedule:
+        for number, batch in schedule.batches():
+            found = schedule.linearized(number, batch)
+            assert found is not None
+            passes = torch.cat(list(schedule.passes(number, batch, 0, 16)))
+            open_pass = model(batch.args[0])
+            torch.testing.assert_close(passes - open_pass, found.part(0, 16).values)
+
+
 def test_passes_may_come_in_parts() -> None:
     with Schedule(settings_of(), X, 30) as schedule:
         ((number, batch),) = schedule.batches()

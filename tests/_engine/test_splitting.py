@@ -14,7 +14,7 @@ from mcdrop._engine.batch import Batch
 from mcdrop._engine.passes import Passes
 from mcdrop._engine.plan import Plan
 from mcdrop._engine.settings import Settings
-from mcdrop._engine.splitting import passes_that_fit, rows_that_fit, treats_rows_alone
+from mcdrop._engine.splitting import passes_that_fit, redraws, rows_that_fit, treats_rows_alone
 from mcdrop._live.sites import DropoutSite
 
 X = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
@@ -149,3 +149,28 @@ def test_rows_that_cannot_be_told_are_not_alone() -> None:
     passes = passes_of(Rows(torch.tanh))
     assert not treats_rows_alone(passes, Batch((X[:1],), {}, 1))
     assert not treats_rows_alone(passes, Batch((X,), {}, None))
+
+
+def test_a_last_mask_is_redrawn_as_often_as_that_takes_a_tenth_of_a_pass() -> None:
+    # 8 rows with 64 units and 10 classes: 512 units of 600 + 20 operations and 80 values of 12,000
+    # make 1,277,440 for every mask; units of the pass itself count 512 * 600 = 307,200.
+    each, own = 512 * 620 + 80 * 12_000, 512 * 600
+    site = DropoutSite("drop", "dropout", 0.5, 0, (8, 64), True)
+    plan = Plan(sites=(site,), output_numel=80)
+    for count in (2, 4, 8, 16):
+        enough = replace(plan, work_per_pass=10 * (count - 1) * each - own)
+        assert redraws(enough, 100, asked=False) == count
+        less = replace(enough, work_per_pass=enough.work_per_pass - 10)
+        assert redraws(less, 100, asked=False) == (count // 2 if count > 2 else 0)
+    # What comes before the first dropout is shared by all passes.
+    before = replace(plan, work_before=100 * (10 * each - own))
+    assert redraws(before, 100, asked=False) == 2
+    assert redraws(before, 101, asked=False) == 0
+    assert redraws(replace(plan, work_per_pass=10**12), 100, asked=False) == 16
+    assert redraws(plan, 100, asked=True) == 16
+
+
+def test_redrawn_values_take_memory() -> None:
+    plan = Plan(output_numel=2**18)
+    assert passes_that_fit(plan, CPU) == 8
+    assert passes_that_fit(replace(plan, redraws=15), CPU) == 1

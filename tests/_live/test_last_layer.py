@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mcdrop
+from mcdrop._engine.schedule import Schedule
+from mcdrop._engine.settings import Settings
 from mcdrop.layers import DropConnectLinear
 from tests.oracles import TinyNet, exact_mean_and_variance
 
@@ -154,3 +156,68 @@ def test_a_model_that_changes_its_output_later_on_is_noticed(change: str, strate
         model.config["scale" if change == "attribute" else "in_place"] = 10.0
     with pytest.raises(mcdrop.UnsupportedError, match="`exact_last` to be True only where"):
         mc.predict_with_uncertainty(x, **options)
+
+
+def redrawn(net: nn.Module, x: Tensor, n_samples: int, **options: Any) -> Tensor:
+    """Return the passes of a schedule with redrawn masks, (S, N, ..., 1 + redraws)."""
+    settings = Settings(
+        "predict", net.eval(), {}, seed=3, redraws=True, control_variate=True, **options
+    )
+    with Schedule(settings, x, n_samples) as schedule:
+        return torch.cat(
+            [
+                torch.cat(list(schedule.passes(number, batch, 0, n_samples)))
+                for number, batch in schedule.batches()
+            ],
+            dim=1,
+        )
+
+
+@pytest.mark.parametrize("masks", ["independent", "shared"])
+@pytest.mark.parametrize("strategy", ["vectorized", "sequential"])
+@pytest.mark.parametrize("stratified", [True, False])
+def test_redrawn_masks_are_those_of_as_many_passes(
+    masks: Any, strategy: Any, stratified: bool
+) -> None:
+    # With a single dropout, pass s with its 16 masks is passes 16 s ... 16 s + 15 of the network.
+    net = TinyNet(3, 10, 2, 0.3, seed=1)
+    options = {"masks": masks, "strategy": strategy, "stratified": stratified}
+    found = redrawn(net, X, 32, **options, sample_chunk=5)
+    with torch.no_grad():
+        torch.testing.assert_close(found[..., 0], net.eval()(X).expand(32, -1, -1))
+    passes = mcdrop.wrap(net, masks=masks, stratified=stratified).sample(X, 512, seed=3)
+    torch.testing.assert_close(found[..., 1:].movedim(-1, 1).flatten(0, 1), passes)
+
+
+@pytest.mark.parametrize("strategy", ["vectorized", "sequential"])
+def test_fewer_redraws_have_strata_of_their_own(
+    strategy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcdrop._engine.planner.redraws", lambda *_, **__: 4)
+    net = TinyNet(3, 10, 2, 0.3, seed=1)
+    found = redrawn(net, X, 32, strategy=strategy, sample_chunk=5)[..., 1:]
+    # Redraw r of pass 16 k + s is pass 16 (4 k + r) + s of the network.
+    passes = mcdrop.wrap(net).sample(X, 128, seed=3).unflatten(0, (2, 4, 16))
+    torch.testing.assert_close(found.movedim(-1, 1), passes.transpose(1, 2).flatten(0, 1))
+
+
+@pytest.mark.parametrize("masks", ["independent", "shared"])
+def test_redrawn_masks_follow_the_hidden_units_of_their_pass(masks: Any) -> None:
+    net, n_samples = Deep(), 20
+    found = redrawn(net, X, n_samples, masks=masks, batch_size=4)
+    assert found.shape == (n_samples, len(X), 17)
+    # In every 16 masks a unit is dropped as often as not within one: their mean is near W h + b.
+    off = found[..., 1:].mean(dim=-1) - found[..., 0]
+    spread = found[..., 1:].std(dim=-1)
+    assert float(off.square().mean()) < float(spread.square().mean()) / 16 / 4
+
+
+def test_a_layer_of_random_weights_after_it_is_left_to_its_passes() -> None:
+    body = nn.Sequential(nn.Conv1d(1, 64, 3, padding=1), nn.ReLU(), nn.Flatten())
+    net = nn.Sequential(body, nn.Dropout(0.5), DropConnectLinear(192, 3, p=0.5)).eval()
+    x = X.unsqueeze(1)
+    mc = mcdrop.wrap(net)
+    options: dict[str, Any] = {"n_samples": 16, "seed": 0, "task": "classification"}
+    found = mc.predict_with_uncertainty(x, **options, control_variate=True)
+    assert found.run is not None
+    assert "drawn" not in found.run.control_variate

@@ -81,7 +81,7 @@ def test_what_an_in_place_dropout_left_alone_may_not_be_read() -> None:
 def test_the_last_layer_watches_every_function() -> None:
     last = LastLayer(0)
     with LiveDropout(call_with({}, last=last)):
-        held = last.hold(X, 0.5, by_element=True)
+        held = last.hold(X, 0.5, None, by_element=True)
         torch.relu(X)
         _ = held.shape
         problems = [last.problem]

@@ -225,3 +225,14 @@ def test_masks_on_a_gpu_do_not_depend_on_the_grouping() -> None:
     spans = [Span(1, 0, 5), Span(1, 5, 1), Span(1, 6, 31)]
     assert torch.equal(whole, torch.cat([source.keep(0.3, (999,), 2, span) for span in spans]))
     assert whole.double().mean().item() == pytest.approx(0.7, abs=0.02)
+
+
+def test_a_source_aside_is_stratified_and_shares_the_seed() -> None:
+    plain = MaskSource(3, torch.device("cpu"))
+    aside, span = plain.aside(), Span(0, 2**40, 64)
+    assert aside.stratified
+    keep = aside.keep(0.25, (50,), 0, span)
+    # A quarter of every 16.
+    assert torch.equal((~keep).view(4, 16, 50).sum(dim=1), torch.full((4, 50), 4))
+    again = MaskSource(3, torch.device("cpu"), stratified=True).aside()
+    assert torch.equal(again.keep(0.25, (50,), 0, span), keep)

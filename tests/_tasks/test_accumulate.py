@@ -19,7 +19,6 @@ from mcdrop._tasks.accumulate import (
     SampleAccumulator,
     joined,
     joined_samples,
-    on_log_scale,
 )
 from mcdrop._tasks.regression import RegressionAccumulator
 from mcdrop.errors import NonFiniteError, ShapeError
@@ -211,14 +210,6 @@ def test_a_classification_without_passes_is_an_error() -> None:
     accumulator = ClassificationAccumulator("f", 0, False, PassGroups(4), output_type="logits")
     with pytest.raises(RuntimeError, match="no passes have been added"):
         accumulator.result()
-
-
-def test_log_scale_widens_errors_that_are_large_for_the_quantity() -> None:
-    whole = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
-    error = torch.tensor([0.001, 0.5, 0.0], dtype=torch.float64)
-    # The upper end of exp(log 1 +- 1.96 * 0.5) is e^0.98, so (e^0.98 - 1) / 1.96 errors away.
-    expected = [np.expm1(1.96 * 0.001) / 1.96, np.expm1(0.98) / 1.96, 0.0]
-    np.testing.assert_allclose(on_log_scale(whole, error), expected, rtol=1e-12)
 
 
 def test_errors_are_at_least_those_of_the_jackknife() -> None:

@@ -9,7 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mcdrop._tasks.likelihoods import OutputType, class_probabilities, mean_and_variance
+from mcdrop._tasks.likelihoods import (
+    OutputType,
+    class_probabilities,
+    class_scores,
+    mean_and_variance,
+    score_probabilities,
+)
 from mcdrop.errors import OutputError, ShapeError
 
 LOG_2 = math.log(2.0)
@@ -144,3 +150,24 @@ def test_a_variance_is_positive(spread: float) -> None:
     with pytest.raises(OutputError, match=r"values down to .* Pass output_type='log_variance'"):
         mean_and_variance("predict", values, "variance")
     mean_and_variance("predict", values, "log_variance")
+
+
+@pytest.mark.parametrize("output_type", ["logits", "probs", "log_probs"])
+@pytest.mark.parametrize("task", ["classification", "binary", "multilabel"])
+def test_scores_have_the_probabilities_of_the_outputs(task: str, output_type: OutputType) -> None:
+    logits = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(0)).double()
+    logits = logits[..., :1] if task == "binary" else logits
+    binary, multilabel = task != "classification", task == "multilabel"
+    probs = logits.sigmoid() if binary else logits.softmax(dim=2)
+    values = {"logits": logits, "probs": probs, "log_probs": probs.log()}[output_type]
+    scores = class_scores(values, output_type, binary=binary)
+    assert scores.shape == values.shape
+    kinds = {"binary": binary, "multilabel": multilabel}
+    expected = class_probabilities("f", values, output_type, **kinds)
+    torch.testing.assert_close(score_probabilities(scores, **kinds), expected)
+
+
+def test_scores_of_certain_outputs_are_finite() -> None:
+    certain = torch.tensor([[[1.0, 0.0]]])
+    assert bool(class_scores(certain, "probs", binary=False).isfinite().all())
+    assert bool(class_scores(certain, "probs", binary=True).isfinite().all())

@@ -275,13 +275,6 @@ class Ungraded(nn.Module):
         return x.detach().sin()
 
 
-@pytest.mark.parametrize("task", ["classification", "binary", "multilabel"])
-def test_classifications_are_left_to_their_passes(task: Any) -> None:
-    net = TwoLayers(0.25)
-    with pytest.raises(mcdrop.UnsupportedError, match="'auto' or False for classifications"):
-        predicted(net, X, task=task)
-
-
 @pytest.mark.parametrize("given", ["always", 2, None, "True"])
 def test_other_words_are_refused(given: Any) -> None:
     with pytest.raises(mcdrop.RangeError, match="expected `control_variate` to be True, False or"):

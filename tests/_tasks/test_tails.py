@@ -10,7 +10,7 @@ import torch
 from scipy import integrate, stats
 
 from mcdrop._masks.source import MaskSource, Span
-from mcdrop._tasks.tails import Tails, _normal_tail, _variance_widening, never_dropped
+from mcdrop._tasks.tails import Missed, Tails, _normal_tail, _variance_widening, never_dropped
 
 Q = -math.log(0.05)
 
@@ -116,3 +116,14 @@ def test_chance_that_a_unit_is_never_dropped(p: float, n_samples: int, stratifie
     never = (keep if p < 0.5 else ~keep).all(dim=0).double().mean().item()
     chance = never_dropped(p, n_samples, stratified=stratified)
     assert abs(never - chance) <= 4 * math.sqrt(chance * (1 - chance) / 50_000) + 1e-9
+
+
+def test_the_larger_of_two_bounds_is_taken_for_each_quantity() -> None:
+    one, two = torch.ones(2), torch.tensor([2.0, 0.0])
+    found = Missed(one, two, one).or_more(Missed(two, one, two))
+    larger = torch.tensor([2.0, 1.0])
+    assert torch.equal(found.mean, larger)
+    assert torch.equal(found.variance, larger)
+    assert found.divergence is not None
+    assert torch.equal(found.divergence, larger)
+    assert Missed(one, two, None).or_more(Missed(two, one, two)).divergence is None

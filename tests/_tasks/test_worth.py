@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from mcdrop._engine.record import Run
 from mcdrop._tasks.worth import equivalent_passes, with_worth
+from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.regression import RegressionPrediction
 
 
@@ -52,3 +55,22 @@ def test_the_record_tells_the_worth_in_a_sentence() -> None:
 def test_without_a_control_variate_the_record_stays() -> None:
     plain = run(controlled=False)
     assert with_worth(plain, prediction(1.0, 1.0)) is plain
+
+
+def test_probabilities_are_compared_by_their_own_errors() -> None:
+    half = torch.full((3, 2), 0.5)
+    # Var = 0.04: errors 0.2 / sqrt(S) of the mean and 0.2 / sqrt(2 S) of the std at S = 50.
+    found = ClassificationPrediction(
+        probs=half,
+        probs_std=0.4 * half,
+        expected_entropy=torch.ones(3),
+        variation_ratio=torch.ones(3),
+        mcse=0.2 / 50**0.5 * torch.ones(3, 2),
+        probs_std_mcse=0.2 / 100**0.5 * torch.ones(3, 2),
+        n_samples=16,
+    )
+    assert equivalent_passes(found) == pytest.approx((50, 50))
+    told = with_worth(run(controlled=True), found).control_variate
+    assert "as precise as 50 independent ones for the probabilities and 50 for the" in told
+    unknown = replace(found, probs_std_mcse=torch.full((3, 2), torch.nan))
+    assert with_worth(run(controlled=True), unknown) == run(controlled=True)

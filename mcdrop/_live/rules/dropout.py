@@ -65,7 +65,8 @@ def drop(
     rate = effective_rate(site.p)
     if call.last is not None and site.order == call.last.site:
         by_element = kind == "dropout" and mask_shape == tuple(x.shape)
-        return call.last.hold(call.read(x), rate, by_element=by_element)
+        drawn = call.mask(site, mask_shape) if call.last.redraws else None
+        return call.last.hold(call.read(x), rate, drawn, by_element=by_element)
     mask = call.mask(site, mask_shape)
     if call.multipliers is not None and apply is _scaled:
         return call.multipliers.times(x, mask, rate)
