@@ -91,7 +91,7 @@ class RowPredictor:
         require_count(_FUNCTION, "seed", seed, 0)
         mc = _wrapped(model, row_column)
         self._columns, self._row_column = list(columns), row_column
-        last = controls(task, "auto", exact_last=False, keep_samples=False)
+        last = controls(task, output_type, "auto", exact_last=False, keep_samples=False)
         selection = selection_of(
             select, task, noise_std=noise_std, exact_last=False, control_variate=False
         )

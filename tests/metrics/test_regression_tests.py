@@ -8,6 +8,7 @@ from scipy import stats
 
 from mcdrop.errors import RangeError
 from mcdrop.metrics import (
+    CalibrationTest,
     bias_test,
     coverage_test,
     pit,
@@ -15,7 +16,7 @@ from mcdrop.metrics import (
     shape_test,
     width_test,
 )
-from mcdrop.metrics.regression_tests import _anderson_darling_p
+from mcdrop.metrics.regression_tests import _anderson_darling_p, most_significant
 
 RNG = np.random.default_rng(0)
 Z = RNG.normal(size=60)
@@ -134,3 +135,9 @@ def test_calls_that_cannot_be_are_named() -> None:
         width_test([1.5])
     with pytest.raises(RangeError, match=r"`level` to lie in \(0, 1\), but got 90"):
         coverage_test([0.0], [1.0], [0.5], level=90)
+
+
+def test_the_smallest_of_several_p_values_is_adjusted_and_at_most_one() -> None:
+    tests = [CalibrationTest(1.0, p_value, "overconfident", 10) for p_value in (0.9, 0.2, 0.6)]
+    assert most_significant(tests).p_value == pytest.approx(0.6)
+    assert most_significant(tests[::2]).p_value == 1.0

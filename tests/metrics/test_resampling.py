@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from mcdrop.errors import RangeError
-from mcdrop.metrics._resampling import Resampler, statistic
+from mcdrop.metrics._resampling import Resampler, _median_bias, statistic
 
 SCORES = np.random.default_rng(0).exponential(size=30)
 
@@ -42,3 +43,11 @@ def test_method_is_chosen_and_named() -> None:
 def test_options_are_checked(options: tuple[float, int, int, str], text: str) -> None:
     with pytest.raises(RangeError, match=text):
         Resampler("f", *options)
+
+
+def test_the_bias_of_the_median_is_finite_where_all_resamples_lie_on_one_side() -> None:
+    values = np.linspace(0, 1, 10)
+    # Half a resample is taken to lie on the other side.
+    assert _median_bias(values, 2.0) == pytest.approx(stats.norm.ppf(0.95))
+    assert _median_bias(values, -1.0) == pytest.approx(stats.norm.ppf(0.05))
+    assert _median_bias(values, 0.5) == pytest.approx(0.0, abs=1e-12)

@@ -209,7 +209,7 @@ def tests_of(path: str) -> list[str]:
     return [str(Path("tests") / inside.with_name(f"test_{inside.name.lstrip('_')}")), path]
 
 
-def outcome(path: str, mutant: Mutant | None, seconds: int = 300) -> tuple[str, float]:
+def outcome(path: str, mutant: Mutant | None, seconds: int = 60) -> tuple[str, float]:
     """Run the tests of a file in a fork.
 
     Args:

@@ -101,7 +101,7 @@ def main() -> None:
         assert "site-packages" in place
         assert run(python.with_name("mcdrop"), "--version").split()[-1] == version
         run(python, ROOT / "tests" / "quality" / "blocks.py", ROOT / "README.md")
-        run(python.with_name("mcdrop"), "report", "--out", "page.html")
+        run(python.with_name("mcdrop"), "report", "--html", "page.html")
         assert (Path(empty) / "page.html").stat().st_size > 10_000
     print(f"mcdrop {version} is ready to be tagged")  # noqa: T201
 
