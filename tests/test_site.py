@@ -178,7 +178,3 @@ def test_the_comparison_says_what_the_records_say() -> None:
             told = f"{result['ratio']:.2f}x" if right else "wrong" if "ms" in result else "error"
             cells.append(told)
         assert f"| {name} {report['version']} | {' | '.join(cells)} |" in page
-    live = (DOCS / "what-is-live.md").read_text(encoding="utf-8")
-    table = live.split("| package | compared |")[1].split("\n\n")[0]
-    counts = [int(row.split("|")[2]) for row in table.splitlines()[2:]]
-    assert f"has {sum(counts)} models of other packages" in page

@@ -68,6 +68,11 @@ def _on_read(app: Any, document: nodes.document) -> None:
     """Make names in code links to their description, on the pages written by hand."""
     if app.env.docname.startswith("_generated"):
         return
+    page = Path(app.srcdir, app.env.docname).parent
+    for folder in list(document.findall(addnodes.pending_xref)):
+        # A folder of the repository is a link where the page is read there; a site has none.
+        if folder.get("reftype") == "myst" and (page / str(folder["reftarget"])).is_dir():
+            folder.replace_self(folder.children)
     targets = links()
     for literal in list(document.findall(nodes.literal)):
         target = targets.get(literal.astext().removesuffix("()"))

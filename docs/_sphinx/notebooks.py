@@ -24,7 +24,9 @@ _BLOCK = re.compile(r"^```python\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(\]\()(?!https?:|#)")
 # More than a screen of output says nothing more.
 _MOST_LINES = 30
-_FIRST = "import torch\n\ntorch.manual_seed(0)  # the same numbers each time this notebook is run"
+_FIRST = (
+    "import torch\n\n_ = torch.manual_seed(0)  # the same numbers each time this notebook is run"
+)
 
 
 def notebook_of(page: str) -> dict[str, Any]:
@@ -78,11 +80,12 @@ def main() -> None:
     """Write and run the notebooks, or run them alone."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--check", action="store_true", help="Write nothing.")
-    check = parser.parse_args().check
+    parser.add_argument("pages", nargs="*", metavar="page", help="One of them; all by default.")
+    options = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for page in PAGES:
+    for page in options.pages or PAGES:
         notebook = executed(notebook_of(page))
-        if not check:
+        if not options.check:
             text = json.dumps(notebook, indent=1, ensure_ascii=False)
             (FOLDER / f"{page}.ipynb").write_text(text + "\n", encoding="utf-8")
         sys.stdout.write(f"{page}.ipynb runs\n")
