@@ -24,8 +24,8 @@ def asked_for() -> list[tuple[str, str]]:
     assert needed
     found = [(name, "") for name in re.findall(r'"([\w-]+)', needed[1])]
     extras = text.split("[project.optional-dependencies]")[1].split("test = [")[0]
-    for extra, names in re.findall(r"^(\w+) = \[(.*?)\]", extras, re.MULTILINE):
-        found += [(name, extra) for name in re.findall(r'"([\w-]+)', names)]
+    for extra, names in re.findall(r"^(\w+) = \[(.*)\]$", extras, re.MULTILINE):
+        found += [(name, extra) for name in re.findall(r'"(?!mcdrop)([\w-]+)', names)]
     return found
 
 
