@@ -138,18 +138,19 @@ integrations: .venv-integrations/installed
 
 # The documentation site, into site/: built from docs/ and the docstrings with warnings as errors,
 # then checked for what Sphinx does not see. Nothing is loaded from the network when it is read.
-docs: .venv-docs/installed
-	.venv-docs/bin/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs site
-	.venv-docs/bin/python docs/_sphinx/check_site.py site
+DOCS ?= .venv-docs
+docs: $(DOCS)/installed
+	$(DOCS)/bin/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs site
+	$(DOCS)/bin/python docs/_sphinx/check_site.py site
 
 # Writes examples/notebooks from the pages, runs them, and keeps what they print; with CHECK=--check
 # it only runs them.
-notebooks: .venv-docs/installed
-	OMP_NUM_THREADS=1 .venv-docs/bin/python docs/_sphinx/notebooks.py $(CHECK)
+notebooks: $(DOCS)/installed
+	OMP_NUM_THREADS=1 $(DOCS)/bin/python docs/_sphinx/notebooks.py $(CHECK)
 
-.venv-docs/installed: pyproject.toml constraints.txt constraints-docs.txt
-	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/python -m pip install -q -c constraints.txt -c constraints-docs.txt -e '.[docs]'
+$(DOCS)/installed: pyproject.toml constraints.txt constraints-docs.txt
+	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install -q -c constraints.txt -c constraints-docs.txt -e '.[docs]'
 	touch $@
 
 format: $(VENV)/development
