@@ -33,6 +33,7 @@ def run(script: str, tmp_path: Path, *options: str) -> tuple[str, dict[str, Any]
     return done.stdout, content
 
 
+@pytest.mark.slow
 def test_speed_measures_and_checks_every_workload(tmp_path: Path) -> None:
     text, content = run("speed.py", tmp_path, "--repeats", "2")
     names = [each["workload"] for each in content["workloads"]]
@@ -91,6 +92,7 @@ def test_scaling_is_measured_and_drawn(tmp_path: Path) -> None:
     assert "rows, N" in text
 
 
+@pytest.mark.slow
 def test_optional_paths_are_switched_on_and_off(tmp_path: Path) -> None:
     text, content = run("kernels.py", tmp_path, "--workload", "uci")
     (uci,) = content["gains"]

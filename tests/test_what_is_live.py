@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,19 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:(?s).*were assigned during export:UserWarning",
     "ignore::DeprecationWarning",
 )
-ENTRIES = pytest.mark.parametrize("entry", ZOO, ids=lambda entry: entry.name)
+# The slowest model has a second kind of attention, which others have as well.
+SLOW = ("transformers T5Model (sdpa)",)
+
+
+def entries(chosen: Sequence[Entry]) -> pytest.MarkDecorator:
+    found = [
+        pytest.param(e, id=e.name, marks=[pytest.mark.slow] if e.name in SLOW else [])
+        for e in chosen
+    ]
+    return pytest.mark.parametrize("entry", found)
+
+
+ENTRIES = entries(ZOO)
 
 
 def draw(
@@ -121,7 +134,7 @@ def test_nothing_of_the_model_or_the_random_state_changes(entry: Entry) -> None:
     assert hooks == [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]
 
 
-@pytest.mark.parametrize("entry", [e for e in ZOO if e.native], ids=lambda entry: entry.name)
+@entries([e for e in ZOO if e.native])
 def test_mean_and_variance_are_those_of_torchs_own_train_mode(entry: Entry) -> None:
     model, inputs = entry.make()
     ours, _ = draw(entry, (model, inputs), 1500)

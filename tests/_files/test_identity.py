@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -50,6 +51,7 @@ def test_half_precision_and_empty_tensors_have_a_hash() -> None:
     assert len(digest(model)) == 64
 
 
+@pytest.mark.slow
 def test_a_program_is_known_again_in_another_process(tmp_path: Path) -> None:
     path = tmp_path / "net.pt2"
     torch.export.save(torch.export.export(network(), (torch.randn(6, 3),)), path)

@@ -32,6 +32,7 @@ def _script() -> ModuleType:
 SIMULATION: Any = _script()
 
 
+@pytest.mark.slow
 def test_script_writes_a_rate_for_every_statement(tmp_path: Path) -> None:
     out = tmp_path / "rates.json"
     command = [sys.executable, str(SCRIPT), "--smoke", "--json", str(out), "--date", "2026-01-01"]

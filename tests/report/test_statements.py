@@ -23,6 +23,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("statements_report")
 
 
+@pytest.mark.slow
 def test_the_script_runs_at_tiny_size_and_writes_its_record(tmp_path: Path) -> None:
     out = tmp_path / "statements.json"
     command = [sys.executable, str(FOLDER / "statements_report.py"), "--smoke", "--json", str(out)]
