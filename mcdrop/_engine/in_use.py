@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from mcdrop._engine.batch import Batch
-from mcdrop._engine.few_rows import few_rows
 from mcdrop._engine.settings import Settings, Signature
 from mcdrop._live.functorch import sees_writes
 from mcdrop._live.memory import address
@@ -18,6 +17,9 @@ from mcdrop._twin.twin import Twin
 from mcdrop._twin.watch import Watched, watch
 
 __all__ = ["TwinInUse"]
+
+# Code may drop units for more than a few rows alone; what is not watched would be lost in silence.
+_ROWS_WATCHED = 16
 
 
 class TwinInUse:
@@ -69,7 +71,7 @@ class TwinInUse:
         """
         if not self.twin.may_read_flags:
             return
-        few = few_rows(batch)
+        few = batch.first(_ROWS_WATCHED)
         memory = self._settings.memory
         key = ("watched", few.signature(), self.signature)
         found: Watched | None = memory.recall(key)

@@ -277,6 +277,24 @@ def test_what_is_no_dropout_stays_off(function: Callable[[Any, Tensor], Any]) ->
     assert float(model.get_buffer("steps")) == 0
 
 
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_dropout_of_more_than_a_few_rows_is_live(by_hand: bool) -> None:
+    def forward(body: Any, x: Tensor) -> Tensor:
+        x = F.dropout(x, 0.1, body.training)
+        if body.training and len(x) > 4:
+            x = (
+                x * torch.bernoulli(torch.full_like(x, 1 - P)) / (1 - P)
+                if by_hand
+                else F.dropout(x, P)
+            )
+        return x
+
+    model = Body(forward).eval()
+    found = mcdrop.wrap(model).sample(X, 400, seed=0)
+    ratio = found.std(dim=0).mean() / spread_while_training(model, 400)
+    assert 0.9 < float(ratio) < 1.1
+
+
 def test_a_flag_that_also_switches_a_loss_is_refused_with_its_line() -> None:
     def forward(body: Any, x: Tensor) -> Any:
         p = P if body.training else 0.0
