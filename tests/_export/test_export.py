@@ -44,7 +44,7 @@ def test_a_program_returns_what_a_prediction_says(name: str, tmp_path: Path) -> 
     assert not [t for t in targets if any(w in t for w in ("rand", "bernoulli", "dropout"))]
     mc = mcdrop.wrap(model, masks="shared")
     for rows in (x, torch.randn(7, *x.shape[1:]), x[:1]):
-        expected = mc.predict_with_uncertainty(rows, task="classification", n_samples=20, seed=3)
+        expected = plain(mc, rows, task="classification", n_samples=20, seed=3)
         agrees(program.module()(rows), expected)
 
 
@@ -88,9 +88,8 @@ def test_every_task_is_exported(task: Any, tmp_path: Path) -> None:
     model, x = Heads(task).eval(), torch.randn(5, 6)
     output_type: Any = "log_variance" if task == "heteroscedastic" else "logits"
     mcdrop.export(model, x, tmp_path / "m.pt2", task=task, output_type=output_type)
-    expected = mcdrop.wrap(model, masks="shared").predict_with_uncertainty(
-        x, n_samples=32, seed=0, task=task, output_type=output_type
-    )
+    mc = mcdrop.wrap(model, masks="shared")
+    expected = plain(mc, x, task=task, output_type=output_type)
     agrees(loaded(tmp_path / "m.pt2")(x), expected)
 
 
@@ -128,7 +127,7 @@ def test_onnx_returns_what_a_prediction_says(name: str, tmp_path: Path) -> None:
     names = [each.name for each in session.get_outputs()]
     found = {n: torch.from_numpy(values) for n, values in zip(names, outputs, strict=True)}
     mc = mcdrop.wrap(model, masks="shared")
-    agrees(found, mc.predict_with_uncertainty(rows, task="classification", n_samples=32, seed=0))
+    agrees(found, plain(mc, rows, task="classification"))
 
 
 class MixesRows(nn.Module):
