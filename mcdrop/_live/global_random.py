@@ -19,7 +19,14 @@ import torch
 
 from mcdrop._live.functorch import DispatchMode
 
-__all__ = ["GlobalRandomness", "run_seeded_if_random", "run_unmoved", "seeded"]
+__all__ = [
+    "GlobalRandomness",
+    "draws_many",
+    "global_states",
+    "run_seeded_if_random",
+    "run_unmoved",
+    "seeded",
+]
 
 Result = TypeVar("Result")
 
@@ -123,6 +130,28 @@ def run_seeded_if_random(
         with seeded(seed):
             result = run()
     return result, draws
+
+
+def draws_many(before: tuple[Any, Any, Any], after: tuple[Any, Any, Any]) -> bool:
+    """Tell whether NumPy or Python drew more than one number between two states."""
+    numbers, own = np.random.RandomState(), random.Random()  # noqa: S311  # the model's own
+    numbers.set_state(before[1])
+    own.setstate(before[2])
+    allowed = [(numbers.get_state(), own.getstate())]
+    # A number takes one word of a generator, or two.
+    for _ in range(2):
+        numbers.bytes(4)
+        own.getrandbits(32)
+        allowed.append((numbers.get_state(), own.getstate()))
+    return not (
+        any(_same(each, after[1]) for each, _ in allowed)
+        and any(_same(each, after[2]) for _, each in allowed)
+    )
+
+
+def global_states() -> tuple[Any, Any, Any]:
+    """Return the states of the generators of torch, NumPy and Python."""
+    return _states()
 
 
 def _states() -> tuple[Any, Any, Any]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from mcdrop._live.global_random import seeded
+from mcdrop._live.global_random import draws_many, global_states, seeded
 from mcdrop._live.memory import address
 from mcdrop._twin.compare import agreement, dropped_out, kept, merged
 from mcdrop._twin.copy import structural_copy
@@ -46,6 +46,7 @@ class Observation:
         outside: Whether numbers were drawn from NumPy's or Python's generator, or from torch's by
             what is no operator in this thread.
         hidden: Modules that drew from torch's generator without an operator, if asked for.
+        arrays: Modules that drew more than one number from NumPy or Python at a time, if asked for.
         error: What the model raised.
         output: What the model returned.
     """
@@ -60,6 +61,7 @@ class Observation:
     written: dict[str, set[str]] = field(default_factory=dict)
     outside: bool = False
     hidden: set[str] = field(default_factory=set)
+    arrays: set[str] = field(default_factory=set)
     error: BaseException | None = None
     output: Any = None
     _inputs: dict[_Key, Any] = field(default_factory=dict)
@@ -153,6 +155,7 @@ class _Observer:
         self._finds_hidden = finds_hidden
         self._state: Tensor | None = None
         self._seed = 0
+        self._others: Any = None
         self._stack: list[str] = []
         self._n_left: Counter[str] = Counter()
         self._paths = {id(module): path for path, module in twin.named_modules()}
@@ -170,6 +173,10 @@ class _Observer:
         """Blame a module if torch's generator moved since the last look."""
         if not self._finds_hidden:
             return
+        others = global_states()
+        if self._others is not None and draws_many(self._others, others):
+            self._seen.arrays.add(path)
+        self._others = others
         state, seed = torch.get_rng_state(), torch.initial_seed()
         # A model that seeds the generator moves it too, and has drawn nothing.
         if self._state is not None and seed == self._seed and not torch.equal(state, self._state):

@@ -151,6 +151,7 @@ class _Decision:
             draw for draw in _beyond(seen.draws, self._already) if not decided & {*draw.callers}
         ]
         self._trusted = {d.path for d in self._missing if _is_layer(modules[d.path])}
+        self._arrays: set[str] = set()
         self._hidden = self._found_hidden() - decided
         self._off = {**self._blamed(), **off}
         self._free = candidates - self._off.keys()
@@ -210,7 +211,9 @@ class _Decision:
         """Run once more to name modules that draw from torch's generator in hiding."""
         if not self._seen.outside or self._plain.outside:
             return set()
-        return self._training(finds_hidden=True).hidden
+        again = self._training(finds_hidden=True)
+        self._arrays = again.arrays
+        return again.hidden
 
     def _unseen(self) -> list[str]:
         """Return the modules that drop units by numbers of NumPy's, Python's or their own."""
@@ -224,6 +227,8 @@ class _Decision:
             found &= self._candidates - drawing
             if found:
                 break
+        # One number at a time decides whether a layer is skipped; arrays of them are masks.
+        found |= self._arrays & self._seen.differs.keys() & self._candidates - drawing
         return sorted(found)
 
     def _open(self, paths: Mapping[str, Sequence[Draw]]) -> None:

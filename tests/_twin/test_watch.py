@@ -350,13 +350,15 @@ def by_an_own_generator(x: Tensor) -> Any:
 class NotTorchs(nn.Module):
     """Drops units by numbers that torch does not draw, and may hand on what is left."""
 
-    def __init__(self, mask: Callable[[Tensor], Any], *, hands_on: bool) -> None:
+    def __init__(self, mask: Callable[[Tensor], Any], *, hands_on: bool | None) -> None:
         super().__init__()
         self.mask, self.after = mask, nn.Linear(8, 8) if hands_on else None
+        self.weight = nn.Parameter(torch.randn(8, 8)) if hands_on is None else None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             x = x * torch.as_tensor(self.mask(x), dtype=x.dtype) / (1 - P)
+        x = x if self.weight is None else F.linear(x, self.weight)
         return x if self.after is None else self.after(x)
 
 
@@ -373,6 +375,15 @@ def test_dropout_by_numbers_that_are_not_torchs_is_refused(
     ):
         mcdrop.wrap(model).sample(X)
     assert states == (np.random.get_state()[1].tolist(), random.getstate())  # type: ignore[index]
+
+
+@pytest.mark.parametrize("mask", [by_numpy, by_python])
+def test_masks_of_numpy_and_python_are_seen_inside_a_forward_too(
+    mask: Callable[[Tensor], Any],
+) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), NotTorchs(mask, hands_on=None), nn.Dropout(0.1))
+    with pytest.raises(mcdrop.UnsupportedError, match=r"1 \(NotTorchs\), where it drops units"):
+        mcdrop.wrap(model).sample(X)
 
 
 class GaussianDropout(nn.Module):
