@@ -44,7 +44,7 @@ from mcdrop.mlflow import _python_model
 
 set_model(_python_model())
 """
-# One stratum of passes, in which every unit of a usual rate is dropped once.
+# Passes in which a unit of a usual rate is dropped at least once.
 _COMPARED = 16
 _PARAMS = ("n_samples", "seed", "task")
 

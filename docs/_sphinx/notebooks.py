@@ -68,6 +68,9 @@ def executed(notebook: dict[str, Any]) -> dict[str, Any]:
         NotebookClient(node, resources={"metadata": {"path": folder}}, **options).execute()
     for cell in node.cells:
         cell.metadata = {}
+        # Progress bars and warnings tell of the machine, not of the page.
+        if "outputs" in cell:
+            cell.outputs = [each for each in cell.outputs if each.get("name") != "stderr"]
         for output in cell.get("outputs", []):
             lines = str(output.get("text", "")).splitlines(keepends=True)
             if len(lines) > _MOST_LINES:
