@@ -23,7 +23,7 @@ from sklearn.datasets import load_diabetes, load_digits
 from torch import Tensor, nn
 
 import mcdrop
-from mcdrop._engine.moments import PassGroups
+from mcdrop._engine.groups import PassGroups
 from mcdrop._masks.grid import FEWEST_IN_STRATA
 from mcdrop._masks.source import effective_rate
 from mcdrop._tasks.accumulate import ClassificationAccumulator

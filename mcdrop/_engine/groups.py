@@ -1,4 +1,4 @@
-"""Which passes belong together, as matrices that are made once and stay on their device."""
+"""Which passes belong together, and matrices of it that are made once and stay on their device."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from mcdrop._masks.grid import on_grid
 from mcdrop._masks.stratified import STRATUM
 
-__all__ = ["GroupedPasses", "column", "indicators", "plus"]
+__all__ = ["GroupedPasses", "PassGroups", "column", "indicators", "plus"]
 
 # Passes of a chunk whose membership in groups is kept for the next prediction.
 _SMALL = 1024
+# Fewer strata than this give no usable error of the mean.
+_FEWEST_STRATA = 4
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,59 @@ class GroupedPasses:
             return numbers
         numbers = numbers // STRATUM
         return numbers if self.strata is None else numbers.clamp_max(self.strata - 1)
+
+
+class PassGroups:
+    """Groups of passes for the jackknife.
+
+    Args:
+        n_samples: Number of passes; None if unknown in advance, but then a multiple of 16.
+        stratified: Whether passes are stratified, in strata of 16.
+
+    Attributes:
+        stratified: As given.
+        on_grid: Whether passes lie on a grid, whose lines are independent; see `_masks/grid.py`.
+        by_stratum: Whether groups consist of whole strata, which are independent of one another
+            or slightly negatively correlated. Otherwise passes are grouped one by one. For
+            stratified passes that overestimates the error of the mean, because passes of a
+            stratum are negatively correlated.
+    """
+
+    def __init__(self, n_samples: int | None, *, stratified: bool = False) -> None:
+        self.stratified = stratified
+        self.on_grid = on_grid(n_samples, stratified=stratified)
+        self._strata = None if n_samples is None else n_samples // STRATUM
+        enough = self._strata is None or self._strata >= _FEWEST_STRATA
+        self.by_stratum = stratified and enough
+
+    @property
+    def few_strata(self) -> int:
+        """Number of strata if they are 2 or 3: too few to be the groups; otherwise 0."""
+        strata = self._strata or 0
+        return strata if self.stratified and 2 <= strata < _FEWEST_STRATA else 0
+
+    def of(self, first: int, count: int, n_groups: int, like: Tensor) -> Tensor:
+        """Return the indicator matrix of group membership, (groups, passes).
+
+        Args:
+            first: Number of the first pass.
+            count: Number of passes.
+            n_groups: Number of groups.
+            like: Tensor whose dtype and device the result has.
+        """
+        strata = self._strata if self.by_stratum else -1
+        return indicators(GroupedPasses(first, count, strata), n_groups, like.dtype, like.device)
+
+    def strata(self, first: int, count: int, like: Tensor) -> Tensor:
+        """Return the indicator matrix of strata, (strata, passes), if they are 2 or 3.
+
+        Args:
+            first: Number of the first pass.
+            count: Number of passes.
+            like: Tensor whose dtype and device the result has.
+        """
+        passes = GroupedPasses(first, count, self._strata)
+        return indicators(passes, self.few_strata, like.dtype, like.device)
 
 
 def indicators(

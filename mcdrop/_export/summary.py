@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mcdrop._engine.moments import Moments, PassGroups
+from mcdrop._engine.groups import PassGroups
+from mcdrop._engine.moments import Moments
 from mcdrop._tasks.likelihoods import OutputType
 
 __all__ = ["ClassSummary", "RegressionSummary", "Spread", "Summary", "entropy", "variance_form"]

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from mcdrop._engine.groups import PassGroups
 from mcdrop._engine.linearization import LinearPart
-from mcdrop._engine.moments import Moments, PassGroups, accumulation_dtype, jackknife
+from mcdrop._engine.moments import Moments, accumulation_dtype, jackknife
 from mcdrop._engine.outputs import check_rows_finite
 from mcdrop._tasks.controlled_classes import ControlledClasses
 from mcdrop._tasks.likelihoods import OutputType, class_probabilities, class_scores

@@ -9,8 +9,9 @@ from torch import Tensor
 from typing_extensions import Self
 
 from mcdrop._engine.controlled import Controlled, ControlledMoments
+from mcdrop._engine.groups import PassGroups
 from mcdrop._engine.linearization import LinearPart
-from mcdrop._engine.moments import Moments, PassGroups, accumulation_dtype, jackknife
+from mcdrop._engine.moments import Moments, accumulation_dtype, jackknife
 from mcdrop._engine.outputs import check_rows_finite
 from mcdrop._tasks.accumulate import extremes, numbered, result_dtype
 from mcdrop._tasks.likelihoods import OutputType, mean_and_variance

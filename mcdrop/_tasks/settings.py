@@ -10,8 +10,8 @@ from typing import Literal, TypedDict, get_args
 import torch
 from torch import Tensor
 
+from mcdrop._engine.groups import PassGroups
 from mcdrop._engine.inputs import Prepare
-from mcdrop._engine.moments import PassGroups
 from mcdrop._engine.outputs import Select, Selection
 from mcdrop._engine.settings import AskedStrategy, Controls, Settings
 from mcdrop._tasks.accumulate import ClassificationAccumulator

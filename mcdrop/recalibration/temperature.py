@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mcdrop._engine.moments import PassGroups
+from mcdrop._engine.groups import PassGroups
 from mcdrop._tasks.accumulate import ClassificationAccumulator
 from mcdrop.checks import require_choice, require_fitted, rows_text
 from mcdrop.errors import OutputError, RangeError

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mcdrop._engine.moments import Moments, PassGroups, accumulation_dtype, jackknife
+from mcdrop._engine.groups import PassGroups
+from mcdrop._engine.moments import Moments, accumulation_dtype, jackknife
 from mcdrop._masks.source import MaskSource, Span, effective_rate
 from tests.oracles import TinyNet, exact_classification
 

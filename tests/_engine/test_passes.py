@@ -14,7 +14,8 @@ from torch import nn
 import mcdrop
 from mcdrop._engine.batch import Batch
 from mcdrop._engine.flops import FlopCounter
-from mcdrop._engine.moments import Moments, PassGroups
+from mcdrop._engine.groups import PassGroups
+from mcdrop._engine.moments import Moments
 from mcdrop._engine.passes import Passes
 from mcdrop._engine.plan import Plan
 from mcdrop._engine.settings import Settings

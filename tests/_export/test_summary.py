@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.special import entr
 
-from mcdrop._engine.moments import Moments, PassGroups
+from mcdrop._engine.groups import PassGroups
+from mcdrop._engine.moments import Moments
 from mcdrop._export.summary import ClassSummary, RegressionSummary, variance_form
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import mcdrop
-from mcdrop._engine.moments import PassGroups
+from mcdrop._engine.groups import PassGroups
 from mcdrop._tasks.regression import RegressionAccumulator
 
 X = torch.randn(12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
