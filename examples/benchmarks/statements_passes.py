@@ -34,6 +34,8 @@ from mcdrop.metrics import crps_ensemble, pit
 PASSES = (16, 32, 64, 100, 256)
 RATIO_PASSES = (16, 32, 64, 100)
 ROWS = 40
+# Two networks with ten units, by the scale of the last weights.
+RATIO_NETS = {"10 units, saturated": 1.0, "10 units, moderate": 0.3}
 Z = 1.96
 
 Errors = dict[str, tuple[Tensor, Tensor]]
@@ -47,6 +49,7 @@ class Case:
     net: nn.Module
     x: Tensor
     classes: bool
+    rate: float
     exact: dict[str, Tensor]
 
 
@@ -95,14 +98,20 @@ def by_many_passes(net: nn.Module, x: Tensor, classes: bool, n_samples: int) -> 
 
 
 class SmallNet(nn.Module):
-    """Ten units with dropout, random weights, three outputs: 1,024 masks."""
+    """Ten units with dropout, random weights, three outputs: 1,024 masks.
 
-    def __init__(self, p: float) -> None:
+    Args:
+        p: Dropout rate.
+        scale: Of the last weights: at 1 the probabilities are saturated, at 0.3 they are not.
+    """
+
+    def __init__(self, p: float, scale: float = 1.0) -> None:
         super().__init__()
         self.first, self.drop, self.last = nn.Linear(3, 10), nn.Dropout(p), nn.Linear(10, 3)
         generator = torch.Generator().manual_seed(5)
         for parameter in self.parameters():
             parameter.data = torch.randn(parameter.shape, generator=generator)
+        self.last.weight.data *= scale
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -146,7 +155,7 @@ def cases(effort: float) -> Iterator[Case]:
         net = trained(perceptron(64, 64, 10, 0.2), x[:1200], y[:1200], F.cross_entropy, epochs)
         rows = x[1200 : 1200 + ROWS]
         name = f"digits, p = 0.2, {epochs} epochs"
-        yield Case(name, net, rows, True, by_many_passes(net, rows, True, many))
+        yield Case(name, net, rows, True, 0.2, by_many_passes(net, rows, True, many))
     diabetes = load_diabetes()
     x = torch.tensor(diabetes.data / diabetes.data.std(axis=0), dtype=torch.float32)
     target = torch.tensor(diabetes.target, dtype=torch.float32).unsqueeze(1)
@@ -155,15 +164,15 @@ def cases(effort: float) -> Iterator[Case]:
         torch.manual_seed(0)
         net = trained(perceptron(10, 50, 1, p), x, target, F.mse_loss, 60)
         name = f"regression, p = {p:g}"
-        yield Case(name, net, x[:ROWS], False, by_many_passes(net, x[:ROWS], False, many))
+        yield Case(name, net, x[:ROWS], False, p, by_many_passes(net, x[:ROWS], False, many))
     small = SmallNet(0.05)
     rows = torch.randn(ROWS, 3, generator=torch.Generator().manual_seed(0))
-    yield Case("10 units, p = 0.05", small, rows, True, by_all_masks(small, rows))
+    yield Case("10 units, saturated, p = 0.05", small, rows, True, 0.05, by_all_masks(small, rows))
 
 
-def predicted(passes: Tensor, classes: bool, stratified: bool) -> Errors:
-    """Return estimate and standard error of every quantity, from passes (S, n, ...)."""
-    groups = PassGroups(len(passes), stratified=stratified)
+def predicted(passes: Tensor, classes: bool, stratified: bool, rate: float) -> Errors:
+    """Return estimate and standard error of every quantity, from passes (S, n, ...) at a rate."""
+    groups = PassGroups(len(passes), stratified=stratified, rates=(rate,))
     if not classes:
         regression = RegressionAccumulator("statements", 0, False, groups)
         regression.update(passes.double())
@@ -180,7 +189,7 @@ def predicted(passes: Tensor, classes: bool, stratified: bool) -> Errors:
     }
 
 
-def by_jackknife_alone(passes: Tensor, classes: bool, stratified: bool) -> Errors:
+def by_jackknife_alone(passes: Tensor, classes: bool, stratified: bool, rate: float) -> Errors:
     """Return what `predicted` does, without bounds on passes that were not drawn."""
 
     def nothing(_: Tails, mean: Tensor) -> Missed:
@@ -190,7 +199,7 @@ def by_jackknife_alone(passes: Tensor, classes: bool, stratified: bool) -> Error
         stack.enter_context(mock.patch.object(Tails, "missed", nothing))
         unwidened = mock.patch("mcdrop._tasks.accumulate.on_log_scale", lambda _, error: error)
         stack.enter_context(unwidened)
-        return predicted(passes, classes, stratified)
+        return predicted(passes, classes, stratified, rate)
 
 
 def coverage(case: Case, stratified: bool, repeats: int) -> list[dict[str, Any]]:
@@ -205,7 +214,7 @@ def coverage(case: Case, stratified: bool, repeats: int) -> list[dict[str, Any]]
         few = {n: mc.sample(rows, n_samples=n, seed=seed) for n in PASSES if n < FEWEST_IN_STRATA}
         for n, alone in itertools.product(PASSES, (False, True)):
             errors = (by_jackknife_alone if alone else predicted)(
-                few.get(n, most[:n]), case.classes, stratified
+                few.get(n, most[:n]), case.classes, stratified, case.rate
             )
             for quantity, (found, error) in errors.items():
                 exact = case.exact[quantity].repeat(together, *[1] * (found.ndim - 1))
@@ -260,7 +269,7 @@ def stopped(repeats: int) -> list[dict[str, Any]]:
         results.append(
             {
                 "statement": f"{quantity} of whole rows within 1.96 tolerances of 0.01,"
-                ' n_samples="auto": 10 units, p = 0.05',
+                ' n_samples="auto": 10 units, saturated, p = 0.05',
                 "n": round(sum(passes) / len(passes)),
                 "nominal": 0.95,
                 "simulated": float(shares.mean()),
@@ -271,9 +280,9 @@ def stopped(repeats: int) -> list[dict[str, Any]]:
     return results
 
 
-def ratios(p: float, repeats: int) -> list[dict[str, Any]]:
+def ratios(p: float, name: str, scale: float, repeats: int) -> list[dict[str, Any]]:
     """Return estimates from stratified passes over the exact value, by quantity and S."""
-    net = SmallNet(p)
+    net = SmallNet(p, scale)
     x = torch.tensor([[0.3, -1.0, 0.8]])
     exact = by_all_masks(net, x)
     # CRPS of the probability that varies most, at its mean.
@@ -289,7 +298,7 @@ def ratios(p: float, repeats: int) -> list[dict[str, Any]]:
         draw = torch.Generator().manual_seed(n)
         for seed in range(repeats // together):
             passes = mcdrop.wrap(net).sample(x.expand(together, -1), n_samples=n, seed=seed)
-            estimates = predicted(passes, True, True)
+            estimates = predicted(passes, True, True, p)
             variance = estimates["probs_std"][0].square().sum(dim=1)
             found.setdefault("variance of probs", []).append(
                 variance / exact["probs_std"].square().sum()
@@ -313,7 +322,7 @@ def ratios(p: float, repeats: int) -> list[dict[str, Any]]:
             each = torch.cat(parts)
             results.append(
                 {
-                    "statement": f"{quantity} over its exact value: 10 units, p = {p:g}",
+                    "statement": f"{quantity} over its exact value: {name}, p = {p:g}",
                     "n": n,
                     "nominal": 1.0,
                     "simulated": float(each.mean()),
@@ -339,7 +348,8 @@ def main() -> None:
     results: list[dict[str, Any]] = []
     with torch.no_grad():
         for p in (0.25,) if options.smoke else (0.05, 0.1, 0.25, 0.3, 0.5):
-            results += ratios(p, int(100_000 * effort))
+            for name, scale in RATIO_NETS.items():
+                results += ratios(p, name, scale, int(100_000 * effort))
     results += stopped(max(20, int(200 * effort)))
     for case in cases(effort):
         for stratified in (True, False):

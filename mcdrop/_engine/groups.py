@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 
 from mcdrop._masks.grid import on_grid
+from mcdrop._masks.pairs import pair_correlations
 from mcdrop._masks.stratified import STRATUM
 
-__all__ = ["GroupedPasses", "PassGroups", "column", "indicators", "plus"]
+__all__ = ["GroupedPasses", "PassGroups", "Rates", "column", "indicators", "plus"]
+
+# Dropout rate of every site whose masks are drawn.
+Rates = tuple[float, ...]
 
 # Passes of a chunk whose membership in groups is kept for the next prediction.
 _SMALL = 1024
@@ -48,6 +52,7 @@ class PassGroups:
     Args:
         n_samples: Number of passes; None if unknown in advance, but then a multiple of 16.
         stratified: Whether passes are stratified, in strata of 16.
+        rates: Dropout rate of every site whose masks are drawn; empty if unknown.
 
     Attributes:
         stratified: As given.
@@ -58,8 +63,11 @@ class PassGroups:
             stratum are negatively correlated.
     """
 
-    def __init__(self, n_samples: int | None, *, stratified: bool = False) -> None:
+    def __init__(
+        self, n_samples: int | None, *, stratified: bool = False, rates: Rates = ()
+    ) -> None:
         self.stratified = stratified
+        self._rates = rates
         self.on_grid = on_grid(n_samples, stratified=stratified)
         self._strata = None if n_samples is None else n_samples // STRATUM
         enough = self._strata is None or self._strata >= _FEWEST_STRATA
@@ -70,6 +78,42 @@ class PassGroups:
         """Number of strata if they are 2 or 3: too few to be the groups; otherwise 0."""
         strata = self._strata or 0
         return strata if self.stratified and 2 <= strata < _FEWEST_STRATA else 0
+
+    def correlations(self, count: int) -> tuple[float, float]:
+        """Return the correlation of the masks of two passes of a stratum, and of different strata.
+
+        Sites of different rates are averaged. Both are 0 where rates are unknown, or strata are
+        not compared.
+
+        Args:
+            count: Number of passes.
+        """
+        if not self._rates or not self.stratified or self.on_grid:
+            return 0.0, 0.0
+        found = [pair_correlations(p, count) for p in self._rates]
+        within, across = (sum(each) / len(found) for each in zip(*found, strict=True))
+        return within, across
+
+    def shares_of_pairs(self, count: int, n_groups: int) -> tuple[float, float]:
+        """Return how much pairs within groups weigh in the sum of squares about group means.
+
+        The squares of n values about their mean sum to the sum over pairs of (x - x')^2 / n, so
+        their expectation is the first number times that of (x - x')^2 / 2 for pairs of a stratum,
+        plus the second number times that of other pairs.
+
+        Args:
+            count: Number of passes.
+            n_groups: Number of groups.
+        """
+        sizes: dict[int, list[int]] = {}
+        for number, begin in enumerate(range(0, count, STRATUM)):
+            stratum = number if self._strata is None else min(number, self._strata - 1)
+            sizes.setdefault(stratum % n_groups, []).append(min(STRATUM, count - begin))
+        of_strata = sum(sum(n * (n - 1) for n in each) / sum(each) for each in sizes.values())
+        others = sum(
+            (sum(each) ** 2 - sum(n**2 for n in each)) / sum(each) for each in sizes.values()
+        )
+        return of_strata, others
 
     def of(self, first: int, count: int, n_groups: int, like: Tensor) -> Tensor:
         """Return the indicator matrix of group membership, (groups, passes).

@@ -28,6 +28,9 @@ _FEWEST_GROUPS = 4
 # Variance of the mean over a stratum as a share of that over as many independent passes: the
 # largest of those measured on trained networks, which lie between 0.02 and 0.4.
 _LARGEST_USUAL_SHARE = 0.4
+# Pairs within strata tell how pairs of different ones differ from independent ones if these are
+# at most so many times as correlated; else all of the output is taken to be linear in the masks.
+_MOST_EXTRAPOLATED = 0.5
 _HOST = torch.zeros(0, dtype=torch.float64)
 
 
@@ -107,16 +110,15 @@ class Moments:
         """Unbiased variance over passes: divided by S - 1 where they are independent.
 
         E[mean square about the sample mean] = Var(x) - Var(sample mean). For independent passes
-        Var(sample mean) = Var(x) / S. For two strata or more it is estimated from their means. For
-        fewer stratified passes it is the mean over the pairs of independent ones of half their
-        squared difference.
+        Var(sample mean) = Var(x) / S. For two strata or more it is estimated from their means, less
+        what the correlation of strata adds. For fewer stratified passes it is the mean over the
+        pairs of independent ones of half their squared difference.
         """
         if self._groups.on_grid:
             return self._variance_on_lines()
-        plain = self._plain_variance()
         if self._strata_tell():
-            return plain + self._variance_of_mean()
-        return plain / (1 - self._share_of_mean())
+            return self._variance_from_strata()
+        return self._plain_variance() / (1 - self._share_of_mean())
 
     @property
     def mean_square(self) -> Tensor:
@@ -129,7 +131,7 @@ class Moments:
         if self._groups.on_grid:
             return self._variance_on_lines() - self._plain_variance()
         if self._strata_tell():
-            return self._variance_of_mean()
+            return self._variance_from_strata() - self._plain_variance()
         if not self._groups.stratified:
             return self._plain_variance() / max(1, self.count - 1)
         share = self._share_of_mean()
@@ -270,6 +272,30 @@ class Moments:
                 counts, means, _ = self.without_each()
             self._mean_variance = _jackknife_variance(mean, means, counts, self.count)
         return self._mean_variance
+
+    def _variance_from_strata(self) -> Tensor:
+        """Return the variance of passes from pairs of different strata.
+
+        Half their squared difference has the expectation Var(x) - cov, where cov is, up to products
+        of correlations, proportional to the correlation of their masks: that of pairs within
+        strata tells how much.
+        """
+        across = self._plain_variance() + self._variance_of_mean()
+        of_within, of_across = self._groups.correlations(self.count)
+        if of_across == 0:
+            return across
+        if of_across / of_within > _MOST_EXTRAPOLATED:
+            return across / (1 - of_across)
+        sums, counts = self._sums, self._counts
+        if self._groups.few_strata:
+            sums, counts = self._strata_sums, self._strata_counts
+        n_groups, used = len(counts), int((counts > 0).sum())
+        sums, counts = sums[:used], counts[:used]
+        squares = self._total(self._squares) - (sums.square() / column(counts, sums)).sum(dim=0)
+        same, others = self._groups.shares_of_pairs(self.count, n_groups)
+        within = (squares - others * across) / same
+        beyond = of_across / (of_within - of_across)
+        return (across + beyond * (across - within)).clamp_min(0)
 
     def _share_of_mean(self) -> float:
         """Return Var(mean) / Var(x), known for independent passes, assumed for few strata."""

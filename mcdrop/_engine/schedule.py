@@ -17,6 +17,7 @@ from typing_extensions import Self
 from mcdrop._engine.batch import Batch
 from mcdrop._engine.control import described, linearize
 from mcdrop._engine.control_flow import naming_control_flow
+from mcdrop._engine.groups import Rates
 from mcdrop._engine.inputs import InputReader
 from mcdrop._engine.linearization import Linearization, NoSlopesError
 from mcdrop._engine.misfit import naming_misfits
@@ -139,6 +140,11 @@ class Schedule:
     def handles_last(self, batch: Batch) -> bool:
         """Tell whether passes hold the variance of an integrated last dropout, or its redraws."""
         return (self._plan or self._decide(batch)).last_site is not None
+
+    def rates(self, batch: Batch) -> Rates:
+        """Return the dropout rate of every site whose masks are drawn."""
+        plan = self._plan or self._decide(batch)
+        return tuple(s.p for s in plan.sites if s.fired and s.order != plan.last_site)
 
     def linearized(self, number: int, batch: Batch) -> Linearization | None:
         """Return the network of a batch at open masks, or None where it is no control variate.

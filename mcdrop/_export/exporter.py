@@ -19,7 +19,7 @@ from mcdrop._engine.planner import Planner
 from mcdrop._engine.settings import Settings
 from mcdrop._export.folding import CannotFoldError, FoldedCall
 from mcdrop._export.program import Program
-from mcdrop._export.summary import Summary
+from mcdrop._export.summary import Spread, Summary
 from mcdrop._live.rules import live_rules
 from mcdrop._masks.source import Span
 from mcdrop._twin.copy import recorded_copy
@@ -89,6 +89,9 @@ class Exporter:
             )
             self._found = passes.copy.found
             self._sites = passes.counted_sites(self.batch)
+        for part in job.summary.modules():
+            if isinstance(part, Spread):
+                part.know(tuple(site.p for site in self._sites if site.fired))
         own = [site.name for site in self._sites if site.kind == "module"]
         if own or self._plan.seeds_globals or passes.seen.random_calls:
             raise self._refused(f"random numbers that {', '.join(own) or 'the model'} draws itself")

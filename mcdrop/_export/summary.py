@@ -9,22 +9,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mcdrop._engine.groups import PassGroups
+from mcdrop._engine.groups import PassGroups, Rates
 from mcdrop._engine.moments import Moments
 from mcdrop._tasks.likelihoods import OutputType
 
 __all__ = ["ClassSummary", "RegressionSummary", "Spread", "Summary", "entropy", "variance_form"]
 
 
-def variance_form(n_samples: int, *, stratified: bool) -> Tensor:
+def variance_form(n_samples: int, *, stratified: bool, rates: Rates = ()) -> Tensor:
     """Return Q such that the estimated variance of passes x is ``x' Q x``, (S, S).
 
     Args:
         n_samples: Number of passes, S.
         stratified: Whether they are stratified.
+        rates: Dropout rate of every site; empty if unknown.
     """
     first, second = torch.triu_indices(n_samples, n_samples, offset=1)
-    groups = PassGroups(n_samples, stratified=stratified)
+    groups = PassGroups(n_samples, stratified=stratified, rates=rates)
     single = _variances(torch.eye(n_samples, dtype=torch.float64), Moments(groups))
     pairs = torch.zeros(n_samples, len(first), dtype=torch.float64)
     columns = torch.arange(len(first))
@@ -53,8 +54,14 @@ class Spread(nn.Module):
 
     def __init__(self, n_samples: int, *, stratified: bool) -> None:
         super().__init__()
+        self._n_samples, self._stratified = n_samples, stratified
         form = variance_form(n_samples, stratified=stratified)
         self.register_buffer("form", form.float())
+
+    def know(self, rates: Rates) -> None:
+        """Take the dropout rates of all sites into account."""
+        form = variance_form(self._n_samples, stratified=self._stratified, rates=rates)
+        self.form = form.float()
 
     def forward(self, passes: Tensor) -> Tensor:
         """Return the variance of (S, n, ...), (n, ...)."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mcdrop._engine.arrays import is_pandas
 from mcdrop._engine.batch import Batch
+from mcdrop._engine.groups import Rates
 from mcdrop._engine.record import Run
 from mcdrop._engine.schedule import Schedule
 from mcdrop._engine.settings import ClosedFormLostError, Settings
@@ -90,13 +91,15 @@ def sample(settings: Settings, inputs: Any, n_samples: int) -> tuple[Tensor, Run
         settings,
         inputs,
         n_samples,
-        lambda row, _: SampleAccumulator(settings.function, row),
+        lambda row, *_: SampleAccumulator(settings.function, row),
         joined_samples,
     )
 
 
 def _predict(
-    settings: TaskSettings, inputs: Any, make: Callable[[int, bool], Accumulator[PredictionT]]
+    settings: TaskSettings,
+    inputs: Any,
+    make: Callable[[int, bool, Rates], Accumulator[PredictionT]],
 ) -> PredictionT:
     """Run a number of passes, or as many as the tolerance asks for."""
     if settings.n_samples == "auto":
@@ -131,7 +134,7 @@ def _run(
     settings: Settings,
     inputs: Any,
     n_samples: int,
-    make: Callable[[int, bool], Accumulator[Result]],
+    make: Callable[[int, bool, Rates], Accumulator[Result]],
     join: Callable[[Sequence[Result]], Result],
 ) -> tuple[Result, Run]:
     """Run `n_samples` passes over every batch and join the results, rows in order."""
@@ -139,7 +142,7 @@ def _run(
     n_joined = first_row = 0
     with Schedule(settings, inputs, n_samples) as schedule:
         for number, batch in schedule.batches():
-            accumulator = make(first_row, schedule.handles_last(batch))
+            accumulator = make(first_row, schedule.handles_last(batch), schedule.rates(batch))
             chunk = _add_passes(schedule, accumulator, number, batch, (0, n_samples))
             first_row += chunk.shape[1]
             results.append(accumulator.result())
@@ -170,7 +173,7 @@ def _add_passes(
 def _run_until_settled(
     settings: Settings,
     inputs: Any,
-    make: Callable[[int, bool], Accumulator[PredictionT]],
+    make: Callable[[int, bool, Rates], Accumulator[PredictionT]],
     stop: Tolerance[PredictionT],
 ) -> PredictionT:
     """Run passes over every batch until its rows are settled; join the results, rows in order."""
@@ -178,7 +181,7 @@ def _run_until_settled(
     first_row = 0
     with Schedule(settings, inputs, CHECKPOINTS[-1], total_known=False) as schedule:
         for number, batch in schedule.batches():
-            accumulator = make(first_row, schedule.handles_last(batch))
+            accumulator = make(first_row, schedule.handles_last(batch), schedule.rates(batch))
             found = list(_until_settled(schedule, number, batch, accumulator, stop, first_row))
             first_row += sum(len(part.numbers) for part in found)
             parts += found

@@ -10,7 +10,7 @@ from typing import Literal, TypedDict, get_args
 import torch
 from torch import Tensor
 
-from mcdrop._engine.groups import PassGroups
+from mcdrop._engine.groups import PassGroups, Rates
 from mcdrop._engine.inputs import Prepare
 from mcdrop._engine.outputs import Select, Selection
 from mcdrop._engine.settings import AskedStrategy, Controls, Settings
@@ -177,43 +177,47 @@ class TaskSettings:
         """Whether the prediction is a `RegressionPrediction`."""
         return self.task is None or self.task in get_args(RegressionTask)
 
-    def regression(self, first_row: int, exact_last: bool) -> RegressionAccumulator:
+    def regression(self, first_row: int, exact_last: bool, rates: Rates) -> RegressionAccumulator:
         """Make the accumulator of a batch.
 
         Args:
             first_row: Number of its first row.
             exact_last: Whether its passes hold the variance of an integrated last dropout.
+            rates: Dropout rate of every site whose masks are drawn.
         """
         return RegressionAccumulator(
             self.engine.function,
             first_row,
             self.keep_samples,
-            self._groups(),
+            self._groups(rates),
             noise_std=checked_noise(self.engine.function, self.noise_std),
             spread=self.output_type if self.task == "heteroscedastic" else None,
             exact_last=exact_last,
             pools_rows=self.engine.masks == "independent",
         )
 
-    def classification(self, first_row: int, redrawn: bool) -> ClassificationAccumulator:
+    def classification(
+        self, first_row: int, redrawn: bool, rates: Rates
+    ) -> ClassificationAccumulator:
         """Make the accumulator of a batch.
 
         Args:
             first_row: Number of its first row.
             redrawn: Whether its passes hold several draws of the last dropout.
+            rates: Dropout rate of every site whose masks are drawn.
         """
         return ClassificationAccumulator(
             self.engine.function,
             first_row,
             self.keep_samples,
-            self._groups(),
+            self._groups(rates),
             output_type=self.output_type,
             binary=self.task == "binary",
             multilabel=self.task == "multilabel",
             redrawn=redrawn,
         )
 
-    def _groups(self) -> PassGroups:
+    def _groups(self, rates: Rates) -> PassGroups:
         """Return the groups of passes for the jackknife."""
         n_samples = None if self.n_samples == "auto" else self.n_samples
-        return PassGroups(n_samples, stratified=self.engine.stratified)
+        return PassGroups(n_samples, stratified=self.engine.stratified, rates=rates)

@@ -129,15 +129,16 @@ class TemperatureScaling:
         if self.apply_to == "mean":
             return with_mean_probs(prediction, (log_probs[0] / temperature).softmax(dim=1))
         scaled = (log_probs / temperature).softmax(dim=2).to(prediction.probs.dtype)
-        stratified = prediction.run is not None and prediction.run.stratified
-        groups = PassGroups(len(scaled), stratified=stratified)
+        run = prediction.run
+        rates = () if run is None else tuple(site.p for site in run.sites if site.fired)
+        groups = PassGroups(len(scaled), stratified=run is not None and run.stratified, rates=rates)
         passes = ClassificationAccumulator(
             function, 0, keep_samples=True, groups=groups, output_type="probs"
         )
         passes.update(scaled)
         # A temperature leaves the vote of every pass as it was.
         votes = prediction.variation_ratio
-        return replace(passes.result(), variation_ratio=votes, run=prediction.run)
+        return replace(passes.result(), variation_ratio=votes, run=run)
 
     def _log_probs(self, function: str, prediction: ClassificationPrediction) -> Tensor:
         """Return float64 log-probabilities, (S, N, C, ...); the average counts as one pass."""

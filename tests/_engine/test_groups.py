@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mcdrop._engine.groups import GroupedPasses, column, indicators, plus
+from mcdrop._engine.groups import GroupedPasses, PassGroups, column, indicators, plus
+from mcdrop._masks.pairs import pair_correlations
 
 CPU = torch.device("cpu")
 
@@ -42,3 +43,40 @@ def test_numbers_of_the_host_stand_beside_groups() -> None:
 def test_a_sum_begins_empty() -> None:
     total = plus(torch.zeros(0), torch.ones(2))
     assert torch.equal(plus(total, torch.ones(2)), torch.full((2,), 2.0))
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_groups"), [(32, 2), (40, 2), (64, 16), (100, 16), (80, 4)]
+)
+def test_squares_about_group_means_are_sums_over_pairs(n_samples: int, n_groups: int) -> None:
+    groups = PassGroups(n_samples, stratified=True)
+    strata = torch.arange(n_samples) // 16
+    members = strata.clamp_max(n_samples // 16 - 1) % n_groups
+    same = others = 0.0
+    for i, j in torch.combinations(torch.arange(n_samples)).tolist():
+        if members[i] == members[j]:
+            # (x - x')^2 / n, in units of (x - x')^2 / 2.
+            weight = 2 / int((members == members[i]).sum())
+            same, others = (
+                (same + weight, others) if strata[i] == strata[j] else (same, others + weight)
+            )
+    assert groups.shares_of_pairs(n_samples, n_groups) == pytest.approx((same, others))
+
+
+def test_sites_of_different_rates_are_averaged() -> None:
+    groups = PassGroups(64, stratified=True, rates=(0.1, 0.3))
+    pairs = pair_correlations(0.1, 64), pair_correlations(0.3, 64)
+    expected = [(a + b) / 2 for a, b in zip(*pairs, strict=True)]
+    assert groups.correlations(64) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        PassGroups(64, stratified=True),
+        PassGroups(64, rates=(0.1,)),
+        PassGroups(16, stratified=True, rates=(0.1,)),
+    ],
+)
+def test_strata_that_are_not_compared_have_no_correlation(groups: PassGroups) -> None:
+    assert groups.correlations(64) == (0, 0)

@@ -16,9 +16,9 @@ from mcdrop._export.summary import ClassSummary, RegressionSummary, variance_for
 @pytest.mark.parametrize("stratified", [True, False])
 @pytest.mark.parametrize("n_samples", [2, 5, 16, 20, 32, 50, 64, 100])
 def test_the_variance_is_a_quadratic_form(n_samples: int, stratified: bool) -> None:
-    form = variance_form(n_samples, stratified=stratified)
+    form = variance_form(n_samples, stratified=stratified, rates=(0.1, 0.3))
     passes = torch.randn(n_samples, 7, dtype=torch.float64) + 3
-    moments = Moments(PassGroups(n_samples, stratified=stratified))
+    moments = Moments(PassGroups(n_samples, stratified=stratified, rates=(0.1, 0.3)))
     moments.update(passes)
     found = torch.einsum("sn,st,tn->n", passes, form, passes)
     torch.testing.assert_close(found.clamp_min(0), moments.variance)
