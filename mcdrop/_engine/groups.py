@@ -90,9 +90,7 @@ class PassGroups:
         """
         if not self._rates or not self.stratified or self.on_grid:
             return 0.0, 0.0
-        found = [pair_correlations(p, count) for p in self._rates]
-        within, across = (sum(each) / len(found) for each in zip(*found, strict=True))
-        return within, across
+        return _mean_correlations(self._rates, count)
 
     def shares_of_pairs(self, count: int, n_groups: int) -> tuple[float, float]:
         """Return how much pairs within groups weigh in the sum of squares about group means.
@@ -105,15 +103,7 @@ class PassGroups:
             count: Number of passes.
             n_groups: Number of groups.
         """
-        sizes: dict[int, list[int]] = {}
-        for number, begin in enumerate(range(0, count, STRATUM)):
-            stratum = number if self._strata is None else min(number, self._strata - 1)
-            sizes.setdefault(stratum % n_groups, []).append(min(STRATUM, count - begin))
-        of_strata = sum(sum(n * (n - 1) for n in each) / sum(each) for each in sizes.values())
-        others = sum(
-            (sum(each) ** 2 - sum(n**2 for n in each)) / sum(each) for each in sizes.values()
-        )
-        return of_strata, others
+        return _shares_of_pairs(self._strata, count, n_groups)
 
     def of(self, first: int, count: int, n_groups: int, like: Tensor) -> Tensor:
         """Return the indicator matrix of group membership, (groups, passes).
@@ -137,6 +127,24 @@ class PassGroups:
         """
         passes = GroupedPasses(first, count, self._strata)
         return indicators(passes, self.few_strata, like.dtype, like.device)
+
+
+@lru_cache(maxsize=64)
+def _mean_correlations(rates: Rates, count: int) -> tuple[float, float]:
+    found = [pair_correlations(p, count) for p in rates]
+    within, across = (sum(each) / len(found) for each in zip(*found, strict=True))
+    return within, across
+
+
+@lru_cache(maxsize=64)
+def _shares_of_pairs(strata: int | None, count: int, n_groups: int) -> tuple[float, float]:
+    sizes: dict[int, list[int]] = {}
+    for number, begin in enumerate(range(0, count, STRATUM)):
+        stratum = number if strata is None else min(number, strata - 1)
+        sizes.setdefault(stratum % n_groups, []).append(min(STRATUM, count - begin))
+    of_strata = sum(sum(n * (n - 1) for n in each) / sum(each) for each in sizes.values())
+    others = sum((sum(each) ** 2 - sum(n**2 for n in each)) / sum(each) for each in sizes.values())
+    return of_strata, others
 
 
 def indicators(

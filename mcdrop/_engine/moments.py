@@ -64,6 +64,7 @@ class Moments:
         self._left: tuple[Tensor, Tensor, Tensor] | None = None
         self._mean: Tensor | None = None
         self._mean_variance: Tensor | None = None
+        self._from_strata: Tensor | None = None
         self._square_about_mean: Tensor | None = None
         self._totals: dict[int, Tensor] = {}
 
@@ -97,6 +98,7 @@ class Moments:
         self.count += count
         self._totals.clear()
         self._left = self._mean = self._mean_variance = self._square_about_mean = None
+        self._from_strata = None
 
     @property
     def mean(self) -> Tensor:
@@ -280,22 +282,28 @@ class Moments:
         of correlations, proportional to the correlation of their masks: that of pairs within
         strata tells how much.
         """
-        across = self._plain_variance() + self._variance_of_mean()
-        of_within, of_across = self._groups.correlations(self.count)
-        if of_across == 0:
-            return across
-        if of_across / of_within > _MOST_EXTRAPOLATED:
-            return across / (1 - of_across)
+        if self._from_strata is None:
+            across = self._plain_variance() + self._variance_of_mean()
+            of_within, of_across = self._groups.correlations(self.count)
+            if of_across == 0:
+                self._from_strata = across
+            elif of_across / of_within > _MOST_EXTRAPOLATED:
+                self._from_strata = across / (1 - of_across)
+            else:
+                beyond = of_across / (of_within - of_across)
+                more = beyond * (across - self._variance_within_strata(across))
+                self._from_strata = (across + more).clamp_min_(0)
+        return self._from_strata
+
+    def _variance_within_strata(self, across: Tensor) -> Tensor:
+        """Return the mean of (x - x')^2 / 2 over pairs of a stratum, given that over the others."""
         sums, counts = self._sums, self._counts
         if self._groups.few_strata:
             sums, counts = self._strata_sums, self._strata_counts
         n_groups, used = len(counts), int((counts > 0).sum())
-        sums, counts = sums[:used], counts[:used]
-        squares = self._total(self._squares) - (sums.square() / column(counts, sums)).sum(dim=0)
+        of_means = (sums[:used].square() / column(counts[:used], sums)).sum(dim=0)
         same, others = self._groups.shares_of_pairs(self.count, n_groups)
-        within = (squares - others * across) / same
-        beyond = of_across / (of_within - of_across)
-        return (across + beyond * (across - within)).clamp_min(0)
+        return (self._total(self._squares) - of_means - others * across) / same
 
     def _share_of_mean(self) -> float:
         """Return Var(mean) / Var(x), known for independent passes, assumed for few strata."""
