@@ -277,7 +277,9 @@ class ControlledClasses:
         if beside.divergence is None:
             raise RuntimeError("ControlledClasses: tails of no probabilities")
         unexplained = self._unexplained.view(-1, *(1 for _ in probs.shape[1:]))
-        variance = torch.maximum(unexplained * beside.variance, of_masks.variance)
+        # Where scores deviate by d and their surrogates by e d less, squares differ by about 2 e d^2.
+        left = (2 * unexplained.sqrt()).clamp_max(1)
+        variance = torch.maximum(left * beside.variance, of_masks.variance)
         # Classes are taken to be independent: their rare passes are different ones.
         divergence = (unexplained * beside.divergence).square().sum(dim=1).sqrt()
         return variance, divergence
