@@ -175,6 +175,8 @@ def test_the_page_of_guarantees_is_made_from_the_records(scripts: Callable[[str]
     statements = scripts("statements")
     written = (FOLDER.parents[1] / "docs" / "statements.md").read_text()
     assert written == statements.page()
+    passes = (FOLDER.parents[1] / "docs" / "how-many-passes.md").read_text()
+    assert passes == statements.with_tables(passes)
 
 
 @pytest.mark.slow

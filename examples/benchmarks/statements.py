@@ -1,12 +1,13 @@
 """Write the page of what is guaranteed, from the records of the simulations.
 
-`make statements` runs the simulations first; `python examples/benchmarks/statements.py` makes the
-page alone.
+Also the tables between marks in docs/how-many-passes.md. `make statements` runs the simulations
+first; `python examples/benchmarks/statements.py` makes the pages alone.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,46 @@ def page() -> str:
     return "\n".join(sections)
 
 
+def with_tables(text: str) -> str:
+    """Return a page with what stands between its marks made from the record of passes."""
+    record = json.loads((DOCS / "data" / "statements_passes.json").read_text())
+    found = {(each["statement"], each["n"]): each["simulated"] for each in record["statements"]}
+    for name, made in (("coverage", coverages(found)), ("bias", biases(found))):
+        marked = re.compile(f"(<!-- {name} -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+        if marked.search(text) is None:
+            raise ValueError(f"no marks of {name!r} on the page")
+        begin, end = f"<!-- {name} -->\n\n", "\n\n<!-- end -->"
+        text = marked.sub((begin + made + end).replace("\\", r"\\"), text)
+    return text
+
+
+def coverages(found: dict[tuple[str, int], float]) -> str:
+    """Return coverage by network, quantity and S; in brackets that of the jackknife alone."""
+    pattern = re.compile(r"(\w+) within 1.96 standard errors: (.*), stratified")
+    sizes = (16, 32, 64, 100, 256)
+    rows: list[list[str]] = []
+    for statement in dict.fromkeys(statement for statement, _ in found):
+        if match := pattern.fullmatch(statement):
+            alone = statement.replace("errors:", "errors, jackknife alone:")
+            cells = [f"{found[statement, n]:.2f} ({found[alone, n]:.2f})" for n in sizes]
+            rows.append([match[2], f"`{match[1]}`", *cells])
+    return markdown(["network", "quantity", *(f"S = {n}" for n in sizes)], rows)
+
+
+def biases(found: dict[tuple[str, int], float]) -> str:
+    """Return the bias of estimates by network, rate and S."""
+    pattern = re.compile(r"(.*) over its exact value: 10 units, (\w+), p = (.*)")
+    sizes = (16, 32, 64, 100)
+    rows: list[list[str]] = []
+    for statement in dict.fromkeys(statement for statement, _ in found):
+        match = pattern.fullmatch(statement)
+        if match and match[1] != "mean PIT":
+            cells = [f"{100 * (found[statement, n] - 1):+.1f} %" for n in sizes]
+            rows.append([match[2], match[1], match[3], *cells])
+    header = ["network", "estimate", "p", *(f"S = {n}" for n in sizes)]
+    return markdown(header, sorted(rows, key=lambda row: (row[0], row[1])))
+
+
 def table(entries: Iterable[dict[str, Any]]) -> str:
     """Return one line per statement with its rates by sample size."""
     lines: dict[str, list[dict[str, Any]]] = {}
@@ -101,3 +142,5 @@ def _relation(entry: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     (DOCS / "statements.md").write_text(page())
+    with_marks = DOCS / "how-many-passes.md"
+    with_marks.write_text(with_tables(with_marks.read_text()))

@@ -197,7 +197,7 @@ def by_jackknife_alone(passes: Tensor, classes: bool, stratified: bool, rate: fl
 
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(Tails, "missed", nothing))
-        unwidened = mock.patch("mcdrop._tasks.accumulate.on_log_scale", lambda _, error: error)
+        unwidened = mock.patch("mcdrop._tasks.regression.on_log_scale", lambda _, error: error)
         stack.enter_context(unwidened)
         return predicted(passes, classes, stratified, rate)
 

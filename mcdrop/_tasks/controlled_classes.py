@@ -277,7 +277,7 @@ class ControlledClasses:
         if beside.divergence is None:
             raise RuntimeError("ControlledClasses: tails of no probabilities")
         unexplained = self._unexplained.view(-1, *(1 for _ in probs.shape[1:]))
-        # Where scores deviate by d and their surrogates by e d less, squares differ by about 2 e d^2.
+        # Scores deviate by d, their surrogates by e d less: the squares differ by about 2 e d^2.
         left = (2 * unexplained.sqrt()).clamp_max(1)
         variance = torch.maximum(left * beside.variance, of_masks.variance)
         # Classes are taken to be independent: their rare passes are different ones.
