@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from mcdrop._live.functorch import DispatchMode, aten, flop_formulas
+from mcdrop._live.functorch import aten, flop_formulas
+from mcdrop._live.operators import OperatorMode
 
 __all__ = ["FlopCounter"]
 
 
-class FlopCounter(DispatchMode):
+class FlopCounter(OperatorMode):
     """Adds up the operations of matrix products, convolutions, attention and recurrent layers.
 
     torch's own counter hooks every module of the process to name them, which other threads would

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -31,6 +32,7 @@ __all__ = [
     "aten",
     "below_vmap",
     "compiled_module",
+    "compiler_is_loaded",
     "flattened",
     "flop_formulas",
     "has_hooks",
@@ -47,9 +49,7 @@ __all__ = [
     "packing_functions",
     "sees_writes",
     "shares_memory",
-    "takes_generator",
     "writes",
-    "written_by",
 ]
 
 Together = Callable[[Sequence[bool], Sequence[Tensor]], tuple[Tensor, ...] | None]
@@ -84,6 +84,7 @@ except ImportError:
         """Sees nothing, so that nothing is counted."""
 
 
+_COMPILER = "torch._dynamo"
 _pytree: Any = getattr(torch.utils, "_pytree", None)
 
 
@@ -287,21 +288,6 @@ def has_operator_modes() -> bool:
     return not issubclass(DispatchMode, nullcontext) and _pytree is not None
 
 
-def written_by(operator: Any, args: Sequence[Any]) -> list[Tensor]:
-    """Return the tensors among positional arguments that an operator writes to."""
-    schema = operator._schema
-    if not schema.is_mutable:
-        return []
-    given = zip(schema.arguments, args, strict=False)
-    written = [value for spec, value in given if spec.alias_info and spec.alias_info.is_write]
-    return [x for value in written for x in (value if isinstance(value, list) else [value])]
-
-
-def takes_generator(operator: Any) -> bool:
-    """Tell whether an operator can be given a generator."""
-    return any(argument.name == "generator" for argument in operator._schema.arguments)
-
-
 def flattened(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any], Any]:
     """Return leaves of nested containers, what puts others in their places, and the structure."""
     values, structure = _pytree.tree_flatten(tree)
@@ -395,6 +381,11 @@ class _BelowVmap(torch.autograd.Function):
         return results, (0 if differ else None,) * len(results)
 
 
+def compiler_is_loaded() -> bool:
+    """Tell whether the compiler may run code of this process."""
+    return _COMPILER in sys.modules
+
+
 def is_compiler_error(error: BaseException) -> bool:
     """Tell whether code that is compiled when it is called could not be."""
-    return type(error).__module__.startswith("torch._dynamo")
+    return type(error).__module__.startswith(_COMPILER)

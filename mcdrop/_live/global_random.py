@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from mcdrop._live.functorch import DispatchMode
+from mcdrop._live.operators import OperatorMode
 
 __all__ = [
     "GlobalRandomness",
@@ -31,7 +31,7 @@ __all__ = [
 Result = TypeVar("Result")
 
 
-class GlobalRandomness(DispatchMode):
+class GlobalRandomness(OperatorMode):
     """Notices draws from torch's generator in this thread.
 
     Attributes:

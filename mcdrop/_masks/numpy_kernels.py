@@ -89,7 +89,7 @@ def scaled_product(
         workspace: Where results go.
         key: Key of the buffer.
     """
-    shape = torch.broadcast_shapes(x.shape, keep.shape)
+    shape = np.broadcast_shapes(x.shape, keep.shape)
     fast = x.device.type == "cpu" and x.dtype in FLOATS
     if 4 * keep.numel() <= math.prod(shape):
         factor = keep.to(x.dtype).mul_(scale)

@@ -179,10 +179,13 @@ def _missed_probability(count: int) -> float:
 @cache
 def _variance_widening(count: int) -> float:
     """Return the upper confidence limit of a normal variance over its mean square."""
-    from scipy.special import chdtri
-
-    # chdtri inverts the upper tail.
-    return count / float(chdtri(count - 1, _CONFIDENCE))
+    # scipy has the quantile, but takes longer to load than a first prediction.
+    shape, low, high = torch.tensor((count - 1) / 2, dtype=torch.float64), 0.0, float(count)
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        above = torch.special.gammaincc(shape, torch.tensor(middle / 2, dtype=torch.float64))
+        low, high = (middle, high) if above > _CONFIDENCE else (low, middle)
+    return count / high
 
 
 @cache
@@ -192,9 +195,7 @@ def _normal_tail(count: int) -> tuple[tuple[float, float], ...]:
     With u uniform on (0, 1), x(q u) runs through the tail of probability q. Substituting
     u = exp(-t) gives an integral over exp(-t), which Gauss-Laguerre quadrature resolves far out.
     """
-    from scipy.special import ndtri
-
     missed = _missed_probability(count)
     nodes, weights = np.polynomial.laguerre.laggauss(_NODES)
-    places = -ndtri(missed * np.exp(-nodes))
+    places = -torch.special.ndtri(torch.from_numpy(missed * np.exp(-nodes)))
     return tuple(zip((missed * weights).tolist(), places.tolist(), strict=True))

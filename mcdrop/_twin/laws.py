@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mcdrop._live.functorch import aten, takes_generator
+from mcdrop._live.functorch import aten
 from mcdrop._live.global_random import seeded
+from mcdrop._live.operators import takes_generator
 
 __all__ = ["Answer", "Law", "drawn", "ends", "expectation", "law_of"]
 

@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mcdrop._live.functorch import DispatchMode, flattened, written_by
+from mcdrop._live.functorch import flattened
 from mcdrop._live.memory import address
+from mcdrop._live.operators import OperatorMode, written_by
 from mcdrop._twin.laws import Law, drawn, ends, expectation, law_of
 from mcdrop._twin.source_line import source_line
 
@@ -77,7 +78,7 @@ class _Noise:
     of: Callable[[float], Tensor] | None
 
 
-class NoiseFollower(DispatchMode):
+class NoiseFollower(OperatorMode):
     """Notes draws, and answers by expectation where noise meets data.
 
     Args:

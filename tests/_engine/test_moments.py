@@ -7,10 +7,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm, t
 from torch import Tensor
 
 from mcdrop._engine.groups import PassGroups
-from mcdrop._engine.moments import Moments, accumulation_dtype, jackknife
+from mcdrop._engine.moments import Moments, accumulation_dtype, jackknife, widening
 from mcdrop._masks.source import MaskSource, Span, effective_rate
 from tests.oracles import TinyNet, exact_classification
 
@@ -222,3 +223,9 @@ def test_share_that_is_not_linear_in_the_masks_is_one_for_independent_passes() -
     balanced = torch.tensor([1.0, -1.0]).repeat(32).unsqueeze(1)
     # Every stratum has the same mean: the smallest share there is.
     assert moments_of(balanced, PassGroups(64, stratified=True)).nonlinear_share.item() == 0.4
+
+
+@pytest.mark.parametrize("degrees", [0, 1, 2, 15, 30, 31, 99])
+def test_intervals_of_few_groups_are_widened_as_students(degrees: int) -> None:
+    expected = t.ppf(0.975, max(1, degrees)) / norm.ppf(0.975)
+    assert widening(degrees) == pytest.approx(expected, rel=1e-12)

@@ -122,17 +122,6 @@ def test_a_compiled_module_is_told_from_others() -> None:
     assert functorch.compiled_module(torch.compile(net)) is net  # type: ignore[arg-type]
 
 
-def test_operators_tell_what_they_write_to_and_whether_they_draw() -> None:
-    x = torch.ones(3)
-    aten = torch.ops.aten
-    assert functorch.has_operator_modes()
-    assert functorch.written_by(aten.add.Tensor, (x, x)) == []
-    (written,) = functorch.written_by(aten.add_.Tensor, (x, 1))
-    assert written is x
-    assert functorch.takes_generator(aten.bernoulli_.float)
-    assert not functorch.takes_generator(aten.add.Tensor)
-
-
 def test_trees_are_taken_apart_and_put_together() -> None:
     values, rebuild, structure = functorch.flattened({"a": (1, [2]), "b": 3})
     assert values == [1, 2, 3]

@@ -76,6 +76,9 @@ def test_weighted_points_integrate_over_the_tail(count: int) -> None:
 def test_variance_is_widened_to_its_upper_confidence_limit() -> None:
     # 95 % of normal samples of 16 have a sum of squares above chi2_{15, 0.05} = 7.26094 (tables).
     assert _variance_widening(16) == pytest.approx(16 / 7.26094, rel=1e-5)
+    for count in (2, 3, 100, 10_000):
+        expected = count / stats.chi2.ppf(0.05, count - 1)
+        assert _variance_widening(count) == pytest.approx(expected, rel=1e-9)
 
 
 def test_few_passes_of_a_lognormal_probability_do_not_hide_its_spread() -> None:
