@@ -310,3 +310,18 @@ def test_the_reproduction_on_record_is_close(uci: Callable[[str], Any]) -> None:
             error = np.std(published.per_split, ddof=1) / np.sqrt(len(published.per_split))
             assert abs(each["difference"]) < 2 * error, (name, measure)
             assert each["ours"] == pytest.approx(np.mean(splits[name]["mc_dropout"][measure]), 1e-3)
+
+
+def test_a_feature_that_is_constant_up_to_rounding_changes_no_prediction(
+    uci: Callable[[str], Any],
+) -> None:
+    data, training = uci("data"), uci("training")
+    random = np.random.default_rng(0)
+    X = np.column_stack([random.normal(size=300), np.full(300, 0.998)])
+    assert X[:, 1].std() > 0  # the rounding of the mean
+    table = data.Table(X, X[:, 0])
+    recipe = training.Recipe((20,), 0.0, 0.0, 0.0, epochs=40, learning_rate=1e-2)
+    (network,) = training.train_networks([training.Job(table, recipe, 0)], 1)
+    with torch.no_grad():
+        found = network(torch.from_numpy(X).float()).numpy()
+    assert np.sqrt(np.mean((found - table.y) ** 2)) < 0.1

@@ -180,9 +180,11 @@ def _network(sizes: kernel.Integers, weights: kernel.Floats, rates: kernel.Doubl
 def _scales(table: Table) -> tuple[kernel.Doubles, kernel.Doubles, float, float]:
     """Return means and standard deviations of features and targets; 1 where constant."""
     x_std, y_std = table.X.std(axis=0), table.y.std()
+    # Rounding gives a constant feature some 1e-13 of spread, which float32 would blow up.
+    constant = x_std <= 1e-10 * np.abs(table.X).max(axis=0)
     return (
         table.X.mean(axis=0),
-        np.where(x_std > 0, x_std, 1.0),
+        np.where(constant, 1.0, x_std),
         float(table.y.mean()),
         float(y_std) if y_std > 0 else 1.0,
     )
