@@ -3,15 +3,18 @@
 The first prediction of a wrapper looks at the model; that is the only one most people make. Time is
 processor time of the calling thread, so that a busy machine disturbs little; the loop, a first call
 (a new wrapper of a new copy of the model) and a later call take turns in one process, and ratios
-are medians over turns. The first prediction of the process itself, which loads what torch loads on
-use, is made beforehand by another network. Every answer is compared with the loop's within Monte
-Carlo error; a wrong answer fails, however fast. Run it with
+are medians over turns. The first prediction of a process, which also loads code, is raced in
+processes of its own against a loop that has run before. Every answer is compared with the loop's
+within Monte Carlo error; a wrong answer fails, however fast. Run it with
 `python examples/benchmarks/user_sizes.py --threads 1`.
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from statistics import median
@@ -41,6 +44,28 @@ def predicted(mc: mcdrop.MCDropout, x: Tensor, n_samples: int, seed: int) -> tup
     """Return mean and variance over the passes."""
     found = mc.predict_with_uncertainty(x, n_samples=n_samples, seed=seed, task="regression")
     return found.mean, found.variance
+
+
+def of_a_process(work: Workload) -> float:
+    """Return how many times faster than the loop the first prediction of this process is."""
+    model, x = work.make()
+    live = live_copy(model, Attention)
+    loop(live, x, 2)
+    loop_seconds, _ = seconds_of(lambda: loop(live, x, work.n_samples))
+    mc = mcdrop.wrap(model)
+    seconds, _ = seconds_of(lambda: predicted(mc, x, work.n_samples, 1))
+    return loop_seconds / seconds
+
+
+def in_new_processes(name: str, repeats: int, threads: int, smoke: bool) -> float:
+    """Return the median of `of_a_process` over processes."""
+    words = [sys.executable, __file__, "--of-a-process", "--workload", name]
+    words += ["--threads", str(threads), *(["--smoke"] if smoke else [])]
+    found = []
+    for _ in range(repeats):
+        run = subprocess.run(words, capture_output=True, text=True, check=True)  # noqa: S603
+        found.append(float(run.stdout))
+    return median(found)
 
 
 def warmed_up() -> None:
@@ -107,7 +132,13 @@ def measured(work: Workload, repeats: int) -> dict[str, Any]:
 
 def table(entries: list[dict[str, Any]]) -> str:
     """Return the entries as a Markdown table: ratios to the loop."""
-    names = ("first independent", "later independent", "first shared", "later shared")
+    names = (
+        "of a process",
+        "first independent",
+        "later independent",
+        "first shared",
+        "later shared",
+    )
     rows = []
     for each in entries:
         wanted = each["targets"]
@@ -124,12 +155,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workload", action="append", metavar="NAME", help="may be repeated")
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--of-a-process", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.of_a_process:
+        print(of_a_process(chosen(options.workload, smoke=options.smoke)[0]))
+        return
     warmed_up()
     entries: list[dict[str, Any]] = []
     for work in chosen(options.workload, smoke=options.smoke):
-        entries.append(measured(work, options.repeats))
+        entry = measured(work, options.repeats)
+        entry["ratios"]["of a process"] = in_new_processes(
+            work.name, min(3, options.repeats), options.threads, options.smoke
+        )
+        entries.append(entry)
         print(f"{work.name}: done", flush=True)
     record = circumstances(options.date)
     print(f"\n{record['hardware']}\n\n{table(entries)}")
