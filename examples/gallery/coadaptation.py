@@ -88,7 +88,7 @@ def _show_features(ax: Axes, weights: Tensor) -> None:
     images = weights[strongest].reshape(SHOWN, SHOWN, 8, 8)
     images = images / images.abs().amax(dim=(2, 3), keepdim=True)
     framed = torch.nn.functional.pad(images, (0, 1, 0, 1), value=float("nan"))
-    ax.imshow(framed.permute(0, 2, 1, 3).reshape(9 * SHOWN, 9 * SHOWN), cmap="gray")
+    ax.imshow(framed.permute(0, 2, 1, 3).reshape(9 * SHOWN, 9 * SHOWN).numpy(), cmap="gray")
     ax.axis("off")
     ax.title.set_color(INK)
 

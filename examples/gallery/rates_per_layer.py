@@ -79,12 +79,14 @@ def draw(found: Result) -> Figure:
     """The likelihood of every pair, the best one framed."""
     title = "Layers bear different rates: a high one costs more in the first than in the second"
     figure, ax = panels(title, size=(9, 4.6))
-    ax.imshow(found.nll, cmap="Blues", origin="lower", aspect="auto", vmax=2 * found.nll[0, 0])
+    nll = found.nll.numpy()
+    ax.imshow(nll, cmap="Blues", origin="lower", aspect="auto", vmax=2 * nll[0, 0])
     for i in range(len(RATES)):
         for j in range(len(RATES)):
-            value = found.nll[i, j].item()
-            dark = value > 1.4 * found.nll[0, 0]
-            ax.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if dark else INK)
+            dark = nll[i, j] > 1.4 * nll[0, 0]
+            ax.text(
+                j, i, f"{nll[i, j]:.2f}", ha="center", va="center", color="white" if dark else INK
+            )
     i, j = found.best
     box = (
         [j - 0.5, j + 0.5, j + 0.5, j - 0.5, j - 0.5],

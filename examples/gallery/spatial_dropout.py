@@ -118,7 +118,7 @@ def _show_row(ax: Axes, maps: Tensor, y0: float, top: float) -> None:
     """Show feature maps beside each other, the first row of pixels on top."""
     for k, each in enumerate(maps):
         x0 = 9.5 * k
-        ax.imshow(each, cmap="gray_r", vmin=0, vmax=top, extent=(x0, x0 + 8, y0 - 8, y0))
+        ax.imshow(each.numpy(), cmap="gray_r", vmin=0, vmax=top, extent=(x0, x0 + 8, y0 - 8, y0))
         ax.plot([x0, x0 + 8, x0 + 8, x0, x0], [y0, y0, y0 - 8, y0 - 8, y0], color=GREY, lw=0.6)
 
 
