@@ -302,19 +302,25 @@ class Moments:
                 self._from_strata = across / (1 - of_across)
             else:
                 beyond = of_across / (of_within - of_across)
-                more = beyond * (across - self._variance_within_strata(across))
-                self._from_strata = (across + more).clamp_min_(0)
+                same, others, squares = self._squares_within_strata()
+                # What pairs within strata are known to be on average, put in at once.
+                across = across * (1 + beyond * (1 + others / same))
+                self._from_strata = across.sub_(squares, alpha=beyond / same).clamp_min_(0)
         return self._from_strata
 
-    def _variance_within_strata(self, across: Tensor) -> Tensor:
-        """Return the mean of (x - x')^2 / 2 over pairs of a stratum, given that over the others."""
+    def _squares_within_strata(self) -> tuple[float, float, Tensor]:
+        """Return the sum of squares about the means of strata, and which pairs it consists of.
+
+        Its expectation is the first number times that of (x - x')^2 / 2 over pairs of a stratum,
+        plus the second number times that over other pairs.
+        """
         sums, counts = self._sums, self._counts
         if self._groups.few_strata:
             sums, counts = self._strata_sums, self._strata_counts
-        n_groups, used = len(counts), int((counts > 0).sum())
-        of_means = (sums[:used].square() / column(counts[:used], sums)).sum(dim=0)
-        same, others = self._groups.shares_of_pairs(self.count, n_groups)
-        return (self._total(self._squares) - of_means - others * across) / same
+        used = int((counts > 0).sum())
+        same, others = self._groups.shares_of_pairs(self.count, len(counts))
+        of_means = _weighted(1 / counts[:used], sums[:used].square())
+        return same, others, self._total(self._squares) - of_means
 
     def _share_of_mean(self) -> float:
         """Return Var(mean) / Var(x), known for independent passes, assumed for few strata."""
@@ -355,12 +361,20 @@ def jackknife(whole: Tensor, without_each: Tensor, counts: Tensor, count: int) -
 
 
 def _jackknife_variance(whole: Tensor, without: Tensor, counts: Tensor, count: int) -> Tensor:
-    """Return the squared standard error; groups may differ in size."""
+    """Return the squared standard error; groups may differ in size.
+
+    With h_j the number of passes over that of group j, its pseudo-value is W - (h_j - 1)(W_j - W).
+    Their mean, weighted by 1 / h_j, is the center.
+    """
     share = count / (count - counts)
-    inverse_share, rest = column(share, without), column(share - 1, without)
-    pseudo = inverse_share * whole - rest * without
-    center = (pseudo / inverse_share).sum(dim=0)
-    return ((pseudo - center).square() / rest).mean(dim=0)
+    off = (without - whole).mul_(column(share - 1, without))
+    deviation = (_weighted(1 / share, off) - off).square_()
+    return _weighted(1 / ((share - 1) * len(counts)), deviation)
+
+
+def _weighted(weights: Tensor, values: Tensor) -> Tensor:
+    """Return the sum over groups, with weights known on the host."""
+    return torch.tensordot(column(weights, values).flatten(), values, dims=1)
 
 
 @cache
