@@ -52,7 +52,8 @@ class PassGroups:
     Args:
         n_samples: Number of passes; None if unknown in advance, but then a multiple of 16.
         stratified: Whether passes are stratified, in strata of 16.
-        rates: Dropout rate of every site whose masks are drawn; empty if unknown.
+        rates: Dropout rate of every site whose masks are drawn, NaN for other noise; empty if
+            unknown.
 
     Attributes:
         stratified: As given.
@@ -67,7 +68,8 @@ class PassGroups:
         self, n_samples: int | None, *, stratified: bool = False, rates: Rates = ()
     ) -> None:
         self.stratified = stratified
-        self._rates = rates
+        # Noise that is no dropout has no rate.
+        self._rates = tuple(p for p in rates if 0 < p < 1)
         self.on_grid = on_grid(n_samples, stratified=stratified)
         self._strata = None if n_samples is None else n_samples // STRATUM
         enough = self._strata is None or self._strata >= _FEWEST_STRATA

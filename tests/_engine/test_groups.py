@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -64,7 +66,7 @@ def test_squares_about_group_means_are_sums_over_pairs(n_samples: int, n_groups:
 
 
 def test_sites_of_different_rates_are_averaged() -> None:
-    groups = PassGroups(64, stratified=True, rates=(0.1, 0.3))
+    groups = PassGroups(64, stratified=True, rates=(0.1, math.nan, 0.3))
     pairs = pair_correlations(0.1, 64), pair_correlations(0.3, 64)
     expected = [(a + b) / 2 for a, b in zip(*pairs, strict=True)]
     assert groups.correlations(64) == pytest.approx(expected)
@@ -76,6 +78,7 @@ def test_sites_of_different_rates_are_averaged() -> None:
         PassGroups(64, stratified=True),
         PassGroups(64, rates=(0.1,)),
         PassGroups(16, stratified=True, rates=(0.1,)),
+        PassGroups(64, stratified=True, rates=(math.nan,)),
     ],
 )
 def test_strata_that_are_not_compared_have_no_correlation(groups: PassGroups) -> None:
