@@ -77,7 +77,10 @@ def test_speeds_on_the_page_are_those_of_the_record() -> None:
 def test_speeds_at_users_sizes_on_the_page_are_those_of_the_record() -> None:
     page = (ROOT / "docs" / "performance.md").read_text()
     record = json.loads((ROOT / "docs" / "data" / "user_sizes_cpu.json").read_text())
-    calls = ("dense", "first independent", "later independent", "first shared", "later shared")
+    calls = ["dense", "of a process"]
+    calls += [
+        f"{call} {masks}" for masks in ("independent", "shared") for call in ("first", "later")
+    ]
     for workload in record["workloads"]:
         ratios = " | ".join(f"{workload['ratios'][call]:.2f}x" for call in calls)
         assert f" | {ratios} |" in page
