@@ -158,6 +158,16 @@ def test_the_cost_of_a_stream_on_the_page_is_that_of_the_record() -> None:
         assert f"| {each['rows']:,} | {seconds} | {memory} |" in page
 
 
+def test_the_scaling_over_workers_on_the_page_is_that_of_the_record() -> None:
+    page = (ROOT / "docs" / "files.md").read_text()
+    record = json.loads((ROOT / "docs" / "data" / "ray_scaling_cpu.json").read_text())
+    one = record["results"][0]["rows_per_second"]
+    for each in record["results"]:
+        rows, load = each["rows_per_second"], sum(each["load_before"]) / len(each["load_before"])
+        assert f" | {rows:,.0f} | {rows / one:.2f} | {load:.0f} |" in page
+        assert each["largest_difference"] == 0
+
+
 def test_the_cost_of_an_export_on_the_page_is_that_of_the_record() -> None:
     page = (ROOT / "docs" / "export.md").read_text()
     record = json.loads((ROOT / "docs" / "data" / "export_cpu.json").read_text())
