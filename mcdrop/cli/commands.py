@@ -30,7 +30,7 @@ from mcdrop.cli.predicting import (
 )
 from mcdrop.cli.predictions import read_prediction
 from mcdrop.cli.reading import check_writable, read_array, read_program
-from mcdrop.errors import UnsupportedError
+from mcdrop.errors import McdropError, UnsupportedError
 from mcdrop.prediction.tables import checked_suffix
 from mcdrop.report import calibration_report
 from mcdrop.wrapper import wrap
@@ -322,7 +322,7 @@ def completion(
     typer.echo(completion_script(app, shell), nl=False)
 
 
-def _only_of_programs(name: str, prediction: Path | None) -> UnsupportedError:
+def _only_of_programs(name: str, prediction: Path | None) -> McdropError:
     """Return the error about an option that would change nothing."""
     found = "the demonstration" if prediction is None else prediction.name
     return UnsupportedError.of(
