@@ -124,6 +124,23 @@ def test_the_race_and_the_memory_on_the_page_are_those_of_the_record() -> None:
         )
 
 
+def test_the_comparison_on_its_page_is_that_of_the_race() -> None:
+    page = (ROOT / "docs" / "comparison.md").read_text()
+    race = json.loads((ROOT / "docs" / "data" / "race_cpu.json").read_text())
+    assert f"[race_cpu.json](data/race_cpu.json), {race['date']}" in page
+    for name, report in race["contestants"].items():
+        if name not in ("loop", "replicated batch"):
+            told = [
+                f"{each['ratio']:.2f}x"
+                if "error" not in each and each["agreement"]["holds"]
+                else "wrong"
+                if "ms" in each
+                else "error"
+                for each in report["workloads"].values()
+            ]
+            assert f"| {name} {report['version']} | {' | '.join(told)} |" in page
+
+
 def test_the_gains_of_optional_paths_on_the_page_are_those_of_the_record() -> None:
     page = (ROOT / "docs" / "performance.md").read_text()
     record = json.loads((ROOT / "docs" / "data" / "kernels_cpu.json").read_text())
