@@ -10,7 +10,7 @@ export MPLBACKEND := Agg
 CORE := tests/_disk tests/_masks tests/_fusion tests/_live tests/_twin tests/_engine tests/_tasks tests/layers \
 	tests/test_errors.py tests/test_exact_answers.py tests/test_promises.py tests/test_wrapper.py
 
-.PHONY: core report test lint types unit documents slow gpu zoo integrations statements oldest newest \
+.PHONY: core report test lint types unit documents slow gpu zoo integrations frameworks statements oldest newest \
 	coverage mutants audit release-check docs notebooks format clean
 
 core:
@@ -136,6 +136,19 @@ integrations: .venv-integrations/installed
 		-e '.[mlflow,onnx,ray,report]' pytest hypothesis pyspark fastapi uvicorn
 	touch $@
 
+# The recipes of docs/frameworks.md with the packages they are for, in an environment of their own.
+frameworks: .venv-frameworks/installed
+	OMP_NUM_THREADS=1 .venv-frameworks/bin/python tests/quality/blocks.py docs/frameworks.md
+	OMP_NUM_THREADS=1 MCDROP_FRAMEWORKS=all \
+		.venv-frameworks/bin/python -m pytest tests/test_frameworks.py
+
+.venv-frameworks/installed: constraints-frameworks.txt pyproject.toml
+	test -x .venv-frameworks/bin/python || $(PYTHON) -m venv .venv-frameworks
+	.venv-frameworks/bin/python -m pip install -q -c constraints-frameworks.txt -e '.[arviz,files]' \
+		pytest accelerate botorch duckdb lightning monai peft polars scikit-activeml skorch \
+		torch-geometric torchmetrics transformers
+	touch $@
+
 # The documentation site, into site/: built from docs/ and the docstrings with warnings as errors,
 # then checked for what Sphinx does not see. Nothing is loaded from the network when it is read.
 DOCS ?= .venv-docs
@@ -169,5 +182,5 @@ $(VENV)/development: pyproject.toml constraints.txt
 
 clean:
 	rm -rf $(VENV) .venv-oldest .venv-newest .venv-zoo .venv-coverage .venv-audit .venv-docs \
-		.venv-integrations .venv-release .venv-release-clean build dist site docs/_generated .mypy_cache \
-		.ruff_cache .hypothesis
+		.venv-integrations .venv-frameworks .venv-release .venv-release-clean build dist site \
+		docs/_generated .mypy_cache .ruff_cache .hypothesis

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1, help="repeats of the five folds")
     options = parser.parse_args()
     X, y = load_diabetes(return_X_y=True)
-    training = Training(epochs=options.epochs)
+    training = Training(max_epochs=options.epochs)
     methods = {
         "MC dropout": DropoutNetwork(training=training),
         "L2 network": L2Network(training=training),

@@ -32,12 +32,14 @@ __all__ = [
     "require_count",
     "require_finite",
     "require_fitted",
+    "require_flag",
     "require_installed",
     "require_labels",
     "require_passes",
     "require_probabilities",
     "require_rows",
     "require_same_shape",
+    "require_seed",
     "require_spread",
     "require_unit",
     "rows_text",
@@ -49,19 +51,22 @@ Fitted = TypeVar("Fitted")
 
 def require_choice(function: str, argument: str, value: object, choices: Collection[str]) -> None:
     """Require one of the named options."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         named = ", ".join(f'"{choice}"' for choice in choices)
         raise RangeError.of(
             function, argument, f"be one of {named}", repr(value), "Pick one of these names"
         )
 
 
-def require_count(function: str, argument: str, value: object, least: int = 1) -> None:
-    """Require an integer of at least `least`, Python's or NumPy's."""
+def require_count(
+    function: str, argument: str, value: object, least: int = 1, *, auto: bool = False
+) -> None:
+    """Require an integer of at least `least`, Python's or NumPy's; or "auto" where allowed."""
+    if auto and isinstance(value, str) and value == "auto":
+        return
     if not _is_count(value, least):
-        raise RangeError.of(
-            function, argument, f"be an integer of at least {least}", repr(value), "Pass a number"
-        )
+        condition = f"be an integer of at least {least}" + (', or "auto"' if auto else "")
+        raise RangeError.of(function, argument, condition, repr(value), "Pass a number")
 
 
 def _is_count(value: object, least: int) -> bool:
@@ -69,9 +74,25 @@ def _is_count(value: object, least: int) -> bool:
     return whole and value >= least  # type: ignore[operator]
 
 
+def require_flag(function: str, argument: str, value: object) -> None:
+    """Require True or False: "no" would count as True."""
+    if not isinstance(value, bool | np.bool_):
+        remedy = "Pass one of the two"
+        raise RangeError.of(function, argument, "be True or False", repr(value), remedy)
+
+
+def require_seed(function: str, argument: str, value: object) -> None:
+    """Require an integer that seeds NumPy's and scikit-learn's generators as well as torch's."""
+    if not _is_count(value, 0) or value >= 2**32:  # type: ignore[operator]
+        condition = "be an integer from 0 to 2**32 - 1"
+        raise RangeError.of(function, argument, condition, repr(value), "Pass 0")
+
+
 def _number(value: object) -> float:
     """Return a number as a float, anything else as NaN, which fails every comparison."""
-    return float(value) if isinstance(value, Real) else math.nan
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return math.nan
+    return float(value)
 
 
 def require_unit(
@@ -89,13 +110,12 @@ def require_unit(
         raise RangeError.of(function, argument, condition, repr(value), remedy)
 
 
-def checked_positive(function: str, argument: str, value: object) -> float:
-    """Return a finite number above 0 as a float."""
+def checked_positive(function: str, argument: str, value: object, *, zero: bool = False) -> float:
+    """Return a finite number above 0 as a float, or of at least 0 where `zero` is allowed."""
     number = _number(value)
-    if not 0 < number < math.inf:
-        raise RangeError.of(
-            function, argument, "be a finite number above 0", repr(value), "Pass a positive number"
-        )
+    if not 0 < number < math.inf and not (zero and number == 0):
+        condition = f"be a finite number {'of at least' if zero else 'above'} 0"
+        raise RangeError.of(function, argument, condition, repr(value), "Pass a positive number")
     return number
 
 

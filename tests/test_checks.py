@@ -37,6 +37,34 @@ Y2 = torch.zeros(3, 2)
             "f: expected `k` to be an integer of at least 2, but got 2.0. Pass a number.",
         ),
         (
+            lambda: checks.require_count("f", "batch_size", "all", auto=True),
+            RangeError,
+            "f: expected `batch_size` to be an integer of at least 1, or \"auto\", but got 'all'. "
+            "Pass a number.",
+        ),
+        (
+            lambda: checks.require_flag("f", "alive", "no"),
+            RangeError,
+            "f: expected `alive` to be True or False, but got 'no'. Pass one of the two.",
+        ),
+        (
+            lambda: checks.require_seed("f", "random_state", 2**32),
+            RangeError,
+            "f: expected `random_state` to be an integer from 0 to 2**32 - 1, but got 4294967296. "
+            "Pass 0.",
+        ),
+        (
+            lambda: checks.checked_positive("f", "weight_decay", -1, zero=True),
+            RangeError,
+            "f: expected `weight_decay` to be a finite number of at least 0, but got -1. "
+            "Pass a positive number.",
+        ),
+        (
+            lambda: checks.checked_positive("f", "c", True),
+            RangeError,
+            "f: expected `c` to be a finite number above 0, but got True. Pass a positive number.",
+        ),
+        (
             lambda: checks.require_unit("f", "level", 95),
             RangeError,
             "f: expected `level` to lie in (0, 1), but got 95. Write ninety percent as 0.9.",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.quality.blocks import BLOCK, run_page
+from tests.quality.blocks import BLOCK, FRAMEWORKS, run_page
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -24,7 +24,7 @@ LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_code_on_the_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    run_page(page)
+    run_page(page, may_lack=FRAMEWORKS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -125,6 +125,23 @@ def test_the_race_and_the_memory_on_the_page_are_those_of_the_record() -> None:
         assert (
             f"| {each['n_samples']:,} | {each['over_mib']:.0f} | {each['peak_mib']:.0f} |" in page
         )
+
+
+def test_the_comparison_on_its_page_is_that_of_the_race() -> None:
+    page = (ROOT / "docs" / "comparison.md").read_text()
+    race = json.loads((ROOT / "docs" / "data" / "race_cpu.json").read_text())
+    assert f"[race_cpu.json](data/race_cpu.json), {race['date']}" in page
+    for name, report in race["contestants"].items():
+        if name not in ("loop", "replicated batch"):
+            told = [
+                f"{each['ratio']:.2f}x"
+                if "error" not in each and each["agreement"]["holds"]
+                else "wrong"
+                if "ms" in each
+                else "error"
+                for each in report["workloads"].values()
+            ]
+            assert f"| {name} {report['version']} | {' | '.join(told)} |" in page
 
 
 def test_the_gains_of_optional_paths_on_the_page_are_those_of_the_record() -> None:

@@ -309,7 +309,7 @@ def ratios(p: float, name: str, scale: float, repeats: int) -> list[dict[str, An
             draws = passes.double().softmax(dim=2)[:, :, widest]
             target = torch.full((together,), y, dtype=torch.float64)
             for label, stratum in (("", 16), (", strata ignored", None)):
-                score = torch.as_tensor(crps_ensemble(draws, target, stratum=stratum, rate=p))
+                score = torch.as_tensor(crps_ensemble(draws, target, stratum=stratum, p=p))
                 found.setdefault(f"fair CRPS{label}", []).append(score / crps)
             # Targets of the same law are uniform on the scale of the PIT, whose variance is 1 / 12.
             y_drawn = values[torch.multinomial(weights, together, True, generator=draw)]

@@ -70,10 +70,10 @@ def noisy(values: Tensor, draw: torch.Generator) -> Tensor:
 
 def methods(small: bool, seed: int) -> list[Any]:
     """Return what is compared: MC dropout, an ensemble of five networks, a Gaussian process."""
-    training = Training(epochs=5 if small else 150)
-    common: Any = {"weight_decays": [1e-5, 1e-4], "training": training, "random_state": seed}
+    training = Training(max_epochs=5 if small else 150)
+    common: Any = {"weight_decay": [1e-5, 1e-4], "training": training, "random_state": seed}
     return [
-        DropoutNetwork((50, 50), rates=[0.1], **common),
+        DropoutNetwork((50, 50), p=0.1, **common),
         DeepEnsemble((50, 50), **common),
         GaussianProcess(random_state=seed),
     ]

@@ -109,7 +109,7 @@ def _baseline(build: Callable[[int, Run], Any]) -> Method:
 
 
 def _training(run: Run, n_epochs: int) -> baselines.Training:
-    return baselines.Training(epochs=run.epochs or n_epochs, batch_size=100)
+    return baselines.Training(max_epochs=run.epochs or n_epochs, batch_size=100)
 
 
 # Epochs, batches and members of the networks as in Lakshminarayanan et al. (2017).
@@ -126,7 +126,7 @@ BASELINES: dict[str, Method] = {
         lambda seed, run: baselines.DeepEnsemble(
             (run.tuned.n_hidden,),
             task="heteroscedastic",
-            weight_decays=[1e-5],
+            weight_decay=1e-5,
             training=_training(run, 40),
             random_state=seed,
         )

@@ -41,7 +41,8 @@ def wrong(
 ) -> McdropError:
     """Return the error about a file: what it should be, what it is, what to do."""
     reason = str(found).strip().splitlines()
-    told = f"{path.name} ({reason[0].rstrip('.')})" if reason else path.name
+    name = path.name or str(path)
+    told = f"{name} ({reason[0].rstrip('.')})" if reason else name
     return UnsupportedError.of(function, "file", condition, told, remedy)
 
 

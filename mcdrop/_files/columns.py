@@ -101,7 +101,7 @@ def not_numeric(path: Path, found: str) -> McdropError:
         "columns",
         f"hold numbers in {path.name}",
         found,
-        "Write numbers, name the column in id_columns, or leave it out of columns",
+        "Write numbers, name the column in `id_columns`, or leave it out of `columns`",
     )
 
 

@@ -155,6 +155,14 @@ class TaskSettings:
             choices = ("logits", "probs", "log_probs")
             require_choice(function, "output_type", self.output_type, choices)
         plain = self.task in (None, "regression")
+        if plain and self.output_type != "logits":
+            raise RangeError.of(
+                function,
+                "output_type",
+                "be left out for a regression, which takes the output as it is",
+                repr(self.output_type),
+                "Name the task it is for, such as task='classification'",
+            )
         if self.noise_std is not None and not plain:
             raise RangeError.of(
                 function,

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from mcdrop._tasks.settings import Options
-from mcdrop.checks import checked_rate, require_choice, require_unit
+from mcdrop.baselines.candidates import checked_open_rates
+from mcdrop.checks import require_choice, require_unit
 from mcdrop.errors import RangeError
 from mcdrop.metrics import Estimate, mean_difference, mean_interval
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction, fit_noise_std
@@ -31,13 +32,13 @@ class RateScore:
     """One rate on the held-out rows.
 
     Attributes:
-        rate: Dropout rate of all sites.
+        p: Dropout rate of all sites.
         nll: Mean negative log-likelihood of the rows with its interval, nats.
         above_best: Paired difference to the rate with the lowest `nll`.
         noise_std: The most likely noise of a "regression" at this rate, one per output, else None.
     """
 
-    rate: float
+    p: float
     nll: Estimate
     above_best: Estimate
     noise_std: Tensor | None
@@ -56,9 +57,9 @@ class RateChoice:
     scores: tuple[RateScore, ...]
 
     @property
-    def rate(self) -> float:
+    def p(self) -> float:
         """The rate with the lowest mean NLL: pass it on as ``wrap(model, p=...)``."""
-        return self.best.rate
+        return self.best.p
 
     @property
     def noise_std(self) -> Tensor | None:
@@ -68,7 +69,7 @@ class RateChoice:
     @property
     def undecided(self) -> tuple[float, ...]:
         """Rates that the rows cannot tell from the best: their paired interval reaches 0."""
-        return tuple(score.rate for score in self.scores if score.above_best.low <= 0)
+        return tuple(score.p for score in self.scores if score.above_best.low <= 0)
 
 
 def tune_dropout_rate(
@@ -77,7 +78,7 @@ def tune_dropout_rate(
     y: Any,
     *,
     task: RateTask,
-    rates: Sequence[float] = _RATES,
+    p: float | Sequence[float] = _RATES,
     level: float = 0.95,
     **options: Unpack[Options],
 ) -> RateChoice:
@@ -94,7 +95,7 @@ def tune_dropout_rate(
         X: Inputs that the model was not trained on, as for `predict_with_uncertainty`.
         y: Their targets.
         task: As for `predict_with_uncertainty`.
-        rates: Rates to try, each in (0, 1).
+        p: Dropout rates to try, each in (0, 1).
         level: Coverage of the intervals.
         **options: Further options of `predict_with_uncertainty`, such as ``n_samples=`` (at least
             100 is advisable), ``output_type=`` and ``seed=`` (0 if left out); not ``noise_std``,
@@ -115,21 +116,13 @@ def tune_dropout_rate(
         >>> _ = torch.manual_seed(0)
         >>> net = nn.Sequential(nn.Linear(2, 20), nn.ReLU(), nn.Dropout(0.1), nn.Linear(20, 1))
         >>> X = torch.randn(50, 2)
-        >>> found = tune_dropout_rate(net, X, net.eval()(X), task="regression", rates=[0.05, 0.5])
-        >>> found.rate  # the targets are the network's own outputs
+        >>> found = tune_dropout_rate(net, X, net.eval()(X), task="regression", p=[0.05, 0.5])
+        >>> found.p  # the targets are the network's own outputs
         0.05
     """
     require_choice(FUNCTION, "task", task, _TASKS)
     require_unit(FUNCTION, "level", level)
-    checked = [checked_rate(FUNCTION, rate) for rate in rates]
-    if not checked or min(checked) <= 0:
-        raise RangeError.of(
-            FUNCTION,
-            "rates",
-            "hold rates in (0, 1)",
-            list(rates),
-            "For no dropout see mcdrop.baselines.Deterministic",
-        )
+    checked = checked_open_rates(FUNCTION, p)
     if options.get("noise_std") is not None:
         raise RangeError.of(
             FUNCTION,

@@ -74,13 +74,13 @@ class Choice:
     """A rate and a penalty with their score on the validation rows.
 
     Attributes:
-        rate: Dropout rate.
+        p: Dropout rate.
         weight_decay: lambda of the penalty lambda |W|^2.
         nll: Mean negative log-likelihood of the validation rows, nats; for regression at the
             noise that suits the candidate best. NaN where there was nothing to choose from.
     """
 
-    rate: float
+    p: float
     weight_decay: float
     nll: float
 
@@ -143,7 +143,7 @@ def fit_networks(plan: Plan, X: Any, y: Any, predict: Predict) -> Fitted:
             for i, pair in enumerate(candidates)
         ]
     best, noise = min(choices, key=lambda choice: choice[0].nll)
-    pair = (best.rate, best.weight_decay)
+    pair = (best.p, best.weight_decay)
     (final,) = _trained(plan, table, torch.arange(len(table.X)), [pair])
     return _fitted(table, final, noise, [choice for choice, _ in choices], best)
 
@@ -207,7 +207,7 @@ def _scored(
 
 def _split(plan: Plan, n_rows: int) -> tuple[Tensor, Tensor]:
     """Return training and validation rows, drawn by the seed."""
-    share = plan.training.validation
+    share = plan.training.validation_fraction
     n_held = min(max(2, round(share * n_rows)), n_rows - 2)
     order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(plan.seed))
     return order[n_held:], order[:n_held]

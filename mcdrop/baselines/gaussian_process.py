@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mcdrop.baselines.table import Matrix, feature_matrix, target_matrix
-from mcdrop.checks import require_count, require_fitted
+from mcdrop.checks import require_count, require_fitted, require_seed
 from mcdrop.errors import RangeError
 from mcdrop.prediction import RegressionPrediction
 from mcdrop.prediction.targets import row_index
@@ -44,6 +44,7 @@ class GaussianProcess:
     def __init__(self, *, n_restarts: int = 0, max_rows: int = 2000, random_state: int = 0) -> None:
         require_count("GaussianProcess", "n_restarts", n_restarts, 0)
         require_count("GaussianProcess", "max_rows", max_rows, 2)
+        require_seed("GaussianProcess", "random_state", random_state)
         self.n_restarts = n_restarts
         self.max_rows = max_rows
         self.random_state = random_state

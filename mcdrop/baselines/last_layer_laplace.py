@@ -17,6 +17,7 @@ from mcdrop.checks import (
     require_finite,
     require_fitted,
     require_installed,
+    require_seed,
 )
 from mcdrop.errors import ShapeError, UnsupportedError
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
@@ -68,7 +69,7 @@ class LastLayerLaplace:
         require_choice(name, "task", task, ("regression", "classification"))
         require_count(name, "n_samples", n_samples, 2)
         require_count(name, "batch_size", batch_size)
-        require_count(name, "random_state", random_state, 0)
+        require_seed(name, "random_state", random_state)
         self.model = model
         self.task = task
         self.n_samples = n_samples

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
+from mcdrop.baselines.candidates import checked_decays, checked_rates
 from mcdrop.baselines.fitting import (
     AnyPrediction,
     Choice,
@@ -23,8 +23,14 @@ from mcdrop.baselines.fitting import (
 from mcdrop.baselines.members import dropout_predictions, plain_predictions
 from mcdrop.baselines.stacked import Training
 from mcdrop.baselines.table import feature_matrix
-from mcdrop.checks import checked_rate, require_choice, require_count, require_fitted
-from mcdrop.errors import RangeError
+from mcdrop.checks import (
+    require_choice,
+    require_count,
+    require_fitted,
+    require_flag,
+    require_seed,
+)
+from mcdrop.errors import UnsupportedError
 from mcdrop.prediction.targets import row_index
 
 __all__ = ["DeepEnsemble", "DropoutNetwork", "L2Network"]
@@ -42,8 +48,8 @@ class _TrainedNetworks:
         self,
         network: Network | int,
         task: NetworkTask,
-        rates: Sequence[float],
-        weight_decays: Sequence[float],
+        p: float | Sequence[float],
+        weight_decay: float | Sequence[float],
         n_members: int,
         training: Training | None,
         random_state: int,
@@ -51,13 +57,13 @@ class _TrainedNetworks:
         name = type(self).__name__
         require_choice(name, "task", task, _TASKS)
         require_count(name, "n_members", n_members)
-        require_count(name, "random_state", random_state, 0)
+        require_seed(name, "random_state", random_state)
         self.network = checked_network(name, network)
         self.task: NetworkTask = task
-        self.rates = tuple(checked_rate(name, rate) for rate in rates)
-        self.weight_decays = _checked_decays(name, weight_decays)
+        self.p = checked_rates(name, p)
+        self.weight_decay = checked_decays(name, weight_decay)
         self.n_members = n_members
-        self.training = training or Training()
+        self.training = _checked_training(name, training)
         self.random_state = random_state
         self._fitted: Fitted | None = None
 
@@ -81,8 +87,8 @@ class _TrainedNetworks:
             f"{type(self).__name__}.fit",
             self.network,
             self.task,
-            self.rates,
-            self.weight_decays,
+            self.p,
+            self.weight_decay,
             self.n_members,
             self.training,
             self.random_state,
@@ -126,14 +132,14 @@ class L2Network(_TrainedNetworks):
             Its `nn.Dropout` layers are off here. "heteroscedastic" asks for 2 outputs per target:
             all means, then all log variances.
         task: "regression", "heteroscedastic" or "classification".
-        weight_decays: lambda to choose from.
-        training: Epochs, batch size, learning rate, validation share, progress bar.
+        weight_decay: lambda, a number or several to choose from.
+        training: Epochs, batch size, learning rate, share of validation rows, progress bar.
         random_state: Seed of split, weights and batches.
 
     Example:
         >>> X = torch.linspace(-1, 1, 40).unsqueeze(1)
         >>> y = X[:, 0].abs()
-        >>> model = L2Network((20,), training=Training(epochs=60)).fit(X, y)
+        >>> model = L2Network((20,), training=Training(max_epochs=60)).fit(X, y)
         >>> bool((model.predict(X).mean - y).abs().mean() < 0.1)
         True
     """
@@ -143,11 +149,11 @@ class L2Network(_TrainedNetworks):
         network: Network | int = (50,),
         *,
         task: NetworkTask = "regression",
-        weight_decays: Sequence[float] = _DECAYS,
+        weight_decay: float | Sequence[float] = _DECAYS,
         training: Training | None = None,
         random_state: int = 0,
     ) -> None:
-        super().__init__(network, task, (0.0,), weight_decays, 1, training, random_state)
+        super().__init__(network, task, 0.0, weight_decay, 1, training, random_state)
 
     def fit(self, X: Any, y: Any) -> L2Network:
         """Choose the weight decay on validation rows, train on all rows, return the model.
@@ -177,7 +183,7 @@ class DeepEnsemble(_TrainedNetworks):
         n_members: Networks in the ensemble, M >= 2.
         task: "regression" (one noise level, from the validation rows), "heteroscedastic" (each
             member predicts mean and log variance, as in the paper) or "classification".
-        weight_decays: lambda to choose from.
+        weight_decay: lambda, a number or several to choose from.
         training: As for `L2Network`.
         random_state: Seed of split, weights and batches.
 
@@ -186,8 +192,8 @@ class DeepEnsemble(_TrainedNetworks):
 
     Example:
         >>> X = torch.linspace(-1, 1, 40).unsqueeze(1)
-        >>> quick = Training(epochs=20)
-        >>> model = DeepEnsemble((20,), n_members=3, weight_decays=[1e-4], training=quick)
+        >>> quick = Training(max_epochs=20)
+        >>> model = DeepEnsemble((20,), n_members=3, weight_decay=1e-4, training=quick)
         >>> p = model.fit(X, X[:, 0].abs()).predict([[0.0], [9.0]])  # 9 is far outside
         >>> p.n_samples, bool(p.epistemic_std[1] > p.epistemic_std[0])
         (3, True)
@@ -199,12 +205,12 @@ class DeepEnsemble(_TrainedNetworks):
         *,
         n_members: int = 5,
         task: NetworkTask = "regression",
-        weight_decays: Sequence[float] = _DECAYS,
+        weight_decay: float | Sequence[float] = _DECAYS,
         training: Training | None = None,
         random_state: int = 0,
     ) -> None:
         require_count("DeepEnsemble", "n_members", n_members, 2)
-        super().__init__(network, task, (0.0,), weight_decays, n_members, training, random_state)
+        super().__init__(network, task, 0.0, weight_decay, n_members, training, random_state)
 
     def fit(self, X: Any, y: Any) -> DeepEnsemble:
         """Choose the weight decay on validation rows, train on all rows, return the model.
@@ -229,13 +235,13 @@ class DropoutNetwork(_TrainedNetworks):
     Args:
         network: As for `L2Network`; hidden widths get dropout after each hidden layer, and all
             `nn.Dropout` layers of a network of your own take the chosen rate.
-        rates: Dropout rates to choose from.
+        p: Dropout rate, in [0, 1), a number or several to choose from.
         n_members: Networks; 1 for plain MC dropout.
         n_samples: Passes of each network in prediction.
         alive: False turns dropout off in prediction (the weight scaling rule): the same training,
             without what the passes add.
         task: As for `DeepEnsemble`.
-        weight_decays: lambda to choose from.
+        weight_decay: lambda, a number or several to choose from.
         training: As for `L2Network`.
         random_state: Seed of split, weights, batches and masks.
 
@@ -244,8 +250,8 @@ class DropoutNetwork(_TrainedNetworks):
 
     Example:
         >>> X = torch.linspace(-1, 1, 40).unsqueeze(1)
-        >>> quick = Training(epochs=20)
-        >>> model = DropoutNetwork((20,), rates=[0.1, 0.3], weight_decays=[1e-4], training=quick)
+        >>> quick = Training(max_epochs=20)
+        >>> model = DropoutNetwork((20,), p=[0.1, 0.3], weight_decay=1e-4, training=quick)
         >>> model.fit(X, X[:, 0].abs()).predict(X).n_samples
         100
     """
@@ -254,23 +260,20 @@ class DropoutNetwork(_TrainedNetworks):
         self,
         network: Network | int = (50,),
         *,
-        rates: Sequence[float] = _RATES,
+        p: float | Sequence[float] = _RATES,
         n_members: int = 1,
         n_samples: int = 100,
         alive: bool = True,
         task: NetworkTask = "regression",
-        weight_decays: Sequence[float] = _DECAYS,
+        weight_decay: float | Sequence[float] = _DECAYS,
         training: Training | None = None,
         random_state: int = 0,
     ) -> None:
         require_count("DropoutNetwork", "n_samples", n_samples, 2)
-        if not len(rates):
-            raise RangeError.of(
-                "DropoutNetwork", "rates", "hold at least one rate", "none", "Pass [0.1]"
-            )
+        require_flag("DropoutNetwork", "alive", alive)
         self.n_samples = n_samples
         self.alive = alive
-        super().__init__(network, task, rates, weight_decays, n_members, training, random_state)
+        super().__init__(network, task, p, weight_decay, n_members, training, random_state)
 
     def fit(self, X: Any, y: Any) -> DropoutNetwork:
         """Choose rate and weight decay on validation rows, train on all rows, return the model.
@@ -292,11 +295,10 @@ class DropoutNetwork(_TrainedNetworks):
         return dropout_predictions(self.task, fitted, X, self.n_samples, self.random_state)
 
 
-def _checked_decays(name: str, decays: Sequence[float]) -> tuple[float, ...]:
-    """Return the penalties to choose from, each a finite number of at least 0."""
-    found = np.asarray(decays, dtype=np.float64).reshape(-1)
-    if not found.size or not bool((np.isfinite(found) & (found >= 0)).all()):
-        raise RangeError.of(
-            name, "weight_decays", "hold finite numbers of at least 0", decays, "Pass [1e-4]"
-        )
-    return tuple(found.tolist())
+def _checked_training(name: str, training: object) -> Training:
+    """Return how to train, the defaults for None."""
+    if training is None or isinstance(training, Training):
+        return training or Training()
+    raise UnsupportedError.of(
+        name, "training", "be a Training", repr(training), "Pass Training(max_epochs=50)"
+    )

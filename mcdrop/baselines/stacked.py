@@ -2,6 +2,14 @@
 
 Each member has its own seed, training rows, dropout rate and penalty, and all its random numbers
 come from its own generator: what it becomes does not depend on who is trained beside it.
+
+`mcdrop.estimators` trains its members with a loop of its own, because the two promise different
+things. Here any network of the caller is trained (so each step is a vmap over its parameters), with
+the penalty lambda |W|^2 in the loss, as in the theory that the comparison is about, for a fixed
+number of epochs on all rows. There the networks are perceptrons (so a layer is one batched matrix
+product), rows have weights and equal rows count as one of twice the weight to the last bit, which
+scikit-learn's checks ask for, and each member stops at its best epoch on the rows it leaves out.
+What both could share is the four lines that step an optimizer.
 """
 
 from __future__ import annotations
@@ -15,7 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from mcdrop._engine.progress import progress_bar
-from mcdrop.checks import checked_positive, require_count, require_unit
+from mcdrop.checks import checked_positive, require_count, require_flag, require_unit
 from mcdrop.errors import OutputError, UnsupportedError
 
 __all__ = ["Member", "Training", "train_stacked"]
@@ -43,34 +51,34 @@ class Training:
     """How the networks of a baseline are trained: Adam with a cosine decay of its rate to zero.
 
     Attributes:
-        epochs: Passes over the training rows.
+        max_epochs: Walks over the training rows; all are walked, as nothing stops early.
         batch_size: Largest number of rows per step; batches of an epoch are of equal size.
         learning_rate: Of the first step.
-        validation: Share of the rows, in (0, 1), on which rates and penalties are chosen; the
-            networks are then trained anew on all rows.
+        validation_fraction: Share of the rows, in (0, 1), on which rates and penalties are chosen;
+            the networks are then trained anew on all rows.
         progress: Show a progress bar on standard error.
 
     Raises:
         RangeError: If a value lies outside its range.
 
     Example:
-        >>> Training(epochs=300).batch_size
+        >>> Training(max_epochs=300).batch_size
         32
     """
 
-    epochs: int = 100
+    max_epochs: int = 100
     batch_size: int = 32
     learning_rate: float = 1e-2
-    validation: float = 0.2
+    validation_fraction: float = 0.2
     progress: bool = False
 
     def __post_init__(self) -> None:
-        require_count("Training", "epochs", self.epochs)
+        require_count("Training", "max_epochs", self.max_epochs)
         require_count("Training", "batch_size", self.batch_size)
         checked_positive("Training", "learning_rate", self.learning_rate)
-        require_unit(
-            "Training", "validation", self.validation, remedy="Pass a share of rows such as 0.2"
-        )
+        remedy = "Pass a share of rows such as 0.2"
+        require_unit("Training", "validation_fraction", self.validation_fraction, remedy=remedy)
+        require_flag("Training", "progress", self.progress)
 
 
 @dataclass(frozen=True)
@@ -186,10 +194,10 @@ class _Schedule:
         smallest = min(len(member.rows) for member in members)
         self._batches = -(-smallest // training.batch_size)
         self._size = smallest // self._batches
-        self._epochs = training.epochs
+        self._epochs = training.max_epochs
         self._members = members
         self._shapes = shapes
-        self.n_steps = training.epochs * self._batches
+        self.n_steps = training.max_epochs * self._batches
 
     def steps(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """Yield rows (K, B) and, by site, uniform numbers (K, B, ...)."""

@@ -16,6 +16,7 @@ def main() -> None:
     """Run the command line; an expected error is one line on standard error, and exit code 2."""
     try:
         from mcdrop.cli.commands import app
+        from mcdrop.cli.wording import command_of, in_words_of, options_of
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
         if missing not in _NEEDED:
@@ -28,7 +29,10 @@ def main() -> None:
     try:
         app()
     except McdropError as error:
-        sys.stderr.write(f"error: {error}\n")
+        text, command = str(error), command_of(app, sys.argv[1:])
+        if command is not None:
+            text = in_words_of(command.__name__, options_of(command), text)
+        sys.stderr.write(f"error: {text}\n")
         sys.exit(2)
     except OSError as error:
         name = "" if error.filename is None else f"{error.filename}: "

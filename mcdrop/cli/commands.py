@@ -17,6 +17,8 @@ from mcdrop._files.predict_file import predict_file
 from mcdrop.cli.cases import FailIf, case_of_files, case_of_program, demonstrated
 from mcdrop.cli.completion import Shell, completion_script
 from mcdrop.cli.predicting import (
+    check_kept,
+    check_table,
     example_rows,
     inspected,
     is_streamed,
@@ -28,7 +30,7 @@ from mcdrop.cli.predicting import (
 )
 from mcdrop.cli.predictions import read_prediction
 from mcdrop.cli.reading import check_writable, read_array, read_program
-from mcdrop.errors import UnsupportedError
+from mcdrop.errors import McdropError, UnsupportedError
 from mcdrop.prediction.tables import checked_suffix
 from mcdrop.report import calibration_report
 from mcdrop.wrapper import wrap
@@ -36,6 +38,10 @@ from mcdrop.wrapper import wrap
 __all__ = ["app"]
 
 _TASKS = "regression, heteroscedastic, classification, binary or multilabel."
+_OUTPUT_TYPES = (
+    "What the model returns: logits, probs or log_probs; as the second output of a heteroscedastic "
+    "one, log_variance or variance."
+)
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -96,10 +102,17 @@ def report(
     fail_if: Annotated[
         FailIf, typer.Option(help="Exit with code 1 if a criterion fails, or is not shown to pass.")
     ] = FailIf.never,
-    task: Annotated[str, typer.Option(help=f"Of a program: {_TASKS}")] = "regression",
-    n_samples: Annotated[int, typer.Option(help="Stochastic passes of a program.")] = 100,
-    noise_std: Annotated[float | None, typer.Option(help="Observation noise, units of y.")] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same numbers.")] = 0,
+    task: Annotated[
+        str | None, typer.Option(help=f"Of a program: {_TASKS} Regression by default.")
+    ] = None,
+    output_type: Annotated[str | None, typer.Option(help=f"Of a program: {_OUTPUT_TYPES}")] = None,
+    n_samples: Annotated[
+        int | None, typer.Option(min=2, help="Stochastic passes of a program, 100 by default.")
+    ] = None,
+    noise_std: Annotated[
+        float | None, typer.Option(help="Observation noise of a program, units of y.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same numbers.")] = 0,
     html: Annotated[Path, typer.Option(help="Page to write.")] = Path("report.html"),
     json: Annotated[Path | None, typer.Option(help="File for every number.")] = None,
     card: Annotated[Path | None, typer.Option(help="Model card to write.")] = None,
@@ -109,10 +122,17 @@ def report(
     check_writable(html, json, card)
     others = dict(map(_named_file, baseline or []))
     criteria = dict(map(_criterion, accept or []))
+    given = {
+        "task": task, "output_type": output_type, "n_samples": n_samples, "noise_std": noise_std,
+    }  # fmt: skip
+    of_program = {name: value for name, value in given.items() if value is not None}
+    is_program = prediction is not None and prediction.suffix == ".pt2"
+    if of_program and not is_program:
+        raise _only_of_programs(next(iter(of_program)), prediction)
     if prediction is None:
         case = demonstrated()
-    elif prediction.suffix == ".pt2":
-        options = {"task": task, "n_samples": n_samples, "noise_std": noise_std, "seed": seed}
+    elif is_program:
+        options = {"task": "regression", "seed": seed, **of_program}
         aside = {*(group or []), *([id_column] if id_column else [])}
         case = case_of_program(prediction, targets, column, options, aside)
     else:
@@ -166,6 +186,7 @@ def predict(
     task: Annotated[
         str | None, typer.Option(help=f"{_TASKS} Needed unless a row has one value.")
     ] = None,
+    output_type: Annotated[str | None, typer.Option(help=_OUTPUT_TYPES)] = None,
     column: Annotated[
         list[str] | None,
         typer.Option(help="Column that is an input; repeatable. All but the ids by default."),
@@ -175,11 +196,11 @@ def predict(
     ] = None,
     n_samples: Annotated[str, typer.Option(help="Stochastic passes, or auto.")] = "100",
     masks: Annotated[str, typer.Option(help="independent, or shared by all rows.")] = "independent",
-    batch_rows: Annotated[int | None, typer.Option(help="Rows of a finished part.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows per forward call.")] = None,
+    batch_rows: Annotated[int | None, typer.Option(min=1, help="Rows of a finished part.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows per forward call.")] = None,
     device: Annotated[str | None, typer.Option(help="Where to run, such as cuda.")] = None,
     noise_std: Annotated[float | None, typer.Option(help="Observation noise, units of y.")] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same numbers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same numbers.")] = 0,
     resume: Annotated[
         bool, typer.Option(help="Go on where a run with the same files and options was stopped.")
     ] = True,
@@ -203,7 +224,9 @@ def predict(
     """Predict with uncertainty from an exported program."""
     program, rows = two_files(files or [], model, data)
     check_writable(out, table)
+    check_table(table)
     passes = passes_asked_for(n_samples)
+    check_kept(keep_samples, passes)
     # Names that are none of these are refused by name where they are used.
     kind: Any = task
     sharing: Any = masks
@@ -215,6 +238,8 @@ def predict(
         "device": device,
         "progress": True,
     }
+    if output_type is not None:
+        options["output_type"] = output_type
     if is_streamed(rows, out) and not keep_samples and table is None:
         done = predict_file(
             program,
@@ -257,7 +282,7 @@ def inspect(
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="A few inputs: .npy, .csv, .parquet or .pt; those of the export by default."
+            help="A few inputs: .npy, .npz, .csv, .parquet or .pt; those of the export by default."
         ),
     ] = None,
 ) -> None:
@@ -280,6 +305,8 @@ def inspect(
         live = "yes" if site.fired else "no"
         table.add_row(site.name, site.kind, f"{site.p:g}", str(site.order), shape, live, share)
     Console().print(table)
+    if not table.row_count:
+        typer.echo("No dropout is called in its forward pass: predictions would have no spread.")
 
 
 @app.command(epilog=_example("completion bash > mcdrop.bash && source mcdrop.bash"))
@@ -293,6 +320,18 @@ def completion(
     or to ~/.config/fish/completions/mcdrop.fish.
     """
     typer.echo(completion_script(app, shell), nl=False)
+
+
+def _only_of_programs(name: str, prediction: Path | None) -> McdropError:
+    """Return the error about an option that would change nothing."""
+    found = "the demonstration" if prediction is None else prediction.name
+    return UnsupportedError.of(
+        "mcdrop report",
+        f"--{name.replace('_', '-')}",
+        "go with a program (.pt2), whose passes are run here",
+        found,
+        "Leave it out: these predictions are made already",
+    )
 
 
 def _criterion(item: str) -> tuple[str, float | tuple[float, float]]:

@@ -14,13 +14,19 @@ from typing import Any, Literal, TypeGuard, get_args, get_type_hints
 
 from typer.models import OptionInfo
 
+from mcdrop._tasks.likelihoods import OutputType
 from mcdrop._tasks.settings import ClassificationTask, RegressionTask
 
 __all__ = ["Shell", "completion_script"]
 
 _TASKS = (*get_args(RegressionTask), *get_args(ClassificationTask))
 # What an option takes where the command line itself does not list it.
-_CHOICES = {"--task": _TASKS, "--masks": ("independent", "shared"), "--device": ("cpu", "cuda")}
+_CHOICES = {
+    "--task": _TASKS,
+    "--output-type": get_args(OutputType),
+    "--masks": ("independent", "shared"),
+    "--device": ("cpu", "cuda"),
+}
 
 
 class Shell(str, Enum):

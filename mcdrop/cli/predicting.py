@@ -16,6 +16,8 @@ from mcdrop.cli.reading import read_array, read_table
 from mcdrop.errors import UnsupportedError
 
 __all__ = [
+    "check_kept",
+    "check_table",
     "example_rows",
     "inspected",
     "is_streamed",
@@ -31,7 +33,7 @@ def read_rows(path: Path, id_column: str | None) -> Any:
     """Read the inputs of a model; from a table with ids, a DataFrame that has them as its index.
 
     Args:
-        path: A .npy, .csv, .parquet or .pt file.
+        path: A .npy, .npz, .csv, .parquet or .pt file.
         id_column: Column of a table that names its rows, of any type; None for none.
 
     Raises:
@@ -39,7 +41,8 @@ def read_rows(path: Path, id_column: str | None) -> Any:
         OSError: If it cannot be opened.
     """
     if id_column is None:
-        return read_array(path)
+        remedy = "Name ids with --id-column, encode other columns as numbers, or leave them out"
+        return read_array(path, remedy=remedy)
     if path.suffix not in (".csv", ".parquet"):
         raise UnsupportedError.of(
             "mcdrop predict",
@@ -82,6 +85,38 @@ def two_files(files: Sequence[Path], model: Path | None, data: Path | None) -> t
             "Write mcdrop predict --model model.pt2 --data in.parquet --out out.parquet",
         )
     return program, rows
+
+
+def check_kept(keep_samples: bool | None, passes: int | Literal["auto"]) -> None:
+    """Refuse to keep the passes of rows that take different numbers of them.
+
+    Raises:
+        UnsupportedError: If both are asked for.
+    """
+    if keep_samples and passes == "auto":
+        raise UnsupportedError.of(
+            "mcdrop predict",
+            "--keep-samples",
+            "be left out with --n-samples auto, where rows take different numbers of passes",
+            "both",
+            "Pass a number of passes, such as --n-samples 100",
+        )
+
+
+def check_table(path: Path | None) -> None:
+    """Refuse another kind of file where a .csv table is written beside the prediction.
+
+    Raises:
+        UnsupportedError: If its suffix is another.
+    """
+    if path is not None and path.suffix.lower() != ".csv":
+        raise UnsupportedError.of(
+            "mcdrop predict",
+            "--table",
+            "end in .csv",
+            path.name,
+            "Name the file table.csv, or write another kind with --out",
+        )
 
 
 def is_streamed(data: Path, out: Path) -> bool:
@@ -161,7 +196,7 @@ def example_rows(program: torch.export.ExportedProgram) -> Any:
             "data",
             "be given for a program that holds no example",
             "none",
-            "Pass a few inputs: .npy, .csv, .parquet or .pt",
+            "Pass a few inputs: .npy, .npz, .csv, .parquet or .pt",
         )
     args, kwargs = example
     return args if not kwargs else kwargs if not args else args[0]

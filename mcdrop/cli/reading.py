@@ -28,13 +28,17 @@ __all__ = [
     "wrong",
 ]
 
+_LEAVE_OUT = "Leave these columns out, or encode them as numbers"
 
-def read_array(path: Path, column: str | None = None) -> Any:
+
+def read_array(path: Path, column: str | None = None, *, remedy: str = _LEAVE_OUT) -> Any:
     """Read an array from a file, by its suffix; from a table, one column or all.
 
     Args:
-        path: A .npy, .csv, .parquet or .pt file.
-        column: Column of a table; None for all, side by side.
+        path: A .npy, .npz, .csv, .parquet or .pt file.
+        column: Column of a table; None for all, side by side. Of an archive, its array; None for
+            "x", or the only one.
+        remedy: What to do about columns of text.
 
     Raises:
         UnsupportedError: If it is of another kind, damaged, or holds no numbers.
@@ -42,9 +46,10 @@ def read_array(path: Path, column: str | None = None) -> Any:
     """
     readers: dict[str, Callable[[], Any]] = {
         ".npy": lambda: _array(path),
+        ".npz": lambda: _member(path, column),
         ".pt": lambda: _tensors(path),
-        ".csv": lambda: _table(path, column),
-        ".parquet": lambda: _table(path, column),
+        ".csv": lambda: _table(path, column, remedy),
+        ".parquet": lambda: _table(path, column, remedy),
     }
     if path.suffix not in readers:
         raise wrong(path, f"end in one of {', '.join(readers)}", "", "Save it in one of these")
@@ -100,6 +105,18 @@ def _archive(path: Path) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
+def _member(path: Path, column: str | None) -> npt.NDArray[Any]:
+    """Read one array of a .npz file."""
+    arrays = _archive(path)
+    name = column or "x"
+    if name in arrays:
+        return arrays[name]
+    if column is None and len(arrays) == 1:
+        return next(iter(arrays.values()))
+    found = f"arrays {', '.join(map(repr, arrays)) or 'none'}"
+    raise wrong(path, f"hold the array {name!r}", found, "Rename one of its arrays")
+
+
 def _columns(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Read every column of a table."""
     table = read_table(path)
@@ -144,7 +161,7 @@ def _array(path: Path) -> Any:
         return array
 
 
-def _table(path: Path, column: str | None) -> Any:
+def _table(path: Path, column: str | None, remedy: str) -> Any:
     """Read one column of a table, or all columns side by side."""
     from pyarrow import types
 
@@ -169,7 +186,6 @@ def _table(path: Path, column: str | None) -> Any:
     ]
     # Labels may be words; what goes into a model may not.
     if text and column is None:
-        remedy = "Leave these columns out, or encode them as numbers"
         raise wrong(path, "hold numbers only", f"columns {', '.join(text[:5])}", remedy)
     arrays = [table[name].to_numpy() for name in wanted]
     return arrays[0] if column is not None else np.column_stack(arrays)

@@ -11,7 +11,7 @@ from torch import Tensor
 from mcdrop._engine.progress import progress_bar
 from mcdrop.baselines import DeepEnsemble
 from mcdrop.baselines.table import feature_matrix, label_vector, target_matrix
-from mcdrop.checks import require_choice, require_count, require_unit
+from mcdrop.checks import require_choice, require_seed, require_unit
 from mcdrop.comparison.analysis import Analysis, identical, mean_ranks, pairwise_p_values
 from mcdrop.comparison.contents import Outcome
 from mcdrop.comparison.equivalent import losses_by_size
@@ -99,7 +99,7 @@ def compare(
         ('Ridge', 'worse')
     """
     require_unit(FUNCTION, "level", level)
-    require_count(FUNCTION, "random_state", random_state, 0)
+    require_seed(FUNCTION, "random_state", random_state)
     n_rows = len(feature_matrix(FUNCTION, X))
     require_same_rows(FUNCTION, "y", row_index(y), row_index(X), of="X")
     if task is None:

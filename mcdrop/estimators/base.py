@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,14 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from mcdrop.checks import checked_rate, require_choice, require_count, require_unit
 from mcdrop.errors import RangeError, UnsupportedError
-from mcdrop.estimators.network import ACTIVATIONS, Members
+from mcdrop.estimators.network import Members
+from mcdrop.estimators.options import check_options, layer_sizes, random_numbers
 from mcdrop.estimators.rows import TrainingRows, folds, training_rows
 from mcdrop.estimators.training import Recipe, train
 from mcdrop.prediction.regression import RegressionPrediction
@@ -93,39 +91,6 @@ class MCDropoutEstimator(BaseEstimator):  # type: ignore[misc]
             )
         return weight
 
-    def _check_options(self) -> None:
-        function = f"{type(self).__name__}.fit"
-        if not self._hidden():
-            raise RangeError.of(
-                function,
-                "hidden_layer_sizes",
-                "hold a layer to drop units of",
-                "none",
-                "Pass (64,)",
-            )
-        for size in self._hidden():
-            require_count(function, "hidden_layer_sizes", size)
-        checked_rate(function, self.p)
-        require_count(function, "n_members", self.n_members)
-        require_count(function, "n_samples", self.n_samples, 2)
-        require_choice(function, "activation", self.activation, tuple(ACTIVATIONS))
-        require_unit(function, "validation_fraction", self.validation_fraction)
-        require_count(function, "patience", self.patience)
-        for name in ("batch_size", "max_epochs"):
-            if getattr(self, name) != "auto":
-                require_count(function, name, getattr(self, name))
-        for name in ("learning_rate", "weight_decay"):
-            value = getattr(self, name)
-            if not isinstance(value, numbers.Real) or not 0 <= float(value) < math.inf:
-                raise RangeError.of(
-                    function, name, "be a number of at least 0", repr(value), "Pass 0.001"
-                )
-
-    def _hidden(self) -> list[Any]:
-        """Return the units of every hidden layer; one number stands for one layer."""
-        sizes = self.hidden_layer_sizes
-        return list(sizes) if isinstance(sizes, Sequence | np.ndarray) else [sizes]
-
     def _recipe(self, n_rows: int) -> Recipe:
         """Return how to train so many rows."""
         batch = self.batch_size
@@ -142,7 +107,7 @@ class MCDropoutEstimator(BaseEstimator):  # type: ignore[misc]
         """Return untrained members in the scale of the features."""
         module = Members(
             rows.x.shape[1],
-            self._hidden(),
+            layer_sizes(self.hidden_layer_sizes),
             n_outputs,
             self.n_members,
             self.p,
@@ -200,7 +165,8 @@ class MCDropoutEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _seeded(self) -> torch.Generator:
         """Draw a seed, keep it for predictions, and return a generator of it."""
-        self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
+        draw = random_numbers(f"{type(self).__name__}.fit", self.random_state)
+        self.seed_ = int(draw.randint(2**31 - 1))
         return torch.Generator().manual_seed(self.seed_)
 
     def _set_scale(self, rows: TrainingRows, module: Members) -> None:
@@ -262,7 +228,7 @@ class MCDropoutEstimator(BaseEstimator):  # type: ignore[misc]
     def _from_module(cls, module: nn.Module, options: dict[str, Any]) -> Self:
         """Return an estimator around a trained module."""
         estimator = cls(**options)
-        estimator._check_options()
+        check_options(f"{cls.__name__}.from_module", estimator)
         estimator._seeded()
         estimator._hold(module)
         first = next((m for m in module.modules() if isinstance(m, nn.Linear)), None)

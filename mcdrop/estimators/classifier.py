@@ -10,14 +10,15 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from sklearn.base import ClassifierMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from mcdrop.checks import require_count
 from mcdrop.errors import RangeError, ShapeError
 from mcdrop.estimators.base import MCDropoutEstimator
+from mcdrop.estimators.options import check_options, random_numbers
 from mcdrop.prediction.classification import ClassificationPrediction, entropy
 from mcdrop.prediction.targets import row_index
 
@@ -85,7 +86,7 @@ class MCDropoutClassifier(ClassifierMixin, MCDropoutEstimator):  # type: ignore[
                 match.
             RangeError: If an option lies outside its range.
         """
-        self._check_options()
+        check_options(f"{type(self).__name__}.fit", self)
         X, y = self._validated(X, y, reset=True)
         check_classification_targets(y)
         weight = self._weights(sample_weight, X)
@@ -105,7 +106,7 @@ class MCDropoutClassifier(ClassifierMixin, MCDropoutEstimator):  # type: ignore[
         Returns:
             The estimator itself.
         """
-        self._check_options()
+        check_options(f"{type(self).__name__}.partial_fit", self)
         first = not hasattr(self, "module_")
         if not first:
             self._own_module()
@@ -227,10 +228,11 @@ class MCDropoutClassifier(ClassifierMixin, MCDropoutEstimator):  # type: ignore[
         Returns:
             Probabilities, (S, N, C); a draw is one function for all rows.
         """
+        require_count(f"{type(self).__name__}.sample_proba", "n_samples", n_samples)
+        rng = random_numbers(f"{type(self).__name__}.sample_proba", random_state)
         samples = self.predict_with_uncertainty(X).samples
         if samples is None:
             raise RuntimeError("sample_proba: passes were not kept")
-        rng = check_random_state(random_state)
         chosen = rng.choice(len(samples), size=n_samples, replace=n_samples > len(samples))
         return samples.numpy()[chosen]
 

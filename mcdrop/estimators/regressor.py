@@ -11,13 +11,13 @@ import numpy.typing as npt
 import torch
 from scipy.optimize import minimize_scalar
 from sklearn.base import RegressorMixin
-from sklearn.utils import check_random_state
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from mcdrop.checks import checked_noise
+from mcdrop.checks import checked_noise, require_count
 from mcdrop.estimators.base import MCDropoutEstimator
 from mcdrop.estimators.network import Members
+from mcdrop.estimators.options import check_options, random_numbers
 from mcdrop.estimators.rows import TrainingRows
 from mcdrop.prediction.regression import RegressionPrediction
 from mcdrop.prediction.targets import row_index
@@ -132,7 +132,7 @@ class MCDropoutRegressor(RegressorMixin, MCDropoutEstimator):  # type: ignore[mi
             ValueError: If the rows are not finite numbers, or do not match.
             RangeError: If an option lies outside its range.
         """
-        self._check_options()
+        check_options(f"{type(self).__name__}.fit", self)
         X, y = self._validated(
             X, y, reset=True, multi_output=True, y_numeric=True, ensure_min_samples=2
         )
@@ -160,7 +160,7 @@ class MCDropoutRegressor(RegressorMixin, MCDropoutEstimator):  # type: ignore[mi
         Returns:
             The estimator itself. The noise is that of the rows of the last call.
         """
-        self._check_options()
+        check_options(f"{type(self).__name__}.partial_fit", self)
         first = not hasattr(self, "module_")
         if not first:
             self._own_module()
@@ -285,8 +285,9 @@ class MCDropoutRegressor(RegressorMixin, MCDropoutEstimator):  # type: ignore[mi
         Returns:
             Draws, (N, S) or (N, K, S), as in scikit-learn's `GaussianProcessRegressor`.
         """
+        require_count(f"{type(self).__name__}.sample_y", "n_samples", n_samples)
+        rng = random_numbers(f"{type(self).__name__}.sample_y", random_state)
         prediction = self.predict_with_uncertainty(X)
-        rng = check_random_state(random_state)
         samples = prediction.samples
         if samples is None:
             raise RuntimeError("sample_y: passes were not kept")

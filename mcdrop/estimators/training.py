@@ -1,4 +1,7 @@
-"""Training of all members at once, each without the fold that it is tested on."""
+"""Training of all members at once, each without the fold that it is tested on.
+
+Why `mcdrop.baselines` has another loop is said in `mcdrop.baselines.stacked`.
+"""
 
 from __future__ import annotations
 

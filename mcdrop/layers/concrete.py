@@ -47,7 +47,7 @@ class ConcreteDropout(nn.Module):
 
     Example:
         >>> layer = ConcreteDropout(nn.Linear(10, 50), p_init=0.2)
-        >>> round(layer.rate.item(), 6)
+        >>> round(layer.p.item(), 6)
         0.2
     """
 
@@ -68,7 +68,7 @@ class ConcreteDropout(nn.Module):
         self.rate_logit = nn.Parameter(layer.weight.detach().new_tensor(logit))
 
     @property
-    def rate(self) -> Tensor:
+    def p(self) -> Tensor:
         """The learned rate, a scalar tensor that gradients flow through."""
         return torch.sigmoid(self.rate_logit)
 
@@ -87,7 +87,7 @@ class ConcreteDropout(nn.Module):
         if self.training:
             mask = self._relaxed(shape).to(x.dtype)
         else:
-            mask = F.dropout(x.new_ones(shape), self.rate.item(), self.training)
+            mask = F.dropout(x.new_ones(shape), self.p.item(), self.training)
         dropped: Tensor = self.layer(x * mask)
         return dropped
 
@@ -142,7 +142,7 @@ class ConcreteDropout(nn.Module):
 
     def extra_repr(self) -> str:
         """Name the learned rate and the temperature."""
-        return f"rate={self.rate.item():.4g}, temperature={self.temperature}"
+        return f"p={self.p.item():.4g}, temperature={self.temperature}"
 
     def _relaxed(self, shape: tuple[int, ...]) -> Tensor:
         """Draw the relaxed multipliers (1 - z) / (1 - p)."""

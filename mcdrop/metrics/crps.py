@@ -77,7 +77,7 @@ def crps_ensemble(
     *,
     estimator: Estimator = "fair",
     stratum: int | None = None,
-    rate: float | None = None,
+    p: float | None = None,
 ) -> Array:
     """Continuous ranked probability score of an ensemble; lower is better.
 
@@ -96,7 +96,7 @@ def crps_ensemble(
             pair term is averaged over pairs that are independent: those of different strata, or
             for fewer than 32 passes, which lie on a grid, those in one of its lines. `samples`
             have to be all passes of the run then, in order.
-        rate: Dropout rate p, if it is the same at all sites and `stratum` is 16. Where 16 p is not
+        p: Dropout rate, if it is the same at all sites and `stratum` is 16. Where 16 p is not
             whole, the drops of a unit are also balanced over 64 passes, so that 32 passes or more
             of different strata are slightly correlated (-0.007 at p = 0.1, -0.0007 at p = 0.3).
             The pair term is then extrapolated to correlation 0 from these pairs and those of the
@@ -109,7 +109,7 @@ def crps_ensemble(
         ShapeError: If `samples` is not (S, N) with N = len(y), or S is too small.
         NonFiniteError: If an array holds NaN or infinity.
         RangeError: If `estimator` is not one of the two names, `stratum` is below 2, or not 16
-            although there are no two strata, or `rate` is not in (0, 1).
+            although there are no two strata, or `p` is not in (0, 1).
 
     Source:
         Gneiting & Raftery (2007), section 4.2; fair form: Ferro (2014).
@@ -129,11 +129,11 @@ def crps_ensemble(
     require_finite("crps_ensemble", y=target)
     if stratum is not None:
         require_stratum("crps_ensemble", stratum, len(draws))
-    if rate is not None and not 0 < rate < 1:
+    if p is not None and not 0 < p < 1:
         remedy = "Pass the rate of the dropout layers, or leave it out"
-        raise RangeError.of("crps_ensemble", "rate", "lie in (0, 1)", rate, remedy)
+        raise RangeError.of("crps_ensemble", "p", "lie in (0, 1)", p, remedy)
     if estimator == "fair" and stratum is not None:
-        half_spread = _half_spread_of_independent(draws, stratum, rate)
+        half_spread = _half_spread_of_independent(draws, stratum, p)
         return origin.restore((draws - target).abs().mean(dim=0) - half_spread)
     return origin.restore(ensemble_scores(draws, target, estimator))
 
@@ -149,7 +149,7 @@ def ensemble_scores(samples: torch.Tensor, y: torch.Tensor, estimator: str) -> t
 
 
 def _half_spread_of_independent(
-    samples: torch.Tensor, stratum: int, rate: float | None
+    samples: torch.Tensor, stratum: int, p: float | None
 ) -> torch.Tensor:
     """Estimate E|X - X'| / 2 for independent X, X' from stratified passes."""
     passes = samples.shape[0]
@@ -161,9 +161,9 @@ def _half_spread_of_independent(
     within = sum((_pair_sum(each) for each in strata), torch.zeros_like(samples[0]))
     n_within = sum(len(each) ** 2 for each in strata)
     across = (_pair_sum(samples) - within) / (passes**2 - n_within)
-    if rate is None or stratum != STRATUM:
+    if p is None or stratum != STRATUM:
         return across
-    of_within, of_across = pair_correlations(rate, passes)
+    of_within, of_across = pair_correlations(p, passes)
     # Linear in the correlation, up to the product of the two: below 1e-3.
     beyond = of_across / (of_across - of_within)
     return across + beyond * (within / (n_within - passes) - across)

@@ -94,7 +94,7 @@ def _crps(r: Regression) -> Score:
         note = "mean absolute error, as the forecast is a point"
         return Score.by_row(crps_normal(p.mean, p.std, r.y), note)
     if r.passes is not None and not r.has_noise and len(r.passes) > 1:
-        score = crps_ensemble(r.passes, r.y, stratum=r.stratum, rate=r.rate)
+        score = crps_ensemble(r.passes, r.y, stratum=r.stratum, p=r.rate)
         return Score.by_row(score, r.shape_note)
     note = "moment-matched normal" if p.family == "mixture" else "normal"
     return Score.by_row(crps_normal(p.mean, p.std, r.y), note)

@@ -166,3 +166,15 @@ def test_correction_removes_most_of_the_bias_of_the_mutual_information() -> None
     assert (bias < -4 * standard_error).all()
     left = np.abs(np.mean(corrected, axis=0) - exact)
     assert (left < 0.35 * np.abs(bias)).all()
+
+
+@pytest.mark.parametrize("task", [None, "regression"])
+def test_a_regression_has_no_output_type(task: Any) -> None:
+    text = r"`output_type` to be left out for a regression.*got 'probs'\. Name the task it is for"
+    with pytest.raises(mcdrop.RangeError, match=text):
+        mcdrop.predict_with_uncertainty(
+            nn.Sequential(nn.Dropout(0.1), nn.Linear(2, 1)),
+            torch.ones(2, 2),
+            task=task,
+            output_type="probs",
+        )

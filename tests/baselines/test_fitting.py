@@ -16,14 +16,14 @@ from mcdrop.baselines.stacked import Training
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 2))
 Y = X[:, 0] + 0.1 * RNG.normal(size=50)
-PLAN = Plan("fit", (4,), "regression", (0.0,), (1e-4, 1e-2), 2, Training(epochs=2), seed=5)
+PLAN = Plan("fit", (4,), "regression", (0.0,), (1e-4, 1e-2), 2, Training(max_epochs=2), seed=5)
 
 
 def test_candidates_are_all_pairs_and_each_has_its_members() -> None:
     plan = replace(PLAN, rates=(0.1, 0.2))
     assert plan.candidates == [(0.1, 1e-4), (0.1, 1e-2), (0.2, 1e-4), (0.2, 1e-2)]
     found = fit_networks(plan, X, Y, lambda f, x: plain_predictions("regression", f, x))
-    assert [(choice.rate, choice.weight_decay) for choice in found.choices] == plan.candidates
+    assert [(choice.p, choice.weight_decay) for choice in found.choices] == plan.candidates
     assert len(found.networks) == 2
 
 

@@ -18,12 +18,12 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 3))
 Y = np.sin(X[:, 0]) + 0.1 * RNG.normal(size=60)
 LABELS = (X[:, 0] > 0).astype(int) + (X[:, 0] > 1)
-QUICK = Training(epochs=5)
+QUICK = Training(max_epochs=5)
 KINDS: list[Any] = [L2Network, DeepEnsemble, DropoutNetwork]
 
 
 def quick(kind: Any, **options: Any) -> Any:
-    return kind((8,), weight_decays=[1e-4], training=QUICK, **options)
+    return kind((8,), weight_decay=[1e-4], training=QUICK, **options)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -48,7 +48,9 @@ def test_predictions_have_the_shape_and_split_of_the_task(kind: Any, task: str) 
 @pytest.mark.parametrize("kind", KINDS)
 def test_several_targets_keep_their_shape_and_units(kind: Any) -> None:
     y = np.stack([1e6 + 1e3 * Y, -1e-3 * Y], axis=1)
-    model = kind((8,), weight_decays=[1e-4], training=Training(epochs=40)).fit(pd.DataFrame(X), y)
+    model = kind((8,), weight_decay=[1e-4], training=Training(max_epochs=40)).fit(
+        pd.DataFrame(X), y
+    )
     p = model.predict(pd.DataFrame(X))
     assert p.mean.shape == (60, 2)
     error = (p.mean.numpy() - y).std(axis=0) / y.std(axis=0)
@@ -97,7 +99,7 @@ def test_dropout_over_an_ensemble_is_the_mixture_of_all_passes() -> None:
 
 def test_the_chosen_penalty_has_the_best_score_on_validation_rows() -> None:
     noise = RNG.normal(size=60)
-    model = L2Network((30,), weight_decays=[1e-6, 10.0], training=Training(epochs=60))
+    model = L2Network((30,), weight_decay=[1e-6, 10.0], training=Training(max_epochs=60))
     model.fit(X, noise)  # nothing to learn
     assert model.chosen.weight_decay == 10.0
     assert model.chosen.nll == min(choice.nll for choice in model.choices)
@@ -115,15 +117,15 @@ def test_validation_score_is_the_likelihood_at_the_best_noise() -> None:
 
 
 def test_rates_are_those_asked_for_and_the_chosen_one_is_in_force() -> None:
-    model = quick(DropoutNetwork, rates=[0.2, 0.4]).fit(X, Y)
-    assert [choice.rate for choice in model.choices] == [0.2, 0.4]
+    model = quick(DropoutNetwork, p=[0.2, 0.4]).fit(X, Y)
+    assert [choice.p for choice in model.choices] == [0.2, 0.4]
     (rate,) = {m.p for net in model.networks for m in net.modules() if isinstance(m, nn.Dropout)}
-    assert rate == model.chosen.rate
+    assert rate == model.chosen.p
     assert model.predict(X[:2]).run.sites[0].p == rate
 
 
 def test_dropout_off_is_the_same_training_without_passes() -> None:
-    options: dict[str, Any] = {"rates": [0.3]}
+    options: dict[str, Any] = {"p": 0.3}
     off = quick(DropoutNetwork, alive=False, **options).fit(X, Y)
     on = quick(DropoutNetwork, **options).fit(X, Y)
     inputs = torch.from_numpy(X[:5])
@@ -148,7 +150,7 @@ def test_a_network_of_ones_own_is_built_for_the_table() -> None:
         asked.append((n_inputs, n_outputs))
         return nn.Sequential(nn.Linear(n_inputs, 4), nn.Tanh(), nn.Linear(4, n_outputs))
 
-    quick_options: dict[str, Any] = {"weight_decays": [1e-4], "training": QUICK}
+    quick_options: dict[str, Any] = {"weight_decay": [1e-4], "training": QUICK}
     L2Network(build, task="heteroscedastic", **quick_options).fit(X, Y)
     assert set(asked) == {(3, 2)}
     with pytest.raises(NoDropoutError):
@@ -166,11 +168,14 @@ def test_a_network_of_ones_own_is_built_for_the_table() -> None:
         (lambda: L2Network(()), RangeError, "`network` to hold hidden widths of at least 1"),
         (lambda: L2Network((5, -1)), RangeError, r"but got \(5, -1\)"),
         (lambda: L2Network(nn.Linear(3, 1)), UnsupportedError, "which has weights already"),
-        (lambda: L2Network(weight_decays=[]), RangeError, "`weight_decays` to hold finite numbers"),
-        (lambda: L2Network(weight_decays=[-1.0]), RangeError, "of at least 0"),
+        (lambda: L2Network(weight_decay=[]), RangeError, "`weight_decay` to be a number of at"),
+        (lambda: L2Network(weight_decay=[-1.0]), RangeError, "of at least 0"),
         (lambda: DeepEnsemble(n_members=1), RangeError, "`n_members` to be an integer of at leas"),
-        (lambda: DropoutNetwork(rates=[]), RangeError, "`rates` to hold at least one rate"),
-        (lambda: DropoutNetwork(rates=[1.0]), RangeError, r"`p` to lie in \[0, 1\)"),
+        (lambda: DropoutNetwork(p=[]), RangeError, r"`p` to be a number in \[0, 1\), or sev"),
+        (lambda: DropoutNetwork(p=[1.0]), RangeError, r"choose from, but got \[1.0\]\. Pass"),
+        (lambda: DropoutNetwork(alive="no"), RangeError, "`alive` to be True or False"),  # type: ignore[arg-type]
+        (lambda: L2Network(training=9), UnsupportedError, "`training` to be a Training, but g"),  # type: ignore[arg-type]
+        (lambda: L2Network(random_state=-1), RangeError, r"integer from 0 to 2\*\*32 - 1, but"),
         (lambda: L2Network().predict(X), UnsupportedError, r"Call fit\(X, y\) first"),
         (lambda: L2Network().networks, UnsupportedError, "L2Network.networks: expected `self`"),
         (

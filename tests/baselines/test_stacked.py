@@ -17,7 +17,7 @@ from mcdrop.errors import OutputError, RangeError, UnsupportedError
 X = torch.randn(40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 Y = torch.randn(40, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 ROWS = torch.arange(40)
-QUICK = Training(epochs=3, batch_size=16)
+QUICK = Training(max_epochs=3, batch_size=16)
 
 
 def net() -> nn.Module:
@@ -90,7 +90,7 @@ def test_training_a_linear_model_under_dropout_converges_to_ridge(p: float, deca
     ridge = torch.diag(equivalent_ridge_penalty(X, p) + 2 * 40 * decay)
     exact = torch.linalg.solve(X.T @ X + ridge, X.T @ Y).T
     members = [Member(ROWS, p, decay, seed) for seed in range(24)]
-    training = Training(epochs=400, batch_size=40, learning_rate=0.03)
+    training = Training(max_epochs=400, batch_size=40, learning_rate=0.03)
     weights = torch.stack([next(n.parameters()).detach() for n in train(members, linear, training)])
     error = weights.std(dim=0) / 24**0.5
     assert bool(((weights.mean(dim=0) - exact).abs() < 4 * error + 1e-3).all())
@@ -122,7 +122,7 @@ def test_masks_differ_by_member_and_step_and_keep_the_mean() -> None:
         return 0 * outputs.sum(dim=(1, 2))
 
     members = [Member(ROWS, rate, 0.0, seed) for rate, seed in ((0.0, 0), (0.4, 1), (0.4, 2))]
-    many = Training(epochs=60, batch_size=40)
+    many = Training(max_epochs=60, batch_size=40)
     train_stacked("fit", Ones, X, Y, members, spying, many)
     masks = torch.stack(seen)  # (steps, members, rows, 2)
     assert bool((masks[:, 0] == 1).all())
@@ -178,16 +178,16 @@ def test_divergence_is_said() -> None:
 
 
 def test_mistakes_in_training_are_named() -> None:
-    with pytest.raises(RangeError, match="Training: expected `epochs` to be an integer"):
-        Training(epochs=0)
+    with pytest.raises(RangeError, match="Training: expected `max_epochs` to be an int"):
+        Training(max_epochs=0)
     with pytest.raises(RangeError, match="`learning_rate` to be a finite number above 0"):
         Training(learning_rate=-1)
-    with pytest.raises(RangeError, match=r"`validation` to lie in \(0, 1\)"):
-        Training(validation=0.0)
+    with pytest.raises(RangeError, match=r"`validation_fraction` to lie in \(0, 1\)"):
+        Training(validation_fraction=0.0)
 
 
 def test_progress_is_shown_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    train([Member(ROWS), Member(ROWS)], training=Training(epochs=1, progress=True))
+    train([Member(ROWS), Member(ROWS)], training=Training(max_epochs=1, progress=True))
     shown = capsys.readouterr()
     assert "Training 2 networks" in shown.err
     assert not shown.out

@@ -60,7 +60,7 @@ def test_trained_networks_take_and_return_units_of_the_data() -> None:
     def build(n_inputs: int, n_outputs: int) -> nn.Module:
         return nn.Linear(n_inputs, n_outputs)
 
-    model = L2Network(build, weight_decays=[0.0], training=Training(epochs=300)).fit(X, y)
+    model = L2Network(build, weight_decay=[0.0], training=Training(max_epochs=300)).fit(X, y)
     (network,) = model.networks
     found = network(torch.from_numpy(X)).squeeze(-1).detach()
     np.testing.assert_allclose(found, y, rtol=1e-3)

@@ -83,7 +83,7 @@ def test_labels_are_class_indices() -> None:
         BayesianRidge(),
         GaussianProcess(),
         LogisticL2(),
-        L2Network((4,), weight_decays=[1e-4], training=Training(epochs=1)),
+        L2Network((4,), weight_decay=[1e-4], training=Training(max_epochs=1)),
         Deterministic(torch.nn.Linear(2, 1)),
     ],
     ids=lambda method: type(method).__name__,

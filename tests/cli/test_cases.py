@@ -147,7 +147,7 @@ def short(name: str, folder: Path) -> None:
             ("p.csv", "--accept", "coverage_90"),
             "`--accept` to read METRIC=LOW:HIGH or METRIC=BOUND",
         ),
-        (("p.csv", "--accept", "covrage=0.9"), "`acceptance` to name metrics among"),
+        (("p.csv", "--accept", "covrage=0.9"), "`--accept` to name metrics among"),
         (("nan.csv",), "hold finite numbers in 'y', but got nan.csv (nan in row 1)"),
         (("text.csv",), "hold numbers in 'y', but got text.csv"),
         (("net.pt2",), "come with inputs and targets, but got net.pt2"),

@@ -134,7 +134,7 @@ def test_the_example_of_the_help_runs(
         (("predict", "net.pth", "x.npy"), "expected `file` to be a .pt2 file"),
         (("predict", "none.pt2", "x.npy"), "none.pt2: No such file"),
         (("report", "none.pt", "y.npy"), "No such file"),
-        (("report", "p.pt", "y.txt"), "`file` to end in one of .npy, .pt, .csv, .parquet"),
+        (("report", "p.pt", "y.txt"), "`file` to end in one of .npy, .npz, .pt, .csv, .parquet"),
         (
             ("report", "p.pt", "y.csv"),
             "have the column 'y' of --column, but got y.csv (columns 'target')",

@@ -16,6 +16,8 @@ from torch import nn
 import mcdrop
 from mcdrop.cli import main
 from mcdrop.cli.predicting import (
+    check_kept,
+    check_table,
     example_rows,
     is_streamed,
     only_id_column,
@@ -26,6 +28,19 @@ from mcdrop.cli.predicting import (
 )
 
 NET = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Dropout(0.4), nn.Linear(8, 1)).eval()
+FOUR = nn.Sequential(nn.Dropout(0.4), nn.Linear(3, 4))
+
+
+class Pair(nn.Module):
+    """Returns a mean and the logarithm of a variance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.4), nn.Linear(8, 2))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, log_variance = self.net(x).chunk(2, dim=-1)
+        return mean, log_variance
 
 
 @pytest.fixture
@@ -35,6 +50,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     free = torch.export.export(NET, (torch.randn(6, 3),), dynamic_shapes=({0: rows},))
     torch.export.save(free, "free.pt2")
     torch.export.save(torch.export.export(NET, (torch.randn(6, 3),)), "fixed.pt2")
+    for name, net in (("four", FOUR), ("pair", Pair())):
+        made = torch.export.export(net.eval(), (torch.randn(6, 3),), dynamic_shapes=({0: rows},))
+        torch.export.save(made, f"{name}.pt2")
     table = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 3)), columns=list("abc"))
     table.insert(1, "name", [f"row {i}" for i in range(40)])
     table.to_csv("x.csv", index=False)
@@ -103,7 +121,7 @@ def test_a_stream_that_was_stopped_goes_on_or_is_refused(
     assert "nan in row 33, column 'a' of y.csv" in capsys.readouterr().err
     table.to_csv("y.csv", index=False)
     assert run(monkeypatch, *command, "--seed", 1) == 2
-    assert "seed=1 instead of 0" in capsys.readouterr().err
+    assert "--seed 1 instead of 0" in capsys.readouterr().err
     assert run(monkeypatch, *command) == 0
     assert "p.csv (40 rows, 30 from before)" in capsys.readouterr().out
     assert run(monkeypatch, *command, "--seed", 1, "--no-resume") == 0
@@ -158,6 +176,31 @@ def test_options_reach_the_prediction(folder: Path, monkeypatch: pytest.MonkeyPa
     assert auto.passes_per_row is not None
 
 
+def test_an_archive_is_read_by_its_only_array_or_x(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = np.load("x.npy")
+    np.savez("one.npz", u=rows)
+    np.savez("several.npz", x=rows, y=rows[:, 0])
+    np.savez("unnamed.npz", u=rows, y=rows[:, 0])
+    found = []
+    for name in ("x.npy", "one.npz", "several.npz"):
+        assert run(monkeypatch, "predict", "free.pt2", name) == 0
+        found.append(mcdrop.RegressionPrediction.load("prediction.pt").mean)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    assert run(monkeypatch, "predict", "free.pt2", "unnamed.npz") == 2
+    assert "`file` to hold the array 'x', but got unnamed.npz" in capsys.readouterr().err
+
+
+def test_a_model_of_means_and_variances_is_predicted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--task", "heteroscedastic", "--output-type", "log_variance", "--out", "p.csv")
+    assert run(monkeypatch, "predict", "pair.pt2", "x.npy", *options) == 0
+    assert (pd.read_csv("p.csv")["aleatoric_variance"] > 0).all()
+
+
 def test_version_and_sites_need_nothing_else(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,12 +218,38 @@ def test_version_and_sites_need_nothing_else(
         (("free.pt2", "x.csv", "--id-column", "id"), "`--id-column` to be one of the columns of"),
         (("free.pt2", "x.npy", "--id-column", "id"), "`--id-column` to go with a table"),
         (("free.pt2", "x.csv", "--id-column", "a"), "hold numbers, but got column 'name' (str)"),
-        (("fixed.pt2", "x.npy"), "`inputs` to have the shape that the program was exported for"),
+        (("fixed.pt2", "x.npy"), "`--data` to have the shape that the program was exported for"),
         (("free.pt2", "x.npy", "--n-samples", "many"), "`--n-samples` to be a number or auto"),
-        (("free.pt2", "x.npy", "--masks", "own"), '`masks` to be one of "independent", "shared"'),
-        (("free.pt2", "x.npy", "--device", "gpu"), "`device` to be a device that torch can use"),
-        (("free.pt2", "x.npy", "--out", "p.xls"), "`path` to end in one of .pt, .npz, .csv"),
-        (("free.pt2", "x.npy", "--task", "guess"), '`task` to be one of "regression"'),
+        (("free.pt2", "x.npy", "--masks", "own"), '`--masks` to be one of "independent", "shared"'),
+        (("free.pt2", "x.npy", "--device", "gpu"), "`--device` to be a device that torch can use"),
+        (("free.pt2", "x.npy", "--out", "p.xls"), "`--out` to end in one of .pt, .npz, .csv"),
+        (("free.pt2", "x.csv", "--out", "p.csv"), "name the column in `--id-column`, or leave it"),
+        (
+            ("free.pt2", "x.csv", "--out", "p.csv", "--id-column", "nam"),
+            "`--id-column` to name diff",
+        ),
+        (
+            ("free.pt2", "x.npy", "--out", "p.csv", "--n-samples", "1"),
+            "`--n-samples` to be an inte",
+        ),
+        (("free.pt2", "x.npy", "--out", "p.csv", "--ray", "auto"), "pip install"),
+        (
+            ("free.pt2", "x.npy", "--n-samples", "auto", "--keep-samples"),
+            "be left out with --n-sam",
+        ),
+        (("free.pt2", "x.npy", "--table", "t.txt"), "`--table` to end in .csv, but got t.txt"),
+        (
+            ("free.pt2", "x.npy", "--output-type", "odds"),
+            "`--output-type` to be left out for a regressi",
+        ),
+        (("free.pt2", "x.npy", "--task", "classification"), "use --task binary; for real values"),
+        (("four.pt2", "x.npy"), "Say --task classification for scores of classes, or --task regr"),
+        (("pair.pt2", "x.npy", "--task", "heteroscedastic"), '`--output-type` to be one of "log_v'),
+        (
+            ("free.pt2", "x.npy", "--task", "heteroscedastic", "--output-type", "variance"),
+            "but got Tensor. Export a model that returns it so.",
+        ),
+        (("free.pt2", "x.npy", "--task", "guess"), '`--task` to be one of "regression"'),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_two(
@@ -192,7 +261,7 @@ def test_mistakes_are_one_line_and_exit_code_two(
 ) -> None:
     assert run(monkeypatch, "predict", *arguments) == 2
     err = capsys.readouterr().err.strip().splitlines()
-    assert err[-1].startswith("error: ")
+    assert err[-1].startswith("error: mcdrop predict: ")
     assert text in err[-1]
 
 
@@ -211,6 +280,17 @@ def test_damaged_tables_are_named(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_text("a,b\n1,2\n")
     with pytest.raises(mcdrop.UnsupportedError, match=r"be a \.parquet table, but got x\.parquet"):
         read_rows(tmp_path / "x.parquet", "a")
+
+
+def test_what_is_kept_and_written_beside() -> None:
+    check_kept(None, "auto")
+    check_kept(True, 100)
+    check_table(None)
+    check_table(Path("t.CSV"))
+    with pytest.raises(mcdrop.UnsupportedError, match="be left out with --n-samples auto"):
+        check_kept(True, "auto")
+    with pytest.raises(mcdrop.UnsupportedError, match=r"`--table` to end in \.csv"):
+        check_table(Path("t.parquet"))
 
 
 def test_a_cluster_is_for_streams() -> None:

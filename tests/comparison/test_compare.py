@@ -123,11 +123,11 @@ def test_repeated_folds_find_more() -> None:
 
 
 def test_dropout_is_as_good_as_an_ensemble_of_k() -> None:
-    quick = Training(epochs=5)
-    options: dict[str, Any] = {"weight_decays": [1e-4], "training": quick}
+    quick = Training(max_epochs=5)
+    options: dict[str, Any] = {"weight_decay": [1e-4], "training": quick}
     methods = {
         "Ensemble": DeepEnsemble((8,), n_members=3, **options),
-        "MC dropout": DropoutNetwork((8,), rates=[0.1], n_samples=20, **options),
+        "MC dropout": DropoutNetwork((8,), p=0.1, n_samples=20, **options),
         "Ridge": Ridge(),
         "Zero": zero,
     }
@@ -148,8 +148,8 @@ def test_dropout_is_as_good_as_an_ensemble_of_k() -> None:
 
 
 def test_progress_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    loud = Training(epochs=1, progress=True)
-    network = L2Network((4,), weight_decays=[0.0], training=loud)
+    loud = Training(max_epochs=1, progress=True)
+    network = L2Network((4,), weight_decay=[0.0], training=loud)
     compare(X, Y, [BayesianRidge(), network], task="regression", cv=2, progress=True)
     shown = capsys.readouterr().err
     assert "Fits" in shown
@@ -171,7 +171,7 @@ def test_progress_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
         ({"y": Y[:5]}, ShapeError, r"compare: expected `y` to have shape \(120,\)"),
         ({"reference": "Lasso"}, RangeError, '`reference` to be one of "Ridge"'),
         ({"level": 95}, RangeError, r"`level` to lie in \(0, 1\)"),
-        ({"random_state": -1}, RangeError, "`random_state` to be an integer of at least 0"),
+        ({"random_state": -1}, RangeError, "`random_state` to be an integer from 0 to 2"),
     ],
 )
 def test_mistakes_are_named(change: dict[str, Any], error: type[Exception], text: str) -> None:

@@ -118,25 +118,6 @@ def test_one_member_holds_out_a_share_of_the_rows(estimator: Any, y: Any) -> Non
     assert model.score(X, y) > 0.6
 
 
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ({"p": 1.0}, r"`p` to lie in \[0, 1\)"),
-        ({"n_members": 0}, "`n_members` to be an integer of at least 1"),
-        ({"n_samples": 1}, "`n_samples` to be an integer of at least 2"),
-        ({"hidden_layer_sizes": (0,)}, "`hidden_layer_sizes` to be an integer of at least 1"),
-        ({"hidden_layer_sizes": ()}, "`hidden_layer_sizes` to hold a layer to drop units of"),
-        ({"activation": "gelu"}, '`activation` to be one of "relu", "silu", "tanh"'),
-        ({"batch_size": "all"}, "`batch_size` to be an integer of at least 1"),
-        ({"learning_rate": "fast"}, "`learning_rate` to be a number of at least 0"),
-        ({"validation_fraction": 1.5}, r"`validation_fraction` to lie in \(0, 1\)"),
-    ],
-)
-def test_options_out_of_range_are_refused_by_fit(options: dict[str, Any], text: str) -> None:
-    with pytest.raises(mcdrop.RangeError, match=f"MCDropoutRegressor.fit: expected {text}"):
-        MCDropoutRegressor(**options).fit(X, Y)
-
-
 def test_negative_weights_are_refused() -> None:
     with pytest.raises(mcdrop.RangeError, match="`sample_weight` to be at least 0"):
         small(MCDropoutRegressor).fit(X, Y, sample_weight=np.full(60, -1.0))

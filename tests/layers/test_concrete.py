@@ -152,7 +152,7 @@ def learned_rate(x: Tensor, y: Tensor, epochs: int = 250) -> float:
         loss = (layer(x) - y).square().mean() / 2 + layer.regularizer(len(x))
         loss.backward()
         optimizer.step()
-    return layer.rate.item()
+    return layer.p.item()
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -297,7 +297,7 @@ def test_other_layers_are_refused() -> None:
 
 
 def test_repr_names_the_learned_rate() -> None:
-    assert "rate=0.1, temperature=0.1" in repr(_layer())
+    assert "p=0.1, temperature=0.1" in repr(_layer())
 
 
 def _layer() -> Any:

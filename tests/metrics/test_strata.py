@@ -67,7 +67,7 @@ def test_fewer_than_two_strata_are_scored_within_the_lines_of_their_grid(n_sampl
     np.testing.assert_allclose(crps_ensemble(x, y, stratum=16), expected, rtol=1e-12)
     # The rate says nothing more about passes that are independent.
     np.testing.assert_array_equal(
-        crps_ensemble(x, y, stratum=16, rate=0.1), crps_ensemble(x, y, stratum=16)
+        crps_ensemble(x, y, stratum=16, p=0.1), crps_ensemble(x, y, stratum=16)
     )
 
 
@@ -82,7 +82,7 @@ def test_pairs_of_strata_that_share_a_cycle_are_extrapolated_to_correlation_zero
     # The line through (low, mean within) and (high, mean across), at 0.
     line = np.polyfit([low, high], [np.mean(within, axis=0), np.mean(across, axis=0)], 1)
     expected = np.abs(x).mean(axis=0) - line[1] / 2
-    np.testing.assert_allclose(crps_ensemble(x, y, stratum=16, rate=0.1), expected, rtol=1e-10)
+    np.testing.assert_allclose(crps_ensemble(x, y, stratum=16, p=0.1), expected, rtol=1e-10)
 
 
 def test_one_pass_has_a_rank() -> None:
@@ -119,7 +119,7 @@ def test_fair_crps_is_unbiased_for_stratified_passes(p: float, n_samples: int) -
         passes = outputs(net, n_samples, 10_000, batch)
         target = torch.full((10_000,), y, dtype=torch.float64)
         plain.append(crps_ensemble(passes, target))
-        corrected.append(crps_ensemble(passes, target, stratum=16, rate=p))
+        corrected.append(crps_ensemble(passes, target, stratum=16, p=p))
     found = torch.cat([torch.as_tensor(each) for each in corrected])
     before = torch.cat([torch.as_tensor(each) for each in plain])
     error = float(found.std()) / len(found) ** 0.5
@@ -163,8 +163,8 @@ def test_a_stratum_without_independent_passes_is_refused() -> None:
         pit(x, y, stratum=4)
 
 
-@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1])
-def test_a_rate_that_is_no_probability_is_refused(rate: float) -> None:
-    text = r"expected `rate` to lie in \(0, 1\), but got .*\. Pass the rate of the dropout layers"
+@pytest.mark.parametrize("p", [0.0, 1.0, -0.1])
+def test_a_rate_that_is_no_probability_is_refused(p: float) -> None:
+    text = r"expected `p` to lie in \(0, 1\), but got .*\. Pass the rate of the dropout layers"
     with pytest.raises(RangeError, match="crps_ensemble: " + text):
-        crps_ensemble(np.zeros((32, 2)), np.zeros(2), stratum=16, rate=rate)
+        crps_ensemble(np.zeros((32, 2)), np.zeros(2), stratum=16, p=p)
