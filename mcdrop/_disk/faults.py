@@ -66,7 +66,10 @@ def reading(
         yield
     except McdropError:
         raise
-    except UNREADABLE as error:
+    except Exception as error:
+        # torch has errors of its own for programs that contradict themselves.
+        if not isinstance(error, UNREADABLE) and not type(error).__module__.startswith("torch."):
+            raise
         # Errors of the system name the file; those about its content do not.
         if isinstance(error, OSError) and error.filename is not None:
             raise

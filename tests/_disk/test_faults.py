@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mcdrop import UnsupportedError
-from mcdrop._disk.faults import require_file, wrong
+from mcdrop._disk.faults import reading, require_file, wrong
 
 
 def test_the_text_names_the_file_and_the_first_line_of_the_reason() -> None:
@@ -24,3 +24,19 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
         require_file(path)
     with pytest.raises(FileNotFoundError):
         require_file(tmp_path / "y.csv")
+
+
+class _Contradiction(Exception):
+    """An error of torch's own that no other package derives from."""
+
+
+def test_errors_of_torch_about_a_file_name_it() -> None:
+    _Contradiction.__module__ = "torch.verifier"
+    with (
+        pytest.raises(UnsupportedError, match=r"hold a program, but got a\.pt2 \(no parameter\)"),
+        reading(Path("a.pt2"), "hold a program"),
+    ):
+        raise _Contradiction("no parameter")
+    _Contradiction.__module__ = "users.package"
+    with pytest.raises(_Contradiction), reading(Path("a.pt2"), "hold a program"):
+        raise _Contradiction("no parameter")
