@@ -26,17 +26,17 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
         require_file(tmp_path / "y.csv")
 
 
-class _Contradiction(Exception):
+class _ContradictionError(Exception):
     """An error of torch's own that no other package derives from."""
 
 
 def test_errors_of_torch_about_a_file_name_it() -> None:
-    _Contradiction.__module__ = "torch.verifier"
+    _ContradictionError.__module__ = "torch.verifier"
     with (
         pytest.raises(UnsupportedError, match=r"hold a program, but got a\.pt2 \(no parameter\)"),
         reading(Path("a.pt2"), "hold a program"),
     ):
-        raise _Contradiction("no parameter")
-    _Contradiction.__module__ = "users.package"
-    with pytest.raises(_Contradiction), reading(Path("a.pt2"), "hold a program"):
-        raise _Contradiction("no parameter")
+        raise _ContradictionError("no parameter")
+    _ContradictionError.__module__ = "users.package"
+    with pytest.raises(_ContradictionError), reading(Path("a.pt2"), "hold a program"):
+        raise _ContradictionError("no parameter")
