@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from studies.tables import section
 
 from uci.catalog import METHODS
 from uci.data import SETS
@@ -55,6 +56,7 @@ def page() -> str:
         behind=behind(splits),
         gap=gap_table(gap),
         gap_verdict=gap_verdict(gap),
+        studies=section(),
     )
 
 
