@@ -17,7 +17,11 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Needs data sets that do not ship with any package; its parts are tested on their own.
 NEEDS_DATA = {"uci_regression.py"}
-EXAMPLES = [p for p in sorted((ROOT / "examples").glob("*.py")) if p.name not in NEEDS_DATA]
+# Take other options, and have trial runs of their own in test_studies.py.
+STUDIES = {"digits.py", "co2_forecast.py", "sentences.py"}
+EXAMPLES = [
+    p for p in sorted((ROOT / "examples").glob("*.py")) if p.name not in NEEDS_DATA | STUDIES
+]
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 

@@ -27,11 +27,13 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def circumstances(date: str | None, device: str = "cpu") -> dict[str, Any]:
+def circumstances(
+    date: str | None, device: str = "cpu", folder: str = "examples/benchmarks"
+) -> dict[str, Any]:
     """Return where, when and how the numbers were made, without any path of the machine."""
     words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
     return {
-        "command": " ".join(["python", f"examples/benchmarks/{Path(sys.argv[0]).name}", *words]),
+        "command": " ".join(["python", f"{folder}/{Path(sys.argv[0]).name}", *words]),
         "date": date or datetime.date.today().isoformat(),
         "versions": {
             "python": platform.python_version(),

@@ -22,14 +22,14 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 __all__ = [
-    "BLUE", "GREEN", "GREY", "INK", "LIGHT", "ORANGE", "Found", "digits", "label", "main", "panels",
-    "train",
+    "BLUE", "GREEN", "GREY", "INK", "LIGHT", "ORANGE", "STYLE", "Found", "digits", "label", "main",
+    "panels", "train",
 ]  # fmt: skip
 
 INK, GREY, LIGHT = "#1d232b", "#5b6470", "#d8dce1"
 # Okabe & Ito (2008), told apart under the common forms of color blindness.
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
-_STYLE: dict[str, Any] = {
+STYLE: dict[str, Any] = {
     "font.size": 11, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": GREY,
     "xtick.color": GREY, "ytick.color": GREY, "axes.spines.top": False, "axes.spines.right": False,
     "axes.titlesize": 11, "axes.titlelocation": "left", "figure.constrained_layout.use": True,
@@ -62,7 +62,7 @@ def main(measure: Callable[[bool], F], draw: Callable[[F], Figure], doc: str | N
     options = parser.parse_args()
     torch.set_num_threads(1)
     found = measure(options.small)
-    with context(["default", _STYLE]):
+    with context(["default", STYLE]):
         figure = draw(found)
         figure.savefig(options.out / f"{name}.png", dpi=120)
     print("\n".join(found.lines))

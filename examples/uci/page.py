@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from studies.tables import section
 
 from uci.catalog import METHODS
 from uci.data import SETS
 from uci.published import MEASURES, reference
-from uci.tables import comparison_table, number, with_error
+from uci.tables import comparison_table, number, rows, signed, spread, standard_error
 
 __all__ = ["page", "write_page"]
 
@@ -55,6 +56,7 @@ def page() -> str:
         behind=behind(splits),
         gap=gap_table(gap),
         gap_verdict=gap_verdict(gap),
+        studies=section(),
     )
 
 
@@ -80,27 +82,6 @@ def cost(splits: dict[str, Scores]) -> str:
         f"{sum(seconds.values()) / 60:.1f} minutes of processor time for {len(seconds)} sets, "
         f"{quick / 60:.1f} for the five of `--quick`"
     )
-
-
-def standard_error(values: Any) -> float:
-    """Return the standard error of the mean."""
-    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
-def spread(values: Any) -> str:
-    """Return mean and standard error."""
-    return with_error(float(np.mean(values)), standard_error(values))
-
-
-def signed(gain: Any) -> str:
-    """Return mean and standard error of paired differences."""
-    return with_error(float(np.mean(gain)), standard_error(gain), sign=True)
-
-
-def rows(head: list[str], body: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def having(splits: dict[str, Scores], method: str) -> dict[str, Scores]:

@@ -6,13 +6,18 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from uci.catalog import METHODS
 from uci.data import SETS
 from uci.published import MEASURES
 from uci.records import Record, summary
 from uci.running import Options, settings_of
 
-__all__ = ["collected", "comparison_table", "number", "per_split", "with_error"]
+__all__ = [
+    "collected", "comparison_table", "number", "per_split", "rows", "signed", "spread",
+    "standard_error", "with_error",
+]  # fmt: skip
 
 
 def collected(options: Options) -> tuple[dict[str, Any], str]:
@@ -90,3 +95,24 @@ def with_error(value: float | None, error: float | None, *, sign: bool = False) 
         return number(value)
     digits = max(0, 1 - math.floor(math.log10(error)))
     return f"{value:{'+' if sign else ''}.{digits}f} ± {error:.{digits}f}"
+
+
+def standard_error(values: Any) -> float:
+    """Return the standard error of the mean."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def spread(values: Any) -> str:
+    """Return mean and standard error."""
+    return with_error(float(np.mean(values)), standard_error(values))
+
+
+def signed(gain: Any) -> str:
+    """Return mean and standard error of paired differences."""
+    return with_error(float(np.mean(gain)), standard_error(gain), sign=True)
+
+
+def rows(head: list[str], body: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

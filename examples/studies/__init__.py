@@ -1,0 +1,1 @@
+"""What the studies of images, a forecast and text share."""
