@@ -90,7 +90,7 @@ def networks(blocks: Sequence[Block], seed: int, small: bool) -> list[nn.Module]
         _tensor(np.concatenate([each.y for each in blocks])),
         members,
         lambda outputs, y: (outputs - y).square().mean(dim=1),
-        Training(epochs=20 if small else 200, batch_size=40, learning_rate=5e-3),
+        Training(max_epochs=20 if small else 200, batch_size=40, learning_rate=5e-3),
     )  # fmt: skip
 
 

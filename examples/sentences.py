@@ -143,7 +143,7 @@ def trained(splits: Sequence[Split], numbers: dict[str, int], small: bool) -> li
         torch.tensor([s.field for s in sentences]),
         members,
         loss,
-        Training(epochs=2 if small else 30, batch_size=64, learning_rate=5e-3, progress=True),
+        Training(max_epochs=2 if small else 30, batch_size=64, learning_rate=5e-3, progress=True),
     )
 
 

@@ -264,7 +264,7 @@ def test_users_sizes_are_raced_first_and_later(tmp_path: Path) -> None:
     for each in content["workloads"]:
         assert all(each["agreement"].values())
         wanted = {f"{call} {masks}" for call in ("first", "later") for masks in MASKS}
-        assert set(each["ratios"]) == {"dense", *wanted}
+        assert set(each["ratios"]) == {"dense", "of a process", *wanted}
     assert "| one row, MLP" in text
 
 

@@ -48,7 +48,12 @@ def wrong(
 
 @contextmanager
 def reading(
-    path: Path, condition: str, remedy: str = "Write it anew", *, function: str = "mcdrop"
+    path: Path,
+    condition: str,
+    remedy: str = "Write it anew",
+    *,
+    function: str = "mcdrop",
+    also: tuple[type[Exception], ...] = (),
 ) -> Iterator[None]:
     """Turn whatever other packages raise for a damaged file into one sentence that names it.
 
@@ -57,19 +62,18 @@ def reading(
         condition: What it should be.
         remedy: What to do.
         function: Public function to name.
+        also: Other errors that say that a file is damaged.
 
     Raises:
         UnsupportedError: If the file is damaged or of another kind.
         OSError: If the system cannot open it.
     """
+    damaged: tuple[type[Exception], ...] = (*UNREADABLE, *also)
     try:
         yield
     except McdropError:
         raise
-    except Exception as error:
-        # torch has errors of its own for programs that contradict themselves.
-        if not isinstance(error, UNREADABLE) and not type(error).__module__.startswith("torch."):
-            raise
+    except damaged as error:
         # Errors of the system name the file; those about its content do not.
         if isinstance(error, OSError) and error.filename is not None:
             raise

@@ -11,6 +11,7 @@ import torch
 from mcdrop._disk.faults import reading, require_file, wrong
 from mcdrop._export.metadata import METADATA
 from mcdrop._files.vetting import fault_of_program
+from mcdrop._live.functorch import errors_of_programs
 
 __all__ = ["read_exported", "read_program"]
 
@@ -46,7 +47,7 @@ def read_exported(path: Path) -> tuple[torch.export.ExportedProgram, dict[str, A
         raise wrong(path, "be a .pt2 file", "", remedy)
     require_file(path)
     beside = {METADATA: ""}
-    with reading(path, "hold an exported program", remedy):
+    with reading(path, "hold an exported program", remedy, also=errors_of_programs()):
         fault = fault_of_program(path)
         if fault is None:
             program = torch.export.load(path, extra_files=beside)

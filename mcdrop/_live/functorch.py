@@ -33,6 +33,7 @@ __all__ = [
     "below_vmap",
     "compiled_module",
     "compiler_is_loaded",
+    "errors_of_programs",
     "flattened",
     "flop_formulas",
     "has_hooks",
@@ -384,6 +385,14 @@ class _BelowVmap(torch.autograd.Function):
 def compiler_is_loaded() -> bool:
     """Tell whether the compiler may run code of this process."""
     return _COMPILER in sys.modules
+
+
+def errors_of_programs() -> tuple[type[Exception], ...]:
+    """Return what torch raises for a program that contradicts itself."""
+    from torch._export import verifier
+
+    found = getattr(verifier, "SpecViolationError", None)
+    return () if found is None else (found,)
 
 
 def is_compiler_error(error: BaseException) -> bool:
