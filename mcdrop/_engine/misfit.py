@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -52,22 +53,41 @@ def naming_misfits(settings: Settings, passes: Passes, batch: Batch) -> Iterator
         batch: The rows that it is run on.
 
     Raises:
-        UnsupportedError: If the inputs have a type that the model cannot take.
+        UnsupportedError: If the inputs have a type that the model cannot take, or are a dict
+            without a key that it takes.
         ShapeError: If they have a shape that it cannot take.
     """
     try:
         yield
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         found = _explained(settings, passes, batch)
         if found is None:
             raise
         raise found from error
 
 
+def _unknown_keys(settings: Settings, batch: Batch) -> McdropError | None:
+    """Return the error about a dict that was passed on whole, since no key is an argument."""
+    keys = [sorted(given) for given in batch.args if isinstance(given, dict)]
+    if not keys:
+        return None
+    forward = f"{type(settings.model).__name__}.forward"
+    taken = list(inspect.signature(settings.model.forward).parameters)
+    return UnsupportedError.of(
+        settings.function,
+        "inputs",
+        f"hold the arguments {taken} of {forward}, or be a dict that it takes as one argument",
+        f"keys {keys[0]}",
+        "Rename the keys, or say what the model takes: prepare=lambda batch: ...",
+    )
+
+
 def _explained(settings: Settings, passes: Passes, batch: Batch) -> McdropError | None:
     """Run the model as it is on all rows, and say in our own words how it fails."""
     try:
         passes.plain(batch)
+    except TypeError as error:
+        return _unknown_keys(settings, batch) if "not dict" in str(error) else None
     except (RuntimeError, AssertionError) as error:
         text = (str(error).splitlines() or [""])[0].rstrip(".")
         where = _where(error)

@@ -8,7 +8,7 @@ from numbers import Real
 
 from mcdrop.errors import RangeError
 
-__all__ = ["checked_decays", "checked_open_rates", "checked_rates"]
+__all__ = ["checked_decays", "checked_open_rates", "checked_penalty", "checked_rates"]
 
 
 def checked_rates(function: str, p: object) -> tuple[float, ...]:
@@ -32,6 +32,16 @@ def checked_decays(function: str, weight_decay: object) -> tuple[float, ...]:
         "of at least 0",
         "Pass [1e-5, 1e-4]",
     )
+
+
+def checked_penalty(function: str, argument: str, value: object, *, zero: bool = False) -> None:
+    """Require a number above 0, or of at least 0 where `zero` is allowed; or "cv"."""
+    number = _number(value)
+    if isinstance(value, str) and value == "cv":
+        return
+    if not 0 < number < math.inf and not (zero and number == 0):
+        condition = f'be "cv" or a number {">=" if zero else ">"} 0'
+        raise RangeError.of(function, argument, condition, repr(value), "Pass a penalty")
 
 
 def _checked(

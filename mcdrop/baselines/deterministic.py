@@ -13,7 +13,7 @@ from mcdrop._engine.outputs import Select, Selection, check_rows_finite
 from mcdrop._tasks.likelihoods import OutputType, class_probabilities, mean_and_variance
 from mcdrop._tasks.settings import ClassificationTask, RegressionTask, Task
 from mcdrop._twin.copy import structural_copy
-from mcdrop.checks import require_choice
+from mcdrop.checks import require_choice, require_count
 from mcdrop.errors import UnsupportedError
 from mcdrop.prediction.classification import ClassificationPrediction, entropy
 from mcdrop.prediction.regression import RegressionPrediction
@@ -39,7 +39,8 @@ class Deterministic:
             target), "classification", "binary" (one score per row for class 1) or "multilabel"
             (one such score for each of L labels).
         output_type: For classification "logits", "probs" or "log_probs"; for "heteroscedastic",
-            where the second output is meant, "log_variance" or "variance".
+            where the second output is meant, "log_variance" or "variance". A "regression" takes
+            the output as it is; leave it out.
         select: Which tensor of the output is the prediction, if the model returns several.
         batch_size: Rows per forward call; None passes the inputs on whole.
 
@@ -59,10 +60,12 @@ class Deterministic:
         select: Select = None,
         batch_size: int | None = None,
     ) -> None:
+        _require_module(model)
         require_choice("Deterministic", "task", task, _TASKS)
-        if task != "regression":
-            kinds = _SPREADS if task == "heteroscedastic" else _SCORES
-            require_choice("Deterministic", "output_type", output_type, kinds)
+        kinds = {"regression": ("logits",), "heteroscedastic": _SPREADS}.get(task, _SCORES)
+        require_choice("Deterministic", "output_type", output_type, kinds)
+        if batch_size is not None:
+            require_count("Deterministic", "batch_size", batch_size)
         self.model = model
         self.task = task
         self.output_type = output_type
@@ -152,6 +155,13 @@ class Deterministic:
         whole = torch.cat(outputs)
         check_rows_finite(function, whole, 0)
         return whole
+
+
+def _require_module(model: object) -> None:
+    """Refuse what is no network."""
+    if not isinstance(model, nn.Module):
+        found, remedy = type(model).__name__, "Pass the trained network itself"
+        raise UnsupportedError.of("Deterministic", "model", "be a torch.nn.Module", found, remedy)
 
 
 def _regression(mean: Tensor, noise_variance: Tensor) -> RegressionPrediction:

@@ -226,7 +226,8 @@ def checked_network(function: str, network: Any) -> Network:
     if callable(network):
         return network
     widths = tuple(network) if isinstance(network, Sequence) else (network,)
-    if not widths or not all(isinstance(w, int | np.integer) and w > 0 for w in widths):
+    whole = [isinstance(w, int | np.integer) and not isinstance(w, bool) for w in widths]
+    if not widths or not all(whole) or min(widths) < 1:
         raise RangeError.of(
             function, "network", "hold hidden widths of at least 1", repr(network), "Pass (50,)"
         )

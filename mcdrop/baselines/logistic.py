@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mcdrop.baselines.candidates import checked_penalty
 from mcdrop.baselines.table import feature_matrix, label_vector
 from mcdrop.checks import require_fitted
 from mcdrop.errors import RangeError
@@ -41,10 +42,7 @@ class LogisticL2:
     """
 
     def __init__(self, C: float | Literal["cv"] = "cv") -> None:
-        if C != "cv" and not (isinstance(C, int | float) and 0 < C < np.inf):
-            raise RangeError.of(
-                "LogisticL2", "C", 'be "cv" or a number > 0', repr(C), "Pass an inverse penalty"
-            )
+        checked_penalty("LogisticL2", "C", C)
         self.C = C
         self._model: Any = None
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from mcdrop.baselines.candidates import checked_penalty
 from mcdrop.baselines.table import Matrix, feature_matrix, target_matrix
 from mcdrop.checks import require_fitted
 from mcdrop.errors import RangeError
@@ -48,10 +49,7 @@ class Ridge:
     """
 
     def __init__(self, alpha: float | Literal["cv"] = "cv") -> None:
-        if alpha != "cv" and not (isinstance(alpha, int | float) and 0 <= alpha < np.inf):
-            raise RangeError.of(
-                "Ridge", "alpha", 'be "cv" or a number >= 0', repr(alpha), "Pass a penalty"
-            )
+        checked_penalty("Ridge", "alpha", alpha, zero=True)
         self.alpha = alpha
         self._model: Any = None
         self._noise_variance: Matrix = np.zeros(0)

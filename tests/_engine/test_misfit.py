@@ -95,6 +95,24 @@ def test_errors_of_another_kind_stay_as_they_are() -> None:
         mcdrop.wrap(Fails("no channels left")).sample(torch.ones(2, 4))
 
 
+def test_a_dict_without_a_key_that_the_model_takes_is_named() -> None:
+    text = (
+        r"`inputs` to hold the arguments \['input'\] of Sequential\.forward, or be a dict that it "
+        r"takes as one argument, but got keys \['id', 'y'\]\. Rename the keys"
+    )
+    with pytest.raises(mcdrop.UnsupportedError, match=text):
+        mcdrop.wrap(NET).sample({"y": torch.ones(2, 4), "id": torch.arange(2)})
+
+
+def test_a_type_error_of_the_model_stays_as_it_is() -> None:
+    class Mistaken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise TypeError("a list, not dict")
+
+    with pytest.raises(TypeError, match="^a list, not dict$"):
+        mcdrop.wrap(Mistaken()).sample(torch.ones(2, 4))
+
+
 def test_a_program_of_fixed_shape_says_so() -> None:
     program = torch.export.export(NET.eval(), (torch.ones(8, 4),))
     mc = mcdrop.wrap(program)

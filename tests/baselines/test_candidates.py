@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from mcdrop.baselines import Deterministic, L2Network, LogisticL2, Ridge
 from mcdrop.baselines.candidates import checked_decays, checked_open_rates, checked_rates
-from mcdrop.errors import RangeError
+from mcdrop.errors import McdropError, RangeError
 
 
 @pytest.mark.parametrize(
@@ -47,3 +49,21 @@ def test_penalties_may_be_large_but_not_infinite() -> None:
     assert checked_decays("fit", [0, 100.0]) == (0.0, 100.0)
     with pytest.raises(RangeError, match="`weight_decay` to be a number of at least 0, or several"):
         checked_decays("fit", math.inf)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (Ridge, '`alpha` to be "cv" or a number >= 0'),
+        (LogisticL2, '`C` to be "cv" or a number > 0'),
+        (L2Network, "`network` to hold hidden widths of at least 1"),
+        (Deterministic, r"`model` to be a torch\.nn\.Module"),
+        (lambda v: Deterministic(nn.Linear(1, 1), output_type=v), "`output_type` to be one of"),
+        (lambda v: Deterministic(nn.Linear(1, 1), batch_size=v), "`batch_size` to be an integer"),
+    ],
+)
+def test_no_constructor_takes_what_is_no_number(make: Any, text: str) -> None:
+    value: Any
+    for value in (True, math.nan, -1, "none", [], {}, np.zeros(2), torch.zeros(2)):
+        with pytest.raises(McdropError, match=text):
+            make(value)
