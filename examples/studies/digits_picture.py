@@ -44,7 +44,7 @@ def draw(content: Content) -> Figure:
         ax.minorticks_off()
         for k, name in enumerate(names):
             small = ax.inset_axes((k / 6 + 0.01, 0.8, 0.15, 0.2))
-            small.imshow(shown[name][0, 0], cmap="gray_r")
+            small.imshow(shown[name][0, 0].numpy(), cmap="gray_r")
             small.set_axis_off()
     axes[0].set_ylabel("negative log-likelihood")
     for i, (name, (_, color)) in enumerate(COLORS.items()):
