@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,7 +58,7 @@ def inference_data(function: str, variable: str, passes: npt.NDArray[Any], index
     rows = np.arange(passes.shape[1]) if index is None else np.asarray(index)
     group = {variable: passes[np.newaxis]}
     options = {"dims": {variable: names}, "coords": {"row": rows}}
-    if hasattr(arviz, "InferenceData"):
+    if "posterior_predictive" in inspect.signature(arviz.from_dict).parameters:
         return arviz.from_dict(posterior_predictive=group, **options)
-    # ArviZ 1.0 returns a DataTree and takes groups in one mapping.
+    # ArviZ 1 returns a DataTree and takes groups in one mapping.
     return arviz.from_dict({"posterior_predictive": group}, **options)

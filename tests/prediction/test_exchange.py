@@ -48,13 +48,17 @@ def test_arviz_is_handed_one_chain_with_a_draw_per_pass(
     asked: dict[str, Any] = {}
     module: Any = types.ModuleType("arviz")
 
-    def from_dict(groups: Any = None, **options: Any) -> str:
-        asked.update(options if groups is None else {**groups, **options})
+    def from_dict(data: Any, *, dims: Any, coords: Any) -> str:
+        asked.update({**data, "dims": dims, "coords": coords})
         return "tree"
 
-    module.from_dict = from_dict
-    if old:
-        module.InferenceData = object
+    def from_dict_of_old(
+        posterior: Any = None, *, posterior_predictive: Any = None, dims: Any, coords: Any
+    ) -> str:
+        return from_dict({"posterior_predictive": posterior_predictive}, dims=dims, coords=coords)
+
+    module.from_dict = from_dict_of_old if old else from_dict
+    module.InferenceData = object  # also in the new version, for what it once was
     monkeypatch.setitem(sys.modules, "arviz", module)
     prediction = predicted(TABLE)
     assert prediction.to_inference_data("class") == "tree"
