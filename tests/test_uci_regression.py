@@ -325,3 +325,22 @@ def test_a_feature_that_is_constant_up_to_rounding_changes_no_prediction(
     with torch.no_grad():
         found = network(torch.from_numpy(X).float()).numpy()
     assert np.sqrt(np.mean((found - table.y) ** 2)) < 0.01
+
+
+@pytest.mark.parametrize("name", ["concrete_method", "second_moment_method"])
+def test_learned_ingredients_train_a_plain_network_and_fit_its_noise(
+    uci: Callable[[str], Any], name: str
+) -> None:
+    methods, data, learned = uci("methods"), uci("data"), uci("learned")
+    splits = data.standard_splits(table_of(uci, 40), 2)
+    run = methods.Run(uci("published").tuned("yacht"), n_samples=16, epochs=3)
+    found = getattr(learned, name)([split.train for split in splits], run)
+    for split, fitted in zip(splits, found, strict=True):
+        assert fitted.chosen["noise_std"] > 0
+        # The inputs are not dropped; hidden units are.
+        first, *others = fitted.chosen["rates"]
+        assert first == 0
+        assert all(0 < rate < 1 for rate in others)
+        prediction = fitted.predictor(split.test.X)
+        assert prediction.mean.shape == (4,)
+        assert (prediction.epistemic_variance > 0).all()
