@@ -50,6 +50,7 @@ def page() -> str:
         past_rmse=past(splits, "rmse"),
         verdict=verdict(splits),
         ablation=ablation(splits),
+        learned=learned(splits),
         others_likelihood=others(splits, "log_likelihood"),
         others_rmse=others(splits, "rmse"),
         losses=losses(splits),
@@ -84,9 +85,9 @@ def cost(splits: dict[str, Scores]) -> str:
     )
 
 
-def having(splits: dict[str, Scores], method: str) -> dict[str, Scores]:
-    """Return the sets on which a method was run."""
-    return {name: methods for name, methods in splits.items() if method in methods}
+def having(splits: dict[str, Scores], *wanted: str) -> dict[str, Scores]:
+    """Return the sets on which methods were run."""
+    return {name: found for name, found in splits.items() if found.keys() >= {*wanted}}
 
 
 def past(splits: dict[str, Scores], measure: str) -> str:
@@ -156,6 +157,24 @@ def ablation(splits: dict[str, Scores]) -> str:
         body.append([name, *[signed(gain) for gain in gains]])
     ingredients = ["choice per split", "second hidden layer", "predicted noise", "three networks"]
     return rows(["set", *ingredients], body)
+
+
+def learned(splits: dict[str, Scores]) -> str:
+    """Return what two more ingredients add to two hidden layers, paired by split."""
+    tried = {"concrete": "rates learned", "second_moment": "spread trained"}
+    body = []
+    for name, methods in having(splits, *tried).items():
+        chosen = methods["tuned_two_layers"]
+        body.append(
+            [name]
+            + [
+                signed(np.subtract(methods[method][measure], chosen[measure]))
+                for measure in ("log_likelihood", "rmse")
+                for method in tried
+            ]
+        )
+    titles = [f"{each}, {what}" for what in ("log-likelihood", "RMSE") for each in tried.values()]
+    return rows(["set", *titles], body)
 
 
 def _published(name: str) -> Any:
