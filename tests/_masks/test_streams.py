@@ -13,6 +13,11 @@ from mcdrop._masks.streams import Key, Streams
 
 CPU = torch.device("cpu")
 KEY: Key = (0, 3, 1)
+GPU = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+DEVICES = ["cpu", pytest.param("cuda", marks=GPU)]
 
 
 def numpy_state() -> list[int]:
@@ -84,9 +89,32 @@ def test_random_states_of_the_caller_are_left_alone() -> None:
     assert numpy_state() == before[1]
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu_the_top_lane_is_as_fair_as_the_others() -> None:
-    lanes = Streams(7, torch.device("cuda")).lanes(4 * 40_000, 16, KEY).view(-1, 4)
-    negative = (lanes < 0).double().mean(dim=0)
-    assert bool(((negative - 0.5).abs() < 4 * 0.5 / 40_000**0.5).all())
+def on_device(seed: int, name: str) -> Streams:
+    """Streams as on a device; "cpu" stands for one whose generator is torch's on the CPU."""
+    streams = Streams(seed, torch.device(name))
+    streams._generator = torch.Generator(name)
+    return streams
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("bits", [16, 32])
+def test_on_a_device_every_lane_is_uniform_up_to_its_sign_bit(device: str, bits: int) -> None:
+    per_word = 64 // bits
+    lanes = on_device(7, device).lanes(per_word * 40_000, bits, KEY).view(-1, per_word).cpu()
+    for lane in range(per_word):
+        counts, _ = np.histogram(
+            lanes[:, lane].numpy(), bins=32, range=(-(2 ** (bits - 1)), 2 ** (bits - 1))
+        )
+        assert stats.chisquare(counts).pvalue > 1e-4, lane
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_on_a_device_bits_are_named_by_seed_and_key(device: str) -> None:
+    streams = on_device(7, device)
+    first = streams.lanes(101, 16, KEY).clone()
+    assert first.shape == (101,)
+    assert not torch.equal(streams.lanes(101, 16, (0, 3, 2)), first)
+    assert torch.equal(streams.lanes(101, 16, KEY), first)
+    assert not torch.equal(on_device(8, device).lanes(101, 16, KEY), first)
+    with pytest.raises(RuntimeError, match="Streams.array: bits are drawn on a device"):
+        streams.array(101, 16, KEY)
