@@ -210,6 +210,20 @@ def test_a_large_layer_is_kept_in_part_and_stays_the_same(monkeypatch: pytest.Mo
     assert torch.equal(masks(), whole)
 
 
+@pytest.mark.parametrize(("first_row", "n_kept"), [(0, (6, 0)), (3, (6, 1))])
+def test_bits_that_are_kept_stay_below_their_bound(
+    first_row: int, n_kept: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of a site, patterns of 4 strata, 4 rows and 50 units: 1,600 bytes. Rows from the middle of a
+    # block are taken from twice as many as lead up to them, 14 rows: 5,600 bytes.
+    monkeypatch.setattr("mcdrop._masks.source._KEPT_BITS", 10_000)
+    rows = range(first_row, first_row + 4)
+    source = MaskSource(5, CPU, stratified=True)
+    for site in range(20):
+        source.keep(0.3, (4, 50), site, Span(0, 0, 16, rows), RowDim(0, 1))
+    assert (len(source._latest), len(source._edges)) == n_kept
+
+
 def test_every_lane_of_a_word_has_the_same_rate() -> None:
     keep = MaskSource(8, CPU).keep(0.25, (4 * 4096,), 0, Span(0, 0, 16))
     dropped = (~keep).view(16, 4096, 4).sum(dim=(0, 1)).numpy()

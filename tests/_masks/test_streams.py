@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,31 @@ DEVICES = ["cpu", pytest.param("cuda", marks=GPU)]
 def numpy_state() -> list[int]:
     state: Any = np.random.get_state(legacy=True)
     return list(state[1])
+
+
+def sfc64(words: tuple[int, int, int], n: int) -> list[int]:
+    """Numbers of Doty-Humphrey's SFC64 in Python's integers, after its 12 rounds of warming up."""
+    (a, b, c), counter, mask, numbers = words, 1, 2**64 - 1, []
+    for _ in range(12 + n):
+        number = (a + b + counter) & mask
+        counter += 1
+        a, b = b ^ (b >> 11), (c + (c << 3)) & mask
+        c = (((c << 24) | (c >> 40)) + number) & mask
+        numbers.append(number)
+    return numbers[12:]
+
+
+@pytest.mark.parametrize("seed", [0, 7, -1, 2**63, 2**200 + 1])
+def test_bits_are_sfc64_started_with_a_hash_of_seed_and_key(seed: int) -> None:
+    # Seeds are eight bytes, or as many as hold the number and its sign, least significant first.
+    n_bytes = 26 if seed == 2**200 + 1 else 9 if seed == 2**63 else 8
+    named = (seed % 2 ** (8 * n_bytes)).to_bytes(n_bytes, "little") + struct.pack("<3q", *KEY)
+    digest = hashlib.blake2b(named, digest_size=24).digest()
+    words = [int.from_bytes(digest[i : i + 8], "little") for i in (0, 8, 16)]
+    numbers = sfc64((words[0], words[1], words[2]), 3)
+    lanes = [number >> shift & 0xFFFF for number in numbers for shift in (0, 16, 32, 48)]
+    found = Streams(seed, CPU).lanes(11, 16, KEY).to(torch.int64) & 0xFFFF
+    assert found.tolist() == lanes[:11]
 
 
 @pytest.mark.parametrize("bits", [16, 32])
