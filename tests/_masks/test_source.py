@@ -22,6 +22,12 @@ def test_effective_rate_is_within_two_to_the_minus_seventeen(p: float) -> None:
     assert effective_rate(p) == pytest.approx(p, rel=1e-4)
 
 
+def test_the_smallest_and_the_largest_rate_drop_something_and_keep_something() -> None:
+    # Multiples of 2^-32, of which 0 and 1 would be no dropout and nothing left.
+    assert effective_rate(1e-12) == 2**-32
+    assert effective_rate(1 - 1e-12) == 1 - 2**-32
+
+
 @pytest.mark.parametrize("p", [1e-3, 0.1, 0.5, 0.9])
 def test_drop_counts_follow_the_binomial(p: float) -> None:
     keep = MaskSource(1, CPU).keep(p, (40, 50), 0, Span(0, 0, 200))
