@@ -245,4 +245,5 @@ def test_a_stratum_of_one_pass_tells_as_much_as_its_size(n_samples: int) -> None
 @pytest.mark.parametrize("degrees", [0, 1, 2, 15, 30, 31, 99])
 def test_intervals_of_few_groups_are_widened_as_students(degrees: int) -> None:
     expected = t.ppf(0.975, max(1, degrees)) / norm.ppf(0.975)
-    assert widening(degrees) == pytest.approx(expected, rel=1e-12)
+    # SciPy 1.11 finds the quantile of one degree of freedom, tan(0.475 pi), to 2e-11.
+    assert widening(degrees) == pytest.approx(expected, rel=1e-10)

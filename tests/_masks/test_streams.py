@@ -50,6 +50,10 @@ def test_bits_are_sfc64_started_with_a_hash_of_seed_and_key(seed: int) -> None:
     lanes = [number >> shift & 0xFFFF for number in numbers for shift in (0, 16, 32, 48)]
     found = Streams(seed, CPU).lanes(11, 16, KEY).to(torch.int64) & 0xFFFF
     assert found.tolist() == lanes[:11]
+    # torch's generators start from 63 bits, and those of others from 62.
+    streams = Streams(seed, CPU)
+    assert streams.generator(KEY, CPU).initial_seed() == words[0] >> 1
+    assert streams.integer(KEY) == words[0] >> 2
 
 
 @pytest.mark.parametrize("bits", [16, 32])
