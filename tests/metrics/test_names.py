@@ -52,9 +52,9 @@ DEFAULTS = {
     "tail": 0.1, "tpr": 0.95,
 }  # fmt: skip
 OTHER_DEFAULTS = {
-    # Rows are sorted by a width, which has no natural bounds.
+    # Widths have no natural bounds.
     ("expected_normalized_calibration_error", "binning"): "quantile",
-    # One bin has to tell an error rate.
+    # Fewer, as errors are few.
     ("error_rate_curve", "n_bins"): 10,
     # Of a tail alone.
     ("tail_calibration_error", "n_levels"): 20,
