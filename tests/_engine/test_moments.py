@@ -80,7 +80,8 @@ def test_groups_of_stratified_passes_are_whole_strata() -> None:
     # 6 whole strata; the last 4 passes join the sixth.
     assert member.sum(dim=1).tolist() == [16.0] * 5 + [20.0] + [0.0] * 10
     assert member[5].nonzero().flatten().tolist() == list(range(80, 100))
-    assert not PassGroups(48, stratified=True).by_stratum
+    assert PassGroups(64, stratified=True).by_stratum
+    assert not PassGroups(63, stratified=True).by_stratum
     assert PassGroups(None, stratified=True).by_stratum
 
 
@@ -223,9 +224,26 @@ def test_share_that_is_not_linear_in_the_masks_is_one_for_independent_passes() -
     balanced = torch.tensor([1.0, -1.0]).repeat(32).unsqueeze(1)
     # Every stratum has the same mean: the smallest share there is.
     assert moments_of(balanced, PassGroups(64, stratified=True)).nonlinear_share.item() == 0.4
+    # All spread lies between strata, more than between independent passes: the largest share.
+    between = torch.tensor([3.0, 1.0, 2.0, -2.0]).repeat_interleave(16).unsqueeze(1)
+    assert moments_of(between, PassGroups(64, stratified=True)).nonlinear_share.item() == 1.0
+
+
+@pytest.mark.parametrize("n_samples", [32, 64])
+def test_a_stratum_of_one_pass_tells_as_much_as_its_size(n_samples: int) -> None:
+    # 16 passes of 0 and the first of the next stratum, 17: the mean is 1, the mean square about it
+    # (16 * 1 + 16^2) / 17 = 16. Without the large stratum the mean is 17, without the small one 0.
+    # Pseudovalues are 0 and 17; weighted by 1 / (h - 1) = 16 and 1/16 for h = 17/16 and 17, their
+    # squares about the mean of 1 are 16 and 16: the squared error of the mean is 16.
+    passes = torch.zeros(17, 1, dtype=torch.float64)
+    passes[16] = 17
+    moments = moments_of(passes, PassGroups(n_samples, stratified=True))
+    assert moments.variance_of_mean.item() == pytest.approx(16)
+    assert moments.variance.item() == pytest.approx(16 + 16)
 
 
 @pytest.mark.parametrize("degrees", [0, 1, 2, 15, 30, 31, 99])
 def test_intervals_of_few_groups_are_widened_as_students(degrees: int) -> None:
     expected = t.ppf(0.975, max(1, degrees)) / norm.ppf(0.975)
-    assert widening(degrees) == pytest.approx(expected, rel=1e-12)
+    # SciPy 1.11 finds the quantile of one degree of freedom, tan(0.475 pi), to 2e-11.
+    assert widening(degrees) == pytest.approx(expected, rel=1e-10)

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
 import torch
 
-from mcdrop._masks.blocks import Place, lane_blocks, pattern_blocks, row_blocks, rows_per_block
+from mcdrop._masks.blocks import (
+    Place,
+    device_lane_blocks,
+    device_pattern_blocks,
+    grid_blocks,
+    lane_blocks,
+    pattern_blocks,
+    row_blocks,
+    rows_per_block,
+)
 from mcdrop._masks.rows import RowDim
 
 UNITS = (1, 13, 50, 512, 4096, 10**6)
+LANES = (lane_blocks, device_lane_blocks)
+PATTERNS = (pattern_blocks, device_pattern_blocks, grid_blocks)
 
 
-@pytest.mark.parametrize("blocks", [pattern_blocks, lane_blocks])
+@pytest.mark.parametrize("blocks", [*LANES, *PATTERNS])
 @pytest.mark.parametrize("units", UNITS)
-def test_a_pass_lies_in_the_same_block_whatever_is_asked_for(blocks: object, units: int) -> None:
-    assert callable(blocks)
+def test_a_pass_lies_in_the_same_block_whatever_is_asked_for(
+    blocks: Callable[[int, int, int], Iterable[range]], units: int
+) -> None:
     whole = list(blocks(0, 3000, units))
     assert whole[0].start == 0
     assert all(a.stop == b.start for a, b in itertools.pairwise(whole))
@@ -26,9 +39,12 @@ def test_a_pass_lies_in_the_same_block_whatever_is_asked_for(blocks: object, uni
         assert list(blocks(first, end, units)) == expected
 
 
+@pytest.mark.parametrize("blocks", PATTERNS)
 @pytest.mark.parametrize("units", UNITS)
-def test_blocks_of_patterns_are_whole_strata_in_line_with_the_cycles(units: int) -> None:
-    for block in pattern_blocks(0, 5000, units):
+def test_blocks_of_patterns_are_whole_strata_in_line_with_the_cycles(
+    blocks: Callable[[int, int, int], Iterable[range]], units: int
+) -> None:
+    for block in blocks(0, 5000, units):
         assert len(block) % 16 == 0
         assert block.start % len(block) == 0
 
@@ -36,6 +52,12 @@ def test_blocks_of_patterns_are_whole_strata_in_line_with_the_cycles(units: int)
 def test_few_passes_of_large_layers_draw_no_more_than_they_need() -> None:
     assert list(pattern_blocks(0, 16, 4096)) == [range(16)]
     assert [len(block) for block in pattern_blocks(0, 10_000, 50)][-1] == 256
+
+
+def test_small_networks_take_one_block_for_a_hundred_passes_on_a_device() -> None:
+    assert list(device_pattern_blocks(0, 100, 512)) == [range(128)]
+    lengths = [len(next(iter(device_lane_blocks(0, 1, n)))) for n in (1, 2**9, 2**13, 10**6)]
+    assert lengths == [128, 128, 8, 4]
 
 
 @pytest.mark.parametrize("size", [1, 8, 64])
@@ -79,4 +101,5 @@ def test_units_of_a_row_lie_before_and_after_it(
 def test_streams_hold_many_rows_of_few_units_and_one_row_of_many() -> None:
     assert rows_per_block(1, "cpu") == 2**18
     assert rows_per_block(3 * 2**10, "cpu") == 64
+    assert rows_per_block(3 * 2**10, "cuda") == 1024
     assert rows_per_block(10**7, "cpu") == rows_per_block(10**7, "cuda") == 1

@@ -9,7 +9,6 @@ from scipy import stats
 from torch import Tensor
 
 from mcdrop._masks import stratified
-from mcdrop._masks.blocks import device_lane_blocks, device_pattern_blocks
 from mcdrop._masks.device_kernels import (
     extra_drops,
     looked_up,
@@ -70,23 +69,6 @@ def test_one_stream_may_hold_both() -> None:
     assert stats.kstest(both, "uniform").pvalue > 1e-3
     wide = picks_and_starts(Streams(0, CPU), shapes, 32, keys, together=True)
     assert (wide[0].dtype, wide[1].dtype) == (torch.int16, torch.int32)
-
-
-@pytest.mark.parametrize("blocks", [device_pattern_blocks, device_lane_blocks])
-@pytest.mark.parametrize("units", [1, 512, 2**14, 2**18])
-def test_blocks_hold_every_pass_once_wherever_they_are_entered(blocks: object, units: int) -> None:
-    assert callable(blocks)
-    whole: list[range] = list(blocks(0, 5000, units))
-    passes = [number for block in whole for number in block]
-    assert passes == list(range(len(passes)))
-    assert passes[-1] >= 4999
-    for first in (0, 17, 100, 1023, 4000):
-        assert next(iter(blocks(first, first + 1, units))) in whole
-
-
-def test_small_networks_take_one_block_for_a_hundred_passes() -> None:
-    assert list(device_pattern_blocks(0, 100, 512)) == [range(128)]
-    assert list(device_lane_blocks(0, 100, 512)) == [range(128)]
 
 
 def test_results_do_not_depend_on_inference_mode() -> None:

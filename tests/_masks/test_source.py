@@ -22,6 +22,12 @@ def test_effective_rate_is_within_two_to_the_minus_seventeen(p: float) -> None:
     assert effective_rate(p) == pytest.approx(p, rel=1e-4)
 
 
+def test_the_smallest_and_the_largest_rate_drop_something_and_keep_something() -> None:
+    # Multiples of 2^-32, of which 0 and 1 would be no dropout and nothing left.
+    assert effective_rate(1e-12) == 2**-32
+    assert effective_rate(1 - 1e-12) == 1 - 2**-32
+
+
 @pytest.mark.parametrize("p", [1e-3, 0.1, 0.5, 0.9])
 def test_drop_counts_follow_the_binomial(p: float) -> None:
     keep = MaskSource(1, CPU).keep(p, (40, 50), 0, Span(0, 0, 200))
@@ -208,6 +214,20 @@ def test_a_large_layer_is_kept_in_part_and_stays_the_same(monkeypatch: pytest.Mo
     assert torch.equal(masks(), whole)
     monkeypatch.setattr("mcdrop._masks.source._KEPT_BITS", 0)
     assert torch.equal(masks(), whole)
+
+
+@pytest.mark.parametrize(("first_row", "n_kept"), [(0, (6, 0)), (3, (6, 1))])
+def test_bits_that_are_kept_stay_below_their_bound(
+    first_row: int, n_kept: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of a site, patterns of 4 strata, 4 rows and 50 units: 1,600 bytes. Rows from the middle of a
+    # block are taken from twice as many as lead up to them, 14 rows: 5,600 bytes.
+    monkeypatch.setattr("mcdrop._masks.source._KEPT_BITS", 10_000)
+    rows = range(first_row, first_row + 4)
+    source = MaskSource(5, CPU, stratified=True)
+    for site in range(20):
+        source.keep(0.3, (4, 50), site, Span(0, 0, 16, rows), RowDim(0, 1))
+    assert (len(source._latest), len(source._edges)) == n_kept
 
 
 def test_every_lane_of_a_word_has_the_same_rate() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import mcdrop
+from mcdrop._masks.numba_kernels import prepare
 from tests.faults.rows import model, rows_lost
 
 ROOT = str(Path(__file__).parents[2])
@@ -66,6 +67,8 @@ def resident() -> int:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
 def test_memory_is_level_over_ten_thousand_predictions_of_changing_shapes() -> None:
+    # Loading Numba takes 100 MiB once, after some millions of units.
+    prepare(wait=True)
     net = model()
     mc = mcdrop.wrap(net)
     rows = torch.randn(64, 3)

@@ -28,6 +28,12 @@ def test_uniform_bins_are_closed_on_the_right() -> None:
         assert sums[:, b] == pytest.approx(want)
 
 
+def test_rounding_beyond_the_ends_falls_into_the_outermost_bins() -> None:
+    ones, edges = np.ones(2), np.array([0.0, 0.25, 0.5, 1.0])
+    sums = uniform_sums(np.array([-1e-9, 1 + 1e-9]), ones, ones, edges)
+    assert sums[0].tolist() == [1.0, 0.0, 1.0]
+
+
 def test_quantile_bins_share_ties_evenly_by_hand() -> None:
     # Sorted forecasts 0.1, 0.5, 0.5, 0.5, 0.5, 0.9 in three pairs; the four at 0.5 hold two events,
     # half an event each.

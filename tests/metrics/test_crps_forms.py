@@ -78,6 +78,13 @@ def test_no_thresholds_are_the_plain_score() -> None:
     np.testing.assert_array_equal(threshold_weighted_crps(MEANS, Y), crps_ensemble(MEANS, Y))
 
 
+def test_one_pass_has_an_energy_form_and_no_fair_one() -> None:
+    # The distance from 2 to 4 that lies above 3.
+    assert threshold_weighted_crps([[2.0]], [4.0], lower=3.0, estimator="energy").tolist() == [1.0]
+    with pytest.raises(ShapeError, match="threshold_weighted_crps: expected `samples` to"):
+        threshold_weighted_crps([[2.0]], [4.0], lower=3.0)
+
+
 def test_parts_add_up_to_the_whole() -> None:
     below = np.asarray(threshold_weighted_crps(MEANS, Y, upper=0.1))
     above = np.asarray(threshold_weighted_crps(MEANS, Y, lower=0.1))

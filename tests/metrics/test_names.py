@@ -44,6 +44,34 @@ def test_predictions_come_first_and_options_by_name(name: str) -> None:
     assert targets in ([], [free[-1]])
 
 
+# What an option is where it is left out, in every metric that has it; and the exceptions.
+DEFAULTS = {
+    "binning": "uniform", "convention": "mean", "debiased": False, "estimator": "fair",
+    "level": 0.95, "n_bins": 15, "n_levels": 99, "n_resamples": 999, "n_splits": 5, "norm": "l1",
+    "positive": "out", "root": False, "seed": 0, "side": "both", "simultaneous": False,
+    "tail": 0.1, "tpr": 0.95,
+}  # fmt: skip
+OTHER_DEFAULTS = {
+    # Widths have no natural bounds.
+    ("expected_normalized_calibration_error", "binning"): "quantile",
+    # Fewer, as errors are few.
+    ("error_rate_curve", "n_bins"): 10,
+    # Of a tail alone.
+    ("tail_calibration_error", "n_levels"): 20,
+    # Quantiles rather than p-values, which are multiples of 1 / (n + 1).
+    ("bootstrap", "n_resamples"): 1000,
+    ("paired_bootstrap", "n_resamples"): 1000,
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_an_option_left_out_means_the_same_everywhere(name: str) -> None:
+    for option, parameter in inspect.signature(getattr(metrics, name)).parameters.items():
+        if parameter.default is not parameter.empty and option in DEFAULTS:
+            expected = OTHER_DEFAULTS.get((name, option), DEFAULTS[option])
+            assert parameter.default == expected, option
+
+
 @pytest.mark.parametrize("name", metrics.__all__)
 def test_glossary_names_it(name: str) -> None:
     assert f"`{name}`" in DOCS.read_text(encoding="utf-8")

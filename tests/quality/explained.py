@@ -10,14 +10,15 @@ LINES: dict[str, str] = {
 }
 """By file, why lines of it are not run by the default suite on one machine."""
 
-MUTANTS: dict[str, str] = {
-    "mcdrop/metrics/brier.py:105: True -> False": "`strict` of a zip over arrays of one length",
-    "mcdrop/metrics/_resampling.py:194: 1 -> 2": "noticed since, by the test of the median's bias",
-    "mcdrop/metrics/regression_tests.py:206: 1.0 -> 2.0": "noticed since, by the test of the "
-    "smallest of several p-values",
-    "mcdrop/metrics/_resampling.py:31: 1.0 -> 2.0": "a bound between two intervals that both "
-    "hold, for the reason beside it",
-    "mcdrop/_masks/streams.py:59: 1 -> 2": "any 62 bits of the digest seed the generator as well "
-    "as 63; runs on a device alone",
+MUTANTS: dict[str, tuple[str, ...]] = {
+    "a bound of memory or of work at one time, on which no number depends": (
+        "mcdrop/recalibration/_level_map.py: `_STEP, _REACH, _CELLS = 0.05, 8.0, 2**20`: 20 -> 21",
+        "mcdrop/_masks/source.py: `_KEPT_BITS = 64 * 2**20`: 64 -> 65",
+    ),
+    "a factor c^(number of drops) more, which the factors of the lines take up, so that the law of "
+    "patterns is the same": (
+        "mcdrop/_masks/grid_law.py: `independent = kinds.drops * log(p) + (_PASSES - kinds.drops) "
+        "* log1p(-p)`: -p -> p",
+    ),
 }
-"""By mutant, why it cannot be noticed, or computes the same."""
+"""By reason, the mutants that compute the same or cannot be noticed, as the record names them."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +26,16 @@ def figures() -> str:
     if lines is not None:
         share = f"{lines['run']:,} of {lines['lines']:,} lines, {lines['percent']:.1f} %"
         rows.append(_row("lines that the default suite runs", share, "coverage"))
-        notes += _notes(lines["not run"], LINES)
+        notes += [f"- `{name}`: {LINES[name]}." for name in lines["not run"] if name in LINES]
     faults = _read("mutants")
     if faults is not None:
-        explained = _notes(faults["survived"], MUTANTS)
-        left = len(faults["survived"]) - len(explained)
+        survived = set(faults["survived"])
+        alike = {why: survived & set(mutants) for why, mutants in MUTANTS.items()}
+        n_explained = sum(map(len, alike.values()))
         share = f"{faults['killed']} of {faults['run']} sampled from {faults['possible']:,}"
-        share += f"; of the others {len(explained)} explained, {left} open"
+        share += f"; of the others {n_explained} explained, {len(survived) - n_explained} open"
         rows.append(_row("single faults that a test notices", share, "mutants"))
-        notes += explained
+        notes += [f"- {len(mutants)} not noticed: {why}." for why, mutants in alike.items()]
     if not rows:
         return ""
     return "\n".join(["| measured | figure | record |", "|---|---|---|", *rows, "", *notes]) + "\n"
@@ -43,10 +43,6 @@ def figures() -> str:
 
 def _row(what: str, share: str, name: str) -> str:
     return f"| {what} | {share} | [{name}](data/{name}.json) |"
-
-
-def _notes(names: Iterable[str], reasons: dict[str, str]) -> list[str]:
-    return [f"- `{name}`: {reasons[name]}." for name in names if name in reasons]
 
 
 def with_figures(page: str) -> str:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import mcdrop
 from tests.quality.coverage_record import record
-from tests.quality.mutation import Mutant, _Finder, mutants_of, mutated, targets
+from tests.quality.explained import MUTANTS
+from tests.quality.mutants import Mutant, mutants_of, mutated, targets
+from tests.quality.mutation import _Finder, more_tests, outcome, own_tests
 from tests.quality.page import PAGE, with_figures
 from tests.quality.release import ROOT, faults_of_versions, version_of
 
@@ -73,6 +80,53 @@ def test_the_mutant_is_imported_in_place_of_its_module() -> None:
     spec = finder.find_spec(name, None)
     assert spec.loader is finder.loader
     assert finder.loader.get_code(name).co_filename.endswith("_search.py")
+
+
+def test_faults_that_read_the_same_are_told_apart() -> None:
+    path = ROOT / "mcdrop" / "metrics" / "ood.py"
+    names = [str(mutant) for mutant in mutants_of(path)]
+    assert len(set(names)) == len(names)
+    assert any(name.endswith(" (2)") for name in names)
+
+
+def test_tests_around_a_file_are_those_of_its_users_and_of_its_names() -> None:
+    assert own_tests("mcdrop/metrics/_bins.py") == (
+        "tests/metrics/test_bins.py",
+        "mcdrop/metrics/_bins.py",
+    )
+    assert "tests/metrics/test_calibration.py" in more_tests("mcdrop/metrics/_bins.py")
+    around = more_tests("mcdrop/metrics/selective.py")
+    assert "tests/metrics/test_streaming.py" in around
+    assert "tests/metrics/test_selective.py" not in around
+    assert all((ROOT / test).exists() for test in around)
+
+
+def test_no_fork_begins_with_the_package_loaded() -> None:
+    # It would not load the mutant, which would pass for one that no test notices.
+    assert mcdrop.__version__
+    with pytest.raises(RuntimeError, match="outcome: the package is loaded already"):
+        outcome(["tests/metrics/test_search.py"], None)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_a_fault_is_noticed_and_none_is_not() -> None:
+    code = (
+        "from tests.quality import mutation as m; m._load(); path = 'mcdrop/metrics/_search.py'; "
+        "faults = [f for f in m.mutants_of(m.ROOT / path) if f.before == 'low + high']; "
+        "print(*[m.outcome(m.own_tests(path), fault) for fault in (None, *faults)])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["survived", "killed"]
+
+
+def test_what_is_explained_has_survived() -> None:
+    survived = json.loads((ROOT / "docs" / "data" / "mutants.json").read_text())["survived"]
+    explained = [mutant for mutants in MUTANTS.values() for mutant in mutants]
+    assert len(set(explained)) == len(explained)
+    assert set(explained) <= set(survived)
 
 
 def test_masks_moments_metrics_and_recalibration_are_looked_at() -> None:

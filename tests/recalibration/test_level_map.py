@@ -76,6 +76,9 @@ def test_outward_is_the_next_knot_away_from_the_middle() -> None:
     assert nineteen.outward((1 - 0.9) / 2) == pytest.approx(1 / 20)
     assert nineteen.outward(0.13) == pytest.approx(2 / 20)
     assert nineteen.outward(0.87) == pytest.approx(18 / 20)
+    # The outermost knots count as well; beyond them the tails are as fine as one likes.
+    assert nineteen.outward(0.07) == pytest.approx(1 / 20)
+    assert nineteen.outward(0.93) == pytest.approx(19 / 20)
     assert nineteen.outward(0.01) == 0.01
     assert nineteen.outward(0.99) == 0.99
 

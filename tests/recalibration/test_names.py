@@ -22,3 +22,14 @@ def test_every_recalibrator_is_fitted_and_then_called(name: str) -> None:
     text = inspect.getdoc(kind) or ""
     assert "\nSource:\n" in text
     assert "\nExample:\n" in text
+
+
+# What an option is where it is left out: a constructor's, and those of RAPS.
+DEFAULTS = {"level": 0.9, "n_free": 1, "n_knots": None, "penalty": 0.01, "seed": 0}
+
+
+@pytest.mark.parametrize("name", RECALIBRATORS)
+def test_an_option_left_out_means_the_same_everywhere(name: str) -> None:
+    for option, parameter in inspect.signature(getattr(recalibration, name)).parameters.items():
+        if parameter.default is not parameter.empty and option in DEFAULTS:
+            assert parameter.default == DEFAULTS[option], option
