@@ -7,6 +7,11 @@ __all__ = ["LINES", "MUTANTS"]
 LINES: dict[str, str] = {
     "_masks/numba_kernels.py": "compiled by Numba, where lines are not counted; tested against "
     "NumPy's to the last bit",
+    "mlflow.py": "needs MLflow, which `make integrations` installs and tests with",
+    "_files/workers.py": "runs in the processes of Ray, which `make integrations` starts",
+    "baselines/last_layer_laplace.py": "its fits are in the slow suite",
+    "_export/writing.py": "ONNX files are written by the slow suite and `make integrations`",
+    "_tasks/controlled_classes.py": "rows that settle at different passes, in the slow suite",
 }
 """By file, why lines of it are not run by the default suite on one machine."""
 
