@@ -266,10 +266,18 @@ def gap_verdict(splits: dict[str, Scores]) -> str:
         parts.append(f"ahead of {text} on {sum(known.values())} of {len(known)} sets{tail}")
     run_here = {"mc_dropout": "the recipe of 2016", "deep_ensemble": "the deep ensemble"}
     for method, text in run_here.items():
-        both = having(splits, "tuned_gap", method).values()
-        ahead = [
-            np.mean(each["tuned_gap"]["log_likelihood"]) > np.mean(each[method]["log_likelihood"])
-            for each in both
+        leads = {
+            name: np.subtract(each["tuned_gap"]["log_likelihood"], each[method]["log_likelihood"])
+            for name, each in having(splits, "tuned_gap", method).items()
+        }
+        behind = [
+            f"{name} ({signed(lead)}; RMSE {spread(splits[name]['tuned_gap']['rmse'])} against "
+            f"{spread(splits[name][method]['rmse'])})"
+            for name, lead in leads.items()
+            if lead.mean() <= 0
         ]
-        parts.append(f"ahead of {text}, run here, on {sum(ahead)} of {len(ahead)}")
+        tail = f", behind it on {' and '.join(behind)}" if behind else ""
+        parts.append(
+            f"ahead of {text}, run here, on {len(leads) - len(behind)} of {len(leads)}{tail}"
+        )
     return "; ".join(parts)
