@@ -247,3 +247,26 @@ def test_intervals_of_few_groups_are_widened_as_students(degrees: int) -> None:
     expected = t.ppf(0.975, max(1, degrees)) / norm.ppf(0.975)
     # SciPy 1.11 finds the quantile of one degree of freedom, tan(0.475 pi), to 2e-11.
     assert widening(degrees) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("n_samples", [40, 100, 300])
+def test_pairs_within_strata_are_told_from_others_of_their_group(n_samples: int) -> None:
+    x = torch.randn(n_samples, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    groups = PassGroups(n_samples, stratified=True, rates=(0.1,))
+    moments = moments_of(x.unsqueeze(1), groups)
+    plain = moments_of(x.unsqueeze(1), PassGroups(n_samples, stratified=True))
+    across = plain.variance.item()
+    # Groups hold whole strata; where there are more than 16, two share one.
+    strata = torch.arange(n_samples) // 16
+    members = strata.clamp_max(n_samples // 16 - 1) % (2 if n_samples < 64 else 16)
+    about_means = same = others = 0.0
+    for group in members.unique():
+        inside = members == group
+        about_means += (x[inside] - x[inside].mean()).square().sum().item()
+        alike = strata[inside].unsqueeze(0) == strata[inside].unsqueeze(1)
+        same += (alike.sum().item() - len(alike)) / len(alike)
+        others += (~alike).sum().item() / len(alike)
+    within = (about_means - others * across) / same
+    of_within, of_across = groups.correlations(n_samples)
+    expected = across + of_across / (of_within - of_across) * (across - within)
+    assert moments.variance.item() == pytest.approx(expected, rel=1e-9)

@@ -128,3 +128,7 @@ def test_options_that_cannot_be_are_named() -> None:
         calibration_test([0.5], [0], kind="binary", n_resamples=9)
     with pytest.raises(RangeError, match=r"`p_values` to be a list of numbers in \[0, 1\]"):
         holm([0.5, 1.5])
+
+
+def test_certainty_is_a_probability() -> None:
+    assert calibration_test([1.0, 0.0], [1, 0], kind="binary").p_value == 1

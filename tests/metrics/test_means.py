@@ -69,3 +69,11 @@ def test_calls_that_cannot_be_are_named() -> None:
         mean_difference([1.0, 2.0], [1.0])
     with pytest.raises(NonFiniteError, match="`scores` to hold finite numbers"):
         mean_interval([1.0, np.inf])
+
+
+def test_standard_error_of_a_root_by_the_delta_method() -> None:
+    squares = np.array([1.0, 4.0, 9.0, 16.0, 25.0])
+    found = root_estimate(squares, 0.95)
+    # The derivative of the root is 1 / (2 root).
+    expected = squares.std(ddof=1) / 5**0.5 / (2 * squares.mean() ** 0.5)
+    assert found.standard_error == pytest.approx(expected)

@@ -82,3 +82,7 @@ def test_values_that_cannot_be_are_named() -> None:
         pit(np.zeros((5, 2)), np.zeros(5))
     with pytest.raises(NonFiniteError, match="pit_mixture: expected `y`"):
         pit_mixture([[0.0]], [[1.0]], [np.inf])
+
+
+def test_both_ends_of_the_scale_are_values_of_a_pit() -> None:
+    assert pit_uniformity_test([0.0, 0.5, 1.0]).n == 3

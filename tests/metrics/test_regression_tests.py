@@ -141,3 +141,25 @@ def test_the_smallest_of_several_p_values_is_adjusted_and_at_most_one() -> None:
     tests = [CalibrationTest(1.0, p_value, "overconfident", 10) for p_value in (0.9, 0.2, 0.6)]
     assert most_significant(tests).p_value == pytest.approx(0.6)
     assert most_significant(tests[::2]).p_value == 1.0
+
+
+@pytest.mark.parametrize("a", [0.2, 0.34, 0.6])
+def test_shape_p_values_go_on_where_their_formula_changes(a: float) -> None:
+    below, above = (_anderson_darling_p(a + step) for step in (-1e-9, 1e-9))
+    # Stephens's formulas meet to the third digit.
+    assert below == pytest.approx(above, abs=4e-3)
+    # The first formula holds down to 0, where nothing speaks against normal values.
+    assert _anderson_darling_p(1e-6) == pytest.approx(1, abs=1e-5)
+
+
+def test_eight_rows_have_a_shape_and_seven_have_none() -> None:
+    pits = np.linspace(0.05, 0.95, 8)
+    assert shape_test(pits).statistic > 0
+    assert shape_test(pits[:7]).statistic == 0
+    assert width_test(pits[:1]).p_value == 1
+
+
+def test_targets_on_the_ends_of_their_interval_are_inside() -> None:
+    test = coverage_test([0.0] * 4, [1.0] * 4, [0.0, 1.0, 0.0, 1.0], level=0.5)
+    # All four are inside: 2 * (1 / 2)^4.
+    assert (test.direction, test.p_value) == ("too_wide", pytest.approx(0.125))

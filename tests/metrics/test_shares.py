@@ -132,3 +132,10 @@ def test_hits_that_cannot_be_are_named() -> None:
         share_difference([0, 1], [1])
     with pytest.raises(NonFiniteError, match="`hits` to hold finite numbers"):
         share_interval([np.nan])
+
+
+def test_standard_error_of_a_difference_by_hand() -> None:
+    # Differences of 1 three times, -1 once and 0 six times: mean 0.2, mean square 0.4.
+    first, second = np.repeat([1, 0, 1], [3, 1, 6]), np.repeat([0, 1, 1], [3, 1, 6])
+    expected = (0.4 - 0.2**2) ** 0.5 / 10**0.5
+    assert share_difference(first, second).standard_error == pytest.approx(expected)

@@ -168,3 +168,10 @@ def test_a_rate_that_is_no_probability_is_refused(p: float) -> None:
     text = r"expected `p` to lie in \(0, 1\), but got .*\. Pass the rate of the dropout layers"
     with pytest.raises(RangeError, match="crps_ensemble: " + text):
         crps_ensemble(np.zeros((32, 2)), np.zeros(2), stratum=16, p=p)
+
+
+def test_a_stratum_of_two_passes_has_pairs() -> None:
+    samples, y = np.array([[0.0], [1.0], [3.0], [6.0]]), np.array([2.0])
+    # |x - y| is 2, 1, 1, 4; pairs across are 3, 6, 2, 5 apart.
+    found = crps_ensemble(samples, y, stratum=2)
+    assert found == pytest.approx([2 - 4 / 2])

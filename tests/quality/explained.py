@@ -19,6 +19,23 @@ MUTANTS: dict[str, tuple[str, ...]] = {
     "a bound of memory or of work at one time, on which no number depends": (
         "mcdrop/recalibration/_level_map.py: `_STEP, _REACH, _CELLS = 0.05, 8.0, 2**20`: 20 -> 21",
         "mcdrop/_masks/source.py: `_KEPT_BITS = 64 * 2**20`: 64 -> 65",
+        "mcdrop/metrics/crps_forms.py: `rows = max(1, _PAIRS_AT_ONCE // len(flat) ** 2)`: "
+        "_PAIRS_AT_ONCE // len(flat) ** 2 -> _PAIRS_AT_ONCE * len(flat) ** 2",
+        "mcdrop/metrics/crps_forms.py: `_PAIRS_AT_ONCE = 2**22`: 2 ** 22 -> 2 * 22",
+        "mcdrop/recalibration/_level_map.py: `for block in edges.to(mean.device).split(max(1, "
+        "_CELLS // (n_rows * n_outputs))):`: 1 -> 2",
+        "mcdrop/recalibration/cross_conformal.py: `_CELLS = 2**22`: 2 -> 3",
+        "mcdrop/_masks/stratified.py: `_SLOW_STEPS = 4`: 4 -> 5",
+    ),
+    "steps of a search that has converged before": (
+        "mcdrop/metrics/_search.py: `_STEPS = 45`: 45 -> 46",
+    ),
+    "what is thrown away is drawn all the same": (
+        "mcdrop/_masks/streams.py: `self._generator.random_raw(12, output=False)`: False -> True",
+    ),
+    "0 / 1 in place of 0, which the other branch returns": (
+        "mcdrop/recalibration/_mean_probs.py: `return torch.where(below > 0, above / "
+        "torch.where(below > 0, below, 1.0), 0.0)`: below > 0 -> below >= 0",
     ),
     "a factor c^(number of drops) more, which the factors of the lines take up, so that the law of "
     "patterns is the same": (

@@ -125,3 +125,13 @@ def test_errors_say_what_to_do() -> None:
         fitted(normal(np.zeros((4, 2)), 1.0), weights=np.ones(4))
     with pytest.raises(mcdrop.RangeError, match=r"interval: expected `level` to lie in \(0, 1\)"):
         fitted(p, weights=np.ones(4)).interval(0.0)
+
+
+def test_an_interval_holds_nine_tenths_if_no_level_is_given() -> None:
+    rng = np.random.default_rng(0)
+    p, y = forecast(rng, rng.uniform(size=40))
+    found = WeightedConformalRegressor(level=0.5).fit(p, y, weights=np.ones(40))(
+        p, weights=np.ones(40)
+    )
+    for end, other in zip(found.interval(), found.interval(0.9), strict=True):
+        assert torch.equal(end, other)
