@@ -162,4 +162,5 @@ def test_eight_rows_have_a_shape_and_seven_have_none() -> None:
 def test_targets_on_the_ends_of_their_interval_are_inside() -> None:
     test = coverage_test([0.0] * 4, [1.0] * 4, [0.0, 1.0, 0.0, 1.0], level=0.5)
     # All four are inside: 2 * (1 / 2)^4.
-    assert (test.direction, test.p_value) == ("too_wide", pytest.approx(0.125))
+    assert test.direction == "too_wide"
+    assert test.p_value == pytest.approx(0.125)

@@ -33,10 +33,6 @@ MUTANTS: dict[str, tuple[str, ...]] = {
     "what is thrown away is drawn all the same": (
         "mcdrop/_masks/streams.py: `self._generator.random_raw(12, output=False)`: False -> True",
     ),
-    "0 / 1 in place of 0, which the other branch returns": (
-        "mcdrop/recalibration/_mean_probs.py: `return torch.where(below > 0, above / "
-        "torch.where(below > 0, below, 1.0), 0.0)`: below > 0 -> below >= 0",
-    ),
     "a factor c^(number of drops) more, which the factors of the lines take up, so that the law of "
     "patterns is the same": (
         "mcdrop/_masks/grid_law.py: `independent = kinds.drops * log(p) + (_PASSES - kinds.drops) "
