@@ -166,7 +166,7 @@ def main() -> None:
     for work in chosen(options.workload, smoke=options.smoke):
         entry = measured(work, options.repeats)
         entry["ratios"]["of a process"] = in_new_processes(
-            work.name, min(3, options.repeats), options.threads, options.smoke
+            work.name, 1 if options.smoke else 3, options.threads, options.smoke
         )
         entries.append(entry)
         print(f"{work.name}: done", flush=True)
