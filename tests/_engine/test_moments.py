@@ -270,3 +270,11 @@ def test_pairs_within_strata_are_told_from_others_of_their_group(n_samples: int)
     of_within, of_across = groups.correlations(n_samples)
     expected = across + of_across / (of_within - of_across) * (across - within)
     assert moments.variance.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_one_stratum_of_an_unknown_number_has_the_variance_of_a_share() -> None:
+    x = torch.randn(16, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    moments = moments_of(x, PassGroups(None, stratified=True))
+    assert torch.isfinite(moments.variance).all()
+    # The mean of a stratum is taken to keep at most 0.4 of the variance of an independent one.
+    assert (moments.variance_of_mean <= 0.4 * moments.variance / 16 * (1 + 1e-9)).all()

@@ -103,3 +103,7 @@ def test_options_that_cannot_be_are_named() -> None:
         calibration_error_test(P, Y, kind="binary", norm="L1")  # type: ignore[arg-type]
     with pytest.raises(RangeError, match=r"consistency_band: expected `level` to lie in \(0, 1\)"):
         consistency_band(P, Y, kind="binary", level=95)
+
+
+def test_nineteen_resamples_are_enough_for_a_level_of_95_percent() -> None:
+    assert consistency_band([0.3] * 20, [0] * 20, kind="binary", n_resamples=19) is not None

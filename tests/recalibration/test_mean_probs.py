@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcdrop.recalibration._mean_probs import with_mean_probs
+from mcdrop.recalibration._mean_probs import _quotient, with_mean_probs
 from tests.recalibration.cases import assert_splits_add_up, averaged, from_passes, softmax
 
 
@@ -36,3 +36,8 @@ def test_certainty_has_nothing_epistemic() -> None:
     assert changed.probs_std.tolist() == [[0, 0]]
     sure = with_mean_probs(averaged([[0.5, 0.5]]), torch.tensor([[1.0, 0.0]]).double())
     assert sure.expected_entropy.tolist() == [0]
+
+
+def test_a_ratio_to_nothing_is_nothing() -> None:
+    found = _quotient(torch.tensor([3.0, 3.0, 0.0]), torch.tensor([2.0, 0.0, 0.0]))
+    assert found.tolist() == [1.5, 0, 0]
