@@ -132,3 +132,7 @@ def test_options_that_cannot_be_are_named() -> None:
 
 def test_certainty_is_a_probability() -> None:
     assert calibration_test([1.0, 0.0], [1, 0], kind="binary").p_value == 1
+
+
+def test_a_p_value_of_one_can_be_adjusted() -> None:
+    assert holm([1.0, 0.02]).tolist() == [1.0, 0.04]
