@@ -7,7 +7,7 @@ from mcdrop.displays._ece import calibration_error_estimate
 from mcdrop.metrics import calibration_error_test, reliability_curve
 
 
-@pytest.mark.parametrize("n", [50, 500])
+@pytest.mark.parametrize("n", [50, pytest.param(500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("truth", [0.0, 0.1])
 def test_the_interval_of_the_ece_holds_the_truth(n: int, truth: float) -> None:
     # The truth is over rows of the same bins: confidence minus the chance to be right.

@@ -91,7 +91,7 @@ def test_columns_need_a_value_per_row() -> None:
         checked_groups({"site": [1, 2]}, 3)
 
 
-@pytest.mark.parametrize("n", [10, 60])
+@pytest.mark.parametrize("n", [10, pytest.param(60, marks=pytest.mark.slow)])
 def test_calibrated_slices_are_flagged_no_more_often_than_said(n: int) -> None:
     alarms = 0
     for seed in range(300):
