@@ -8,7 +8,7 @@ import scoringrules
 import torch
 from scipy import integrate, stats
 
-from mcdrop.errors import RangeError, ShapeError
+from mcdrop.errors import NonFiniteError, RangeError, ShapeError
 from mcdrop.metrics import (
     crps_ensemble,
     crps_forms,
@@ -100,3 +100,10 @@ def test_calls_that_cannot_be_are_named() -> None:
         crps_mixture(MEANS, 0 * STDS, Y)
     with pytest.raises(RangeError, match='`estimator` to be one of "fair", "energy"'):
         threshold_weighted_crps(MEANS, Y, estimator="crps")  # type: ignore[arg-type]
+
+
+def test_a_draw_that_is_not_finite_is_named_by_its_row() -> None:
+    samples = np.zeros((3, 4, 2))
+    samples[1, 2, 0] = np.nan
+    with pytest.raises(NonFiniteError, match="in row 2"):
+        threshold_weighted_crps(samples, np.zeros((4, 2)))

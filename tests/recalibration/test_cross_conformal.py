@@ -43,7 +43,10 @@ def test_ends_follow_their_definition(method: CrossMethod, n: int, k: int, level
     y = X.sum(axis=1) + rng.normal(size=n)
     models, left_out, folds = trained(X, y, k)
     fitted = CrossConformalRegressor(method, level).fit(left_out, y, folds=folds)
-    lower, upper = fitted([m.predict(new) for m in models]).interval(level)
+    found = fitted([m.predict(new) for m in models])
+    lower, upper = found.interval(level)
+    assert torch.equal(found.lower, lower)
+    assert torch.equal(found.upper, upper)
     for row in range(5):
         below, above = [], []
         for i in range(n):
