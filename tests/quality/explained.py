@@ -17,8 +17,6 @@ LINES: dict[str, str] = {
 
 MUTANTS: dict[str, tuple[str, ...]] = {
     "a bound of memory or of work at one time, on which no number depends": (
-        "mcdrop/recalibration/_level_map.py: `_STEP, _REACH, _CELLS = 0.05, 8.0, 2**20`: 20 -> 21",
-        "mcdrop/_masks/source.py: `_KEPT_BITS = 64 * 2**20`: 64 -> 65",
         "mcdrop/metrics/crps_forms.py: `rows = max(1, _PAIRS_AT_ONCE // len(flat) ** 2)`: "
         "_PAIRS_AT_ONCE // len(flat) ** 2 -> _PAIRS_AT_ONCE * len(flat) ** 2",
         "mcdrop/metrics/crps_forms.py: `_PAIRS_AT_ONCE = 2**22`: 2 ** 22 -> 2 * 22",
