@@ -100,5 +100,6 @@ def standardized_table(function: str, task: str, X: Any, y: Any) -> Table:
 def _spread(values: Matrix) -> Matrix:
     """Return standard deviations; 1 for constant columns, up to rounding."""
     spread = values.std(axis=0)
-    constant = spread <= 1e-12 * np.abs(values).max(axis=0)
+    # The mean of many equal numbers is off by more than their last digit.
+    constant = (np.ptp(values, axis=0) == 0) | (spread <= 1e-12 * np.abs(values).max(axis=0))
     return np.where(constant, 1.0, spread)

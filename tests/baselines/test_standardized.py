@@ -65,3 +65,11 @@ def test_trained_networks_take_and_return_units_of_the_data() -> None:
     found = network(torch.from_numpy(X)).squeeze(-1).detach()
     np.testing.assert_allclose(found, y, rtol=1e-3)
     assert not network.training
+
+
+def test_a_constant_column_of_many_rows_is_known_as_one() -> None:
+    X = np.column_stack([np.arange(400_000) % 7, np.full(400_000, 0.998)])
+    # The rounding of the mean is more than the digits that tell constants by their spread.
+    assert X.std(axis=0)[1] > 1e-12
+    table = standardized_table("f", "regression", X, X[:, 0])
+    assert table.scale[1] == 1
