@@ -38,8 +38,9 @@ class TrainingRows:
         share = (self.weight / self.weight.sum()).unsqueeze(1)
         mean = (share * values).sum(dim=0)
         std = (share * (values - mean).square()).sum(dim=0).sqrt()
-        # Constant columns differ from their mean by rounding only.
-        return mean, torch.where(std > 1e-12 * (1 + mean.abs()), std, 1.0)
+        # Columns that are constant up to rounding differ from their mean by rounding only.
+        constant = (values == values[:1]).all(dim=0) | (std <= 1e-12 * mean.abs())
+        return mean, torch.where(constant, 1.0, std)
 
 
 def training_rows(X: Any, y: Any, sample_weight: Float64 | None) -> TrainingRows:

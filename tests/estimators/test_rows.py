@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from mcdrop.estimators.rows import folds, training_rows
@@ -45,3 +46,11 @@ def test_folds_share_out_every_stratum() -> None:
         assert counts.max() - counts.min() <= 1
     other = folds(strata, 5, torch.Generator().manual_seed(1))
     assert not torch.equal(found, other)
+
+
+def test_columns_are_constant_by_their_values_and_not_by_their_size() -> None:
+    x = np.column_stack([np.full(1000, 0.998), np.linspace(0, 1e-13, 1000)])
+    rows = training_rows(x, np.zeros((1000, 1)), None)
+    _, std = rows.scale(rows.x)
+    # Uniform values over 1e-13 have that over the root of 12.
+    assert std.tolist() == [1, pytest.approx(1e-13 / 12**0.5, rel=0.01)]
