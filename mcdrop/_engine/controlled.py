@@ -22,7 +22,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 from mcdrop._engine.linearization import LinearPart
-from mcdrop._engine.moments import accumulation_dtype, jackknife, widening
+from mcdrop._engine.moments import accumulation_dtype, jackknife
+from mcdrop._engine.student import widening
 
 __all__ = ["Controlled", "ControlledMoments"]
 

@@ -8,17 +8,17 @@ than 32 stratified ones are kept, because the variance is read off passes that a
 
 from __future__ import annotations
 
-from functools import cache
 from math import comb
 
 import torch
 from torch import Tensor
 
 from mcdrop._engine.groups import PassGroups, column, plus
+from mcdrop._engine.student import widening
 from mcdrop._masks.grid import SIDE, independent_sets
 from mcdrop._masks.stratified import STRATUM
 
-__all__ = ["Moments", "accumulation_dtype", "jackknife", "widening"]
+__all__ = ["Moments", "accumulation_dtype", "jackknife"]
 
 _GROUPS = 16
 # Beyond so many elements per pass, fewer groups are kept, to bound the memory.
@@ -32,17 +32,6 @@ _LARGEST_USUAL_SHARE = 0.4
 # at most so many times as correlated; else all of the output is taken to be linear in the masks.
 _MOST_EXTRAPOLATED = 0.5
 _HOST = torch.zeros(0, dtype=torch.float64)
-# `widening` of 1, 2, ... degrees of freedom by scipy, which takes longer to load than to predict.
-_WIDENINGS = (
-    6.482876642836102, 2.195271323191772, 1.6237269308958933, 1.4165796550845007,
-    1.3115454446677266, 1.2484473543625838, 1.206463113733027, 1.1765543415050645,
-    1.1541830261381394, 1.1368264261800467, 1.122972247170218, 1.1116596258163038,
-    1.1022491604455509, 1.0942990304085216, 1.087494240900536, 1.0816042110685693,
-    1.0764562994398224, 1.0719186968805772, 1.0678890382261181, 1.0642866214479845,
-    1.06104696878688, 1.0581179471982505, 1.0554569506053968, 1.0530288198700553,
-    1.0508042846698586, 1.048758780700374, 1.0468715408369043, 1.045124889004502,
-    1.0435036859172993, 1.0419948899114588,
-)  # fmt: skip
 
 
 def accumulation_dtype(device: torch.device) -> torch.dtype:
@@ -375,13 +364,3 @@ def _jackknife_variance(whole: Tensor, without: Tensor, counts: Tensor, count: i
 def _weighted(weights: Tensor, values: Tensor) -> Tensor:
     """Return the sum over groups, with weights known on the host."""
     return torch.tensordot(column(weights, values).flatten(), values, dims=1)
-
-
-@cache
-def widening(degrees: int) -> float:
-    """Return the half-width of Student's 95 % interval over that of the normal one."""
-    if degrees <= len(_WIDENINGS):
-        return _WIDENINGS[max(0, degrees - 1)]
-    from scipy.special import ndtri, stdtrit
-
-    return float(stdtrit(degrees, 0.975) / ndtri(0.975))

@@ -96,9 +96,11 @@ class _Kinds:
 
 @cache
 def _kinds() -> _Kinds:
-    bits = (np.arange(_PATTERNS)[:, None] >> np.arange(_PASSES)) & 1
-    grids = bits.reshape(-1, SIDE, SIDE)
-    rows, columns = (np.sort(grids.sum(axis=axis), axis=1) for axis in (2, 1))
+    # The rows of the grid are the hexadecimal digits of a pattern.
+    digits = np.arange(_PATTERNS)[:, None] >> SIDE * np.arange(SIDE) & 0xF
+    bits = (np.arange(2**SIDE)[:, None] >> np.arange(SIDE) & 1).astype(np.uint8)
+    rows = np.sort(bits.sum(axis=1, dtype=np.uint8)[digits], axis=1)
+    columns = np.sort(bits[digits].sum(axis=1, dtype=np.uint8), axis=1)
     places = (SIDE + 1) ** np.arange(SIDE)
     low, high = np.sort([rows @ places, columns @ places], axis=0)
     _, first, of_pattern, sizes = np.unique(

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from itertools import combinations
 from math import prod
 
 import numpy as np
@@ -234,23 +233,29 @@ def _table(count: int) -> npt.NDArray[np.int16]:
     2^16 is no multiple of the number of patterns, so some appear one extra time. These form whole
     orbits under rotation of the bits, so that every bit is set exactly equally often.
     """
-    patterns = [sum(1 << bit for bit in chosen) for chosen in combinations(range(STRATUM), count)]
+    patterns = _of_count(count)
     often, left = divmod(_TABLE, len(patterns))
-    orbits = sorted({frozenset(_rotations(pattern)) for pattern in patterns}, key=min)
+    rotated = np.stack(
+        [(patterns << t | patterns >> (STRATUM - t)) & 0xFFFF for t in range(STRATUM)]
+    )
+    # The orbit of a pattern bears the name of the least of its rotations.
+    _, first = np.unique(rotated.min(axis=0), return_index=True)
+    orbits = [np.unique(rotated[:, one]) for one in first]
     # Orbits of 16 patterns first, in random order; the few shorter ones fill what remains.
     order = np.random.default_rng(count).permutation(len(orbits))
-    orbits = sorted((orbits[i] for i in order), key=len, reverse=True)
     more: list[int] = []
-    for orbit in orbits:
+    for orbit in sorted((orbits[i] for i in order), key=len, reverse=True):
         if len(more) + len(orbit) <= left:
-            more += sorted(orbit)
-    table = np.array(patterns * often + more, dtype=np.uint16)
+            more += orbit.tolist()
+    table = np.concatenate([np.tile(patterns, often), more]).astype(np.uint16)
     if len(table) != _TABLE:
         raise RuntimeError(f"patterns of {count} bits do not fill the table")
     return table.view(np.int16)
 
 
-def _rotations(pattern: int) -> list[int]:
-    """Return the pattern rotated by 0 to 15 bits."""
-    doubled = pattern | pattern << STRATUM
-    return [(doubled >> turn) % 2**STRATUM for turn in range(STRATUM)]
+def _of_count(count: int) -> npt.NDArray[np.int64]:
+    """Return the patterns of `count` set bits, those with low bits set first."""
+    patterns = np.arange(_TABLE)
+    bits = patterns[:, None] >> np.arange(STRATUM) & 1
+    some = bits.sum(axis=1) == count
+    return patterns[some][np.argsort(-(bits[some] @ (1 << np.arange(STRATUM)[::-1])))]

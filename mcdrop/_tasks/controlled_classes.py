@@ -27,7 +27,8 @@ from typing_extensions import Self
 
 from mcdrop._engine.groups import PassGroups
 from mcdrop._engine.linearization import LinearPart
-from mcdrop._engine.moments import Moments, accumulation_dtype, jackknife, widening
+from mcdrop._engine.moments import Moments, accumulation_dtype, jackknife
+from mcdrop._engine.student import widening
 from mcdrop._masks.stratified import STRATUM
 from mcdrop._tasks.likelihoods import score_probabilities
 from mcdrop._tasks.tails import Tails

@@ -57,7 +57,8 @@ net(torch.zeros(2, 3))
 torch.func.vmap(torch.neg)(torch.zeros(2))  # For this, torch 2.4 loads the compiler itself.
 before = set(sys.modules)
 for task in "regression", "classification":
-    mcdrop.wrap(net).predict_with_uncertainty(torch.zeros(2, 3), task=task)
+    for n_samples in 2, 20, 50, 100:
+        mcdrop.wrap(net).predict_with_uncertainty(torch.zeros(2, 3), task=task, n_samples=n_samples)
 print({"torch._dynamo", "sympy", "scipy", "pandas", "sklearn"} & (set(sys.modules) - before))
 """
 
