@@ -235,18 +235,17 @@ def _table(count: int) -> npt.NDArray[np.int16]:
     """
     patterns = _of_count(count)
     often, left = divmod(_TABLE, len(patterns))
-    rotated = np.stack(
-        [(patterns << t | patterns >> (STRATUM - t)) & 0xFFFF for t in range(STRATUM)]
-    )
-    # The orbit of a pattern bears the name of the least of its rotations.
-    _, first = np.unique(rotated.min(axis=0), return_index=True)
-    orbits = [np.unique(rotated[:, one]) for one in first]
+    turns = np.arange(STRATUM)[:, None]
+    rotated = (patterns << turns | patterns >> (STRATUM - turns)) & 0xFFFF
+    # The least pattern of an orbit stands for it.
+    of_least = rotated[:, rotated.min(axis=0) == patterns]
+    orbits = [sorted(set(orbit)) for orbit in sorted(of_least.T.tolist())]
     # Orbits of 16 patterns first, in random order; the few shorter ones fill what remains.
     order = np.random.default_rng(count).permutation(len(orbits))
     more: list[int] = []
     for orbit in sorted((orbits[i] for i in order), key=len, reverse=True):
         if len(more) + len(orbit) <= left:
-            more += orbit.tolist()
+            more += orbit
     table = np.concatenate([np.tile(patterns, often), more]).astype(np.uint16)
     if len(table) != _TABLE:
         raise RuntimeError(f"patterns of {count} bits do not fill the table")
