@@ -240,6 +240,19 @@ def test_antithetic_passes_come_in_pairs(scripts: Callable[[str], Any]) -> None:
     assert not torch.equal(passes[0], passes[2])
 
 
+def test_levels_are_unbiased_and_no_better_than_their_passes_together(
+    scripts: Callable[[str], Any],
+) -> None:
+    draws = torch.randn(20_000, 48, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    passes = draws.T
+    mean, variance = scripts("variance_propagation").multilevel(passes)
+    # Three levels of 16 passes each. Means of blocks are those of their halves.
+    torch.testing.assert_close(mean, passes[:16].mean(dim=0))
+    # Four standard errors of a variance from 16 of the passes.
+    assert variance.mean().item() == pytest.approx(1, abs=4 * (2 / 15 / 20_000) ** 0.5)
+    assert (variance - 1).square().mean() > (passes.var(dim=0) - 1).square().mean()
+
+
 def test_time_to_an_accuracy_is_read_between_points_and_beyond_them(
     scripts: Callable[[str], Any],
 ) -> None:

@@ -26,7 +26,7 @@ from fewer_passes import networks, trained
 from record import arguments, circumstances, markdown, write
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
-from variance_propagation import antithetic_copy, propagated
+from variance_propagation import antithetic_copy, multilevel, propagated
 from workloads import Block
 
 import mcdrop
@@ -34,10 +34,10 @@ import mcdrop
 # Takes a seed and a number of passes; returns the two quantities.
 Way = Callable[[int, int], tuple[Tensor, Tensor]]
 
-PASSES = (16, 32, 100)
+PASSES = (8, 16, 32, 100)
 WAYS = (
-    "loop", "replicated batch", "antithetic pairs", "variance propagation", "independent",
-    "default", "controlled",
+    "loop", "replicated batch", "multilevel", "antithetic pairs", "variance propagation",
+    "independent", "default", "controlled",
 )  # fmt: skip
 
 
@@ -198,6 +198,14 @@ def ways(case: Case) -> dict[str, Way]:
         return predict
 
     found = {"loop": by_hand(loop, live), "replicated batch": by_hand(replicated, live)}
+    if not case.classes:
+
+        def by_levels(seed: int, n_samples: int) -> tuple[Tensor, Tensor]:
+            torch.manual_seed(seed)
+            mean, variance = multilevel(loop(live, x, n_samples))
+            return mean, variance.sqrt()
+
+        found["multilevel"] = by_levels
     if isinstance(net, nn.Sequential) and {type(each) for each in net} <= {
         nn.Linear, nn.ReLU, nn.Dropout,
     }:  # fmt: skip
@@ -332,7 +340,16 @@ def table(results: list[dict[str, Any]]) -> str:
             speed.append(f"{times['loop'] / seconds:.1f}x" if seconds else missing)
         rows.append([each["network"], f"{each['p']:g}", f"{1e3 * times['loop']:.0f} ms", *speed])
     rows.sort(key=lambda row: float(row[1]))
-    header = ["network", "p", "loop", "replicated", "antithetic", "propagation", *WAYS[4:]]
+    header = [
+        "network",
+        "p",
+        "loop",
+        "replicated",
+        *WAYS[2:3],
+        "antithetic",
+        "propagation",
+        *WAYS[5:],
+    ]
     return markdown(header, rows)
 
 

@@ -1,4 +1,7 @@
-"""Contestants that need no library: moments propagated layer by layer, and antithetic pairs."""
+"""Contestants that need no library.
+
+Moments propagated layer by layer, antithetic pairs, and passes sorted into levels.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["antithetic_copy", "propagated"]
+__all__ = ["antithetic_copy", "multilevel", "propagated"]
+
+# Passes of the coarsest level.
+_COARSEST = 4
 
 
 class Antithetic(nn.Module):
@@ -66,6 +72,43 @@ def propagated(model: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:
         else:
             raise TypeError(f"variance propagation knows no {type(layer).__name__}")
     return mean, variance
+
+
+def multilevel(passes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the multilevel estimates of mean and variance from independent passes.
+
+    Level l has moments of 4 * 2^l passes. The coarsest level gives their average over blocks of
+    passes, every other one the average of what a block's moments are beyond those of its halves.
+    Costs are shared out evenly, as is best where squared differences fall as one over the passes.
+
+    Averaged over all orders of the passes, this is mean and unbiased variance of all of them
+    together, which therefore have no larger squared error (Rao & Blackwell): levels gain over
+    coarse blocks alone.
+
+    Source: Pim & Pryer (2026), "Multi-level Monte Carlo dropout for efficient uncertainty
+    quantification", with both halves of a block as its coarse level.
+
+    Args:
+        passes: (S, N, ...).
+
+    Returns:
+        Mean and variance over masks, each (N, ...).
+    """
+    n_levels = 1
+    while _COARSEST * 2**n_levels <= len(passes) // (n_levels + 1):
+        n_levels += 1
+    share = len(passes) // n_levels
+    mean = variance = torch.zeros_like(passes[0])
+    for level in range(n_levels):
+        size = _COARSEST * 2**level
+        blocks = passes[level * share :][: share // size * size].unflatten(0, (-1, size))
+        fine_mean, fine_variance = blocks.mean(dim=1), blocks.var(dim=1)
+        if level:
+            halves = blocks.unflatten(1, (2, -1))
+            fine_mean = fine_mean - halves.mean(dim=2).mean(dim=1)
+            fine_variance = fine_variance - halves.var(dim=2).mean(dim=1)
+        mean, variance = mean + fine_mean.mean(dim=0), variance + fine_variance.mean(dim=0)
+    return mean, variance.clamp_min(0)
 
 
 def _rectified(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
