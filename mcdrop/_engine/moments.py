@@ -230,9 +230,9 @@ class Moments:
         """Average (x - x')^2 / 2 over the pairs of independent passes on a grid."""
         kept, halves, n_pairs = self._passes(), torch.zeros_like(self._base()), 0
         for line in independent_sets(self.count):
+            x = kept[list(line)].to(halves)
             # The squared differences of n values sum to n times their squares about the mean.
-            spread = kept[list(line)].to(halves).var(dim=0, correction=0)
-            halves += spread * (len(line) ** 2 / 2)
+            halves += (x - x.mean(dim=0)).square_().sum(dim=0) * (len(line) / 2)
             n_pairs += comb(len(line), 2)
         return halves / n_pairs
 
