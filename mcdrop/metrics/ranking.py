@@ -34,8 +34,8 @@ def ranking_test(
 
     Returns:
         The correlation with its p-value: "rising" if errors grow with the uncertainty,
-        "falling" if the uncertainty ranks errors backwards, "none" with correlation 0 where
-        either is the same in all rows.
+        "falling" if the uncertainty ranks errors backwards, "none" if the correlation is 0, which
+        it also is where either is the same in all rows.
 
     Raises:
         ShapeError: If the two are not of one shape (N,) or hold no rows.
@@ -65,9 +65,9 @@ def _ranking(columns: Float64, n_resamples: int, seed: int) -> CalibrationTest:
     ranks = rankdata(columns, axis=1)
     ranks -= ranks.mean(axis=1, keepdims=True)
     scale = float(np.sqrt(np.square(ranks).sum(axis=1).prod()))
-    if scale == 0:
+    r = float(np.clip(ranks[0] @ ranks[1] / scale, -1, 1)) if scale > 0 else 0.0
+    if r == 0:
         return CalibrationTest(0.0, 1.0, "none", n)
-    r = float(np.clip(ranks[0] @ ranks[1] / scale, -1, 1))
     if n > _PERMUTED_ROWS:
         t = np.inf if abs(r) == 1 else abs(r) * np.sqrt((n - 2) / (1 - r**2))
         p_value = float(2 * stdtr(n - 2, -t))

@@ -32,7 +32,8 @@ def bias_test(pit_values: ArrayLike) -> Reduction[CalibrationTest]:
         pit_values: From `pit`, `pit_normal` or `pit_mixture`, shape (N,) or (N, D).
 
     Returns:
-        The statistic with its p-value; "too_low" if targets lie above the predictions.
+        The statistic with its p-value; "too_low" if targets lie above the predictions, "none" if
+        the statistic is 0.
 
     Raises:
         ShapeError: If there are no values.
@@ -55,7 +56,8 @@ def _bias(z: Float64) -> CalibrationTest:
 
     statistic = float(np.sqrt(z.size) * z.mean())
     p_value = float(2 * ndtr(-abs(statistic)))
-    return CalibrationTest(statistic, p_value, "too_low" if statistic > 0 else "too_high", z.size)
+    direction: Direction = "too_low" if statistic > 0 else "too_high"
+    return CalibrationTest(statistic, p_value, "none" if statistic == 0 else direction, z.size)
 
 
 @finished

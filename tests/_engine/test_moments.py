@@ -73,6 +73,20 @@ def test_means_and_variances_without_each_group() -> None:
         torch.testing.assert_close(variances[group], left.var(dim=0, correction=0))
 
 
+@pytest.mark.parametrize(("units", "n_groups"), [(8, 16), (16, 8), (32, 4), (33, 4), (800, 4)])
+def test_large_outputs_are_kept_in_fewer_groups_but_four_at_least(
+    units: int, n_groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As much memory as 16 groups of 8 units take, as long as the jackknife has four groups.
+    monkeypatch.setattr("mcdrop._engine.moments._LARGE", 8)
+    passes = torch.randn(40, units, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    counts, means, _ = moments_of(passes).without_each()
+    numbers = torch.arange(40) % n_groups
+    assert len(counts) == n_groups
+    for group in range(n_groups):
+        torch.testing.assert_close(means[group], passes[numbers != group].mean(dim=0))
+
+
 def test_groups_of_stratified_passes_are_whole_strata() -> None:
     groups = PassGroups(100, stratified=True)
     member = groups.of(0, 100, 16, torch.zeros(1))

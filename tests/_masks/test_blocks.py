@@ -103,3 +103,11 @@ def test_streams_hold_many_rows_of_few_units_and_one_row_of_many() -> None:
     assert rows_per_block(3 * 2**10, "cpu") == 64
     assert rows_per_block(3 * 2**10, "cuda") == 1024
     assert rows_per_block(10**7, "cpu") == rows_per_block(10**7, "cuda") == 1
+
+
+@pytest.mark.parametrize("units", UNITS)
+def test_blocks_of_a_device_hold_so_many_bits_of_a_row_at_most(units: int) -> None:
+    # 2^20 patterns or 32 passes, and 2^16 lanes or 4 passes: what a single row may take at a time.
+    patterns, lanes = device_pattern_blocks(0, 999, units), device_lane_blocks(0, 999, units)
+    assert all(len(block) * units <= 2**20 or len(block) == 32 for block in patterns)
+    assert all(len(block) * units <= 2**16 or len(block) == 4 for block in lanes)

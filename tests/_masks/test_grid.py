@@ -10,9 +10,10 @@ import torch
 from scipy import stats
 
 from mcdrop._masks.grid import grid_patterns, independent_sets, on_grid
+from mcdrop._masks.grid_law import alias_table
 from mcdrop._masks.rows import RowDim
 from mcdrop._masks.source import MaskSource, Span
-from mcdrop._masks.streams import Streams
+from mcdrop._masks.streams import Key, Streams
 
 CPU = torch.device("cpu")
 
@@ -115,3 +116,23 @@ def test_torch_and_numpy_make_the_same_of_the_same_bits(
     by_numpy = grid_patterns(Streams(3, CPU), rate, (3, 40_000), (0, 1, 1))
     monkeypatch.setattr(Streams, "on_cpu", False)
     assert torch.equal(grid_patterns(Streams(3, CPU), rate, (3, 40_000), (0, 1, 1)), by_numpy)
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_the_first_pattern_is_taken_by_as_many_draws_as_its_limit_says(
+    on_cpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of the 2^16 second draws exactly `limit` lie below it: limit - 1 is the last of them.
+    table = alias_table(13_107, 16)
+    (split,) = np.nonzero((table.limits > 0) & (table.limits < 2**16))
+    picks, limits = np.tile(16 * split, 2), np.tile(table.limits[split], 2)
+    places = limits - np.repeat([1, 0], len(split))
+
+    def array(streams: Streams, n: int, bits: int, key: Key) -> np.ndarray:
+        return (picks if key[2] >= 0 else places).astype(np.uint16).view(np.int16)
+
+    monkeypatch.setattr(Streams, "array", array)
+    monkeypatch.setattr(Streams, "on_cpu", on_cpu)
+    found = grid_patterns(Streams(3, CPU), (13_107, 16), (1, len(picks)), (0, 1, 0))
+    assert len(split) > 100
+    np.testing.assert_array_equal(found[0, 0], table.patterns[:, 16 * split].ravel())

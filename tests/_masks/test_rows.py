@@ -37,6 +37,7 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[RowDim, ...]]] = {
     "two dimensions of rows": ((4, 8), (RowDim(0, 1), RowDim(1, 2, rows_first=False))),
     "no rows": ((2, 3), ()),
     "broadcast over rows": ((1, 3), (RowDim(0, 1),)),
+    "broadcast over merged rows": ((1, 3), (RowDim(0, 2),)),
 }
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from mcdrop._masks import blocks
-from mcdrop._masks.numba_kernels import Integers
+from mcdrop._masks import blocks, numba_kernels
+from mcdrop._masks.numba_kernels import Compiled, Integers
 from mcdrop._masks.rows import RowDim, RowNumbers
 from mcdrop._masks.source import MaskSource, Span, effective_rate
 from mcdrop._masks.streams import Key, Streams
@@ -228,6 +228,30 @@ def test_bits_that_are_kept_stay_below_their_bound(
     for site in range(20):
         source.keep(0.3, (4, 50), site, Span(0, 0, 16, rows), RowDim(0, 1))
     assert (len(source._latest), len(source._edges)) == n_kept
+
+
+@pytest.mark.parametrize("stratified", [True, False])
+@pytest.mark.parametrize("same_for_all_passes", [True, False])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_products_of_few_passes_on_both_sides_of_a_block_are_those_of_the_mask(
+    count: int, same_for_all_passes: bool, stratified: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The kernels as plain Python: without Numba, and for work of any size.
+    kernels = Compiled(
+        numba_kernels._drop_by_pattern,
+        numba_kernels._drop_by_lane,
+        numba_kernels._choose_patterns,
+        numba_kernels._kept_by_pattern,
+    )
+    monkeypatch.setattr("mcdrop._masks.source.compiled", lambda units: kernels)
+    n = 1 if same_for_all_passes else count
+    x = torch.randn(n, 9, generator=torch.Generator().manual_seed(0))
+    # Blocks of 64 passes: pass 63 is the last of the first.
+    source, span = MaskSource(5, CPU, stratified=stratified), Span(1, 63, count)
+    keep = source.keep(0.3, (9,), 2, span).clone()
+    found = source.times(x, 2.0, 0.3, ((9,), 2, span, None), "key")
+    assert found is not None
+    assert torch.equal(found, x * keep * 2)
 
 
 def test_every_lane_of_a_word_has_the_same_rate() -> None:

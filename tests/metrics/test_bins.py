@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from mcdrop.metrics._bins import Forecasts, binned, quantile_sums, take_forecasts, uniform_sums
+from mcdrop.metrics._bins import (
+    Forecasts,
+    binned,
+    membership,
+    quantile_sums,
+    take_forecasts,
+    uniform_sums,
+)
 
 RNG = np.random.default_rng(0)
 P = np.round(RNG.uniform(size=40), 1)
@@ -30,8 +37,10 @@ def test_uniform_bins_are_closed_on_the_right() -> None:
 
 def test_rounding_beyond_the_ends_falls_into_the_outermost_bins() -> None:
     ones, edges = np.ones(2), np.array([0.0, 0.25, 0.5, 1.0])
-    sums = uniform_sums(np.array([-1e-9, 1 + 1e-9]), ones, ones, edges)
-    assert sums[0].tolist() == [1.0, 0.0, 1.0]
+    beyond = np.array([-1e-9, 1 + 1e-9])
+    assert uniform_sums(beyond, ones, ones, edges)[0].tolist() == [1.0, 0.0, 1.0]
+    member = membership(beyond, n_bins=3, binning="uniform", dtype=torch.float64)
+    assert member.tolist() == [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
 
 
 def test_quantile_bins_share_ties_evenly_by_hand() -> None:

@@ -107,3 +107,15 @@ def test_options_that_cannot_be_are_named() -> None:
 
 def test_nineteen_resamples_are_enough_for_a_level_of_95_percent() -> None:
     assert consistency_band([0.3] * 20, [0] * 20, kind="binary", n_resamples=19) is not None
+
+
+def test_a_bin_of_one_row_counts_in_the_simultaneous_band() -> None:
+    # Two bins of one row each, which goes the other way with chance 0.02: less than the tail of
+    # 0.025 of one bin, and more than the 0.0125 that each of two may have.
+    rows, chance = [0.02, 0.98], [0, 1]
+    each = consistency_band(rows, chance, n_bins=2, kind="binary", n_resamples=9999)
+    assert (each.low.tolist(), each.high.tolist()) == ([0.0, 1.0], [0.0, 1.0])
+    both = consistency_band(
+        rows, chance, n_bins=2, kind="binary", n_resamples=9999, simultaneous=True
+    )
+    assert (both.low.tolist(), both.high.tolist()) == ([0.0, 0.0], [1.0, 1.0])

@@ -180,6 +180,13 @@ def test_energy_score_in_blocks_equals_one_block(monkeypatch: pytest.MonkeyPatch
     np.testing.assert_allclose(energy_score(samples, y), one_by_one, rtol=1e-12)
 
 
+def test_one_vector_has_an_energy_score_and_no_fair_one() -> None:
+    # Without a pair the score is the distance: 5 of (3, 4).
+    assert energy_score([[[3.0, 4.0]]], [[0.0, 0.0]], estimator="energy").tolist() == [5.0]
+    with pytest.raises(ShapeError, match="energy_score: expected `samples` to "):
+        energy_score([[[3.0, 4.0]]], [[0.0, 0.0]])
+
+
 def test_energy_score_sees_the_wrong_correlation() -> None:
     rng = np.random.default_rng(5)
     together = [[1.0, 0.95], [0.95, 1.0]]

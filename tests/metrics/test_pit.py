@@ -84,5 +84,17 @@ def test_values_that_cannot_be_are_named() -> None:
         pit_mixture([[0.0]], [[1.0]], [np.inf])
 
 
+def test_on_a_grid_the_first_row_of_four_is_ranked() -> None:
+    # All passes are below y: four of the sixteen, which lie in one row, give (4 + 1 / 2) / 5.
+    below = np.arange(16.0)[:, None]
+    assert pit(below, [20.0], seed=None, stratum=16)[0] == pytest.approx(0.9)
+    # y lies above passes 0, 1 and 2 of the row: (3 + 1 / 2) / 5. Columns are not ranked.
+    assert pit(below, [2.5], seed=None, stratum=16)[0] == pytest.approx(0.7)
+    # Of two strata the first passes are: 0 and 16, one of them below y.
+    assert pit(np.arange(32.0)[:, None], [5.0], seed=None, stratum=16)[0] == pytest.approx(0.5)
+    # A single pass is a rank of its own: (1 + 1 / 2) / 2.
+    assert pit([[0.0]], [1.0], seed=None, stratum=16)[0] == pytest.approx(0.75)
+
+
 def test_both_ends_of_the_scale_are_values_of_a_pit() -> None:
     assert pit_uniformity_test([0.0, 0.5, 1.0]).n == 3

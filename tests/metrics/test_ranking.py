@@ -36,6 +36,15 @@ def test_constant_uncertainty_ranks_nothing() -> None:
     assert (found.statistic, found.p_value, found.direction) == (0.0, 1.0, "none")
 
 
+@pytest.mark.parametrize("copies", [1, 400])
+def test_a_correlation_of_nothing_has_no_direction(copies: int) -> None:
+    # Ranks 1, 2, 3 against 1.5, 3, 1.5: the middle row alone is off, and it has the mean rank.
+    # Copies of the rows, 1200 of them by Student's t, change no correlation.
+    u, loss = np.tile([0.1, 0.2, 0.3], copies), np.tile([0.0, 1.0, 0.0], copies)
+    found = ranking_test(u, loss=loss)
+    assert (found.statistic, found.p_value, found.direction) == (0.0, 1.0, "none")
+
+
 def test_calls_that_cannot_be_are_named() -> None:
     with pytest.raises(ShapeError, match=r"ranking_test: expected `loss` to have shape \(N,\)"):
         ranking_test(np.zeros((2, 2)), loss=np.zeros((2, 2)))

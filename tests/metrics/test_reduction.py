@@ -6,9 +6,10 @@ import inspect
 
 import numpy as np
 import pytest
+import torch
 
 from mcdrop.metrics import ReliabilityCurve, reliability_curve, rmse
-from mcdrop.metrics._reduction import Reduction, finished, reduction_of
+from mcdrop.metrics._reduction import Reduction, finished, mean_of, reduction_of
 
 
 @finished
@@ -35,6 +36,18 @@ def test_type_checkers_see_the_result_and_the_arguments() -> None:
     assert (number, curve.count.sum()) == (1.0, 1)
     with pytest.raises(TypeError, match="positional argument"):
         rmse([1.0], [0.0], [1.0])  # type: ignore[call-arg]
+
+
+def test_means_are_weighted_and_roots_are_taken_of_them() -> None:
+    squares, weights = torch.tensor([4.0, 64.0]), torch.tensor([3.0, 2.0])
+    # (3 * 4 + 2 * 64) / 5 = 28, and with equal weights (4 + 64) / 2 = 34.
+    assert mean_of(squares, weights).result() == 28
+    assert mean_of(squares, weights, "root").result() == pytest.approx(28**0.5)
+    equal = mean_of(squares, torch.ones(2), "root")
+    assert equal.result() == pytest.approx(34**0.5)
+    assert equal.row_mean is not None
+    assert (equal.row_mean.rows.tolist(), equal.row_mean.kind) == ([4, 64], "root")
+    assert mean_of(squares, weights).row_mean is None
 
 
 def test_reductions_are_found_by_metric_and_join_where_they_fit() -> None:

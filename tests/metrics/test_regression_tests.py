@@ -33,6 +33,9 @@ def test_bias_is_the_z_test() -> None:
     assert found.p_value == pytest.approx(2 * stats.norm.sf(abs(found.statistic)))
     assert bias_test(_pit(Z + 1)).direction == "too_low"
     assert bias_test(_pit(Z - 1)).direction == "too_high"
+    # Targets at the medians of their predictions.
+    centered = bias_test([0.5] * 4)
+    assert (centered.statistic, centered.p_value, centered.direction) == (0.0, 1.0, "none")
 
 
 def test_width_is_the_chi_square_test_of_the_variance() -> None:

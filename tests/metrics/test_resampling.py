@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -51,3 +53,33 @@ def test_the_bias_of_the_median_is_finite_where_all_resamples_lie_on_one_side() 
     assert _median_bias(values, 2.0) == pytest.approx(stats.norm.ppf(0.95))
     assert _median_bias(values, -1.0) == pytest.approx(stats.norm.ppf(0.05))
     assert _median_bias(values, 0.5) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_resamples_do_not_depend_on_how_many_are_drawn_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = statistic("f", lambda s: s, (SCORES,), None)
+    resampler = Resampler("f", 0.9, 200, 0, "percentile")
+    whole = resampler._replicates(found)
+    # Seven resamples of 30 rows at a time, and four in the end.
+    monkeypatch.setattr("mcdrop.metrics._resampling._DRAWN_AT_ONCE", 7 * 30)
+    assert len(whole) == 200
+    np.testing.assert_array_equal(resampler._replicates(found), whole)
+
+
+def test_the_acceleration_of_a_mean_is_a_sixth_of_the_skewness_of_its_error() -> None:
+    # Without row i the mean is off by (x_i - mean) / (n - 1), whose common factor cancels.
+    found = statistic("f", lambda s: s, (SCORES,), None)
+    off = SCORES - SCORES.mean()
+    want = (off**3).sum() / (6 * (off**2).sum() ** 1.5)
+    assert Resampler("f", 0.9, 200, 0, "bca")._acceleration(found) == pytest.approx(want)
+
+
+def test_shares_of_bca_are_those_of_its_formula() -> None:
+    found = statistic("f", lambda s: s, (SCORES,), None)
+    resampler, normal = Resampler("f", 0.9, 200, 0, "bca"), NormalDist()
+    a, bias = resampler._acceleration(found), 0.3
+    # Efron (1987): Phi(b + (b + z) / (1 - a (b + z))).
+    points = [bias + normal.inv_cdf(share) for share in (0.05, 0.95)]
+    want = [normal.cdf(bias + point / (1 - a * point)) for point in points]
+    assert resampler._bca_shares(found, bias, np.array([0.05, 0.95])) == pytest.approx(want)

@@ -25,6 +25,37 @@ MUTANTS: dict[str, tuple[str, ...]] = {
         "mcdrop/recalibration/cross_conformal.py: `_CELLS = 2**22`: 2 -> 3",
         "mcdrop/_masks/stratified.py: `_SLOW_STEPS = 4`: 4 -> 5",
     ),
+    "a shortcut for whole strata, without which the general form writes the same masks": (
+        "mcdrop/_masks/stratified.py: `if first % STRATUM or len(out) % STRATUM:`: "
+        "len(out) % STRATUM -> len(out) * STRATUM",
+        "mcdrop/_masks/device_kernels.py: `if skipped == 0 and numbers.stop == end * _STRATUM:`: "
+        "end * _STRATUM -> end / _STRATUM",
+    ),
+    "min(1, 2 / max(a, m)), which is the same for every a up to 2": (
+        "mcdrop/_masks/grid_law.py: `factors = factors - move * min(1.0, 2 / max(1e-300, "
+        "float(np.abs(move).max())))`: 1e-300 -> 1.0",
+    ),
+    "a p-value above 1, which is cut to 1 before it is returned": (
+        'mcdrop/metrics/regression_tests.py: `return CalibrationTest(1.0, 1.0, "none", z.size)`: '
+        "1.0 -> 2.0 (2)",
+    ),
+    "how a correlation of 0 would be told, which is answered before": (
+        'mcdrop/metrics/ranking.py: `return CalibrationTest(r, p_value, "rising" if r > 0 else '
+        '"falling", n)`: r > 0 -> r >= 0',
+    ),
+    "starts of cycles at a rate without extra drops, which decide nothing there": (
+        "mcdrop/_masks/stratified.py: `begun = draws[:, :1]`: 1 -> 2",
+    ),
+    "the last step of a search, which rates below 2^-25 alone come down to, and which changes no "
+    "mass of theirs by 2^-28": (
+        "mcdrop/_masks/grid_law.py: `while weight < _LARGEST_WEIGHT and step >= _FEWEST_STEPS:`: "
+        "step >= _FEWEST_STEPS -> step > _FEWEST_STEPS",
+    ),
+    "another order of the kinds of patterns, which are only summed over and looked up": (
+        "mcdrop/_masks/grid_law.py: `low * _PATTERNS + high, return_index=True, "
+        "return_inverse=True, return_counts=True`: low * _PATTERNS + high -> "
+        "low * _PATTERNS - high",
+    ),
     "steps of a search that has converged before": (
         "mcdrop/metrics/_search.py: `_STEPS = 45`: 45 -> 46",
     ),

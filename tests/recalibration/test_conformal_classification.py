@@ -107,6 +107,13 @@ def test_aps_and_raps_by_hand() -> None:
     assert aps.prediction_sets(0.5)[0].tolist() == [True, True, False]
 
 
+def test_equally_probable_classes_are_ranked_in_their_order() -> None:
+    # Of 40 classes of 1/40 each, class c has c others before it.
+    p = averaged(np.full((3, 40), 1 / 40))
+    c = ConformalClassifier("aps", 0.5, seed=None).fit(p, [0, 1, 2])(p)
+    np.testing.assert_allclose(c.class_scores, np.tile(np.arange(1, 41) / 40, (3, 1)))
+
+
 def test_classes_of_a_row_share_its_uniform_number() -> None:
     rng = np.random.default_rng(10)
     p = averaged(rng.dirichlet(np.ones(3), 50))

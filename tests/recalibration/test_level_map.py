@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mcdrop.recalibration._level_map import (
+    FARTHEST,
     LevelMap,
     even_ranks,
     fitted_level_map,
@@ -99,3 +100,11 @@ def test_moments_reach_as_far_as_the_knots() -> None:
     _, stretch = moments(normal([0.0], 1.0), [LevelMap(10 * stats.norm.ppf(u), u)])
     # Between knots the mass hugs the inner one; 999 levels leave that a few percent.
     assert stretch.item() == pytest.approx(10, rel=0.05)
+
+
+def test_mass_beyond_the_farthest_score_is_put_there() -> None:
+    # Half of R(F) is F, the other half lies beyond z = 37: of mean 37 / 2 and mean square
+    # (1 + 37^2) / 2. Cells of width 0.05 add 0.05^2 / 12 to the variance 1 of F.
+    shift, stretch = moments(normal([7.0], 2.0), [LevelMap([FARTHEST], [0.5])])
+    assert shift.item() == pytest.approx(37 / 2, abs=1e-6)
+    assert stretch.item() == pytest.approx(np.sqrt((1 + 37**2) / 2 - (37 / 2) ** 2), rel=2e-4)
