@@ -25,7 +25,6 @@ from mcdrop._masks.device_kernels import (
     looked_up,
     picks_and_starts,
     signed_table,
-    unpack,
 )
 from mcdrop._masks.numba_kernels import Integers, compiled
 from mcdrop._masks.numpy_kernels import tiles
@@ -183,7 +182,7 @@ def _look_up(
 
 
 def kept_passes(patterns: Tensor, first: int, out: Tensor) -> None:
-    """Unpack patterns to masks.
+    """Unpack patterns to masks, on the CPU.
 
     Args:
         patterns: From `drop_patterns`, (strata, numel).
@@ -191,9 +190,6 @@ def kept_passes(patterns: Tensor, first: int, out: Tensor) -> None:
         out: Boolean tensor (passes, numel), set to True where a unit is kept.
     """
     numbers = range(first, first + len(out))
-    if out.device.type != "cpu":
-        unpack(patterns, numbers, out)
-        return
     packed, kept = patterns.numpy(), out.numpy()
     kernels = compiled(out.numel())
     if kernels is not None:
