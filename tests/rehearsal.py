@@ -64,6 +64,11 @@ def cnn() -> nn.Module:
     return nn.Sequential(*body, nn.Conv2d(8, 8, 3), *head)
 
 
+def wide() -> nn.Module:
+    body = (nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 16), nn.ReLU())
+    return nn.Sequential(*body, nn.Linear(16, 512))
+
+
 def transformer() -> nn.Module:
     layer = nn.TransformerEncoderLayer(8, 2, dim_feedforward=16, batch_first=True)
     return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
@@ -102,8 +107,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "keep_samples": {"keep_samples": True},
     "device": {"device": "cuda"},
     "noise_std": {"noise_std": 0.3},
+    "few": {"n_samples": 20},
 }
 CASES |= {f"mlp-{name}": Case(*KINDS["mlp"], {}, options) for name, options in OPTIONS.items()}
+# So many outputs that they are accumulated on the device.
+CASES["wide"] = Case(wide, (64, 6), {}, {})
 CASES["cnn-classes"] = Case(*KINDS["cnn"], {}, {"task": "classification"})
 
 
@@ -141,7 +149,7 @@ def rehearse(name: str) -> dict[str, Any]:
     here = mcdrop.wrap(case.make().eval(), **case.wrap)
     q = here.predict_with_uncertainty(x, **{**options, "device": None, "seed": 2})
     expected, other = moments_of(q)
-    error = ((spread.square() + other.square()) / N_SAMPLES).sqrt().clamp_min(1e-6)
+    error = ((spread.square() + other.square()) / p.n_samples).sqrt().clamp_min(1e-6)
     assert p.run is not None
     return {
         "strategy": p.run.strategy,
