@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -132,9 +133,15 @@ def rehearse(name: str) -> dict[str, Any]:
     """Predict there and here with other masks; return costs and how far the means are apart."""
     case = (CASES | speed_cases())[name]
     options = {"task": "regression", "n_samples": N_SAMPLES, "seed": 1, **case.predict}
+    asked: list[bool] = []
+    at_once = patch.multiple(
+        "mcdrop._engine.schedule",
+        UNITS_WORTH_COMPILING_THERE=1,
+        prepare_there=lambda: asked.append(True),
+    )
     torch.manual_seed(0)
     model, x = case.make().eval(), torch.randn(case.shape)
-    with pretended_cuda() as log:
+    with at_once, pretended_cuda() as log:
         there = model if "device" in options else model.to("cuda")
         given = x if "device" in options else x.to("cuda")
         mc = mcdrop.wrap(there, **case.wrap)
@@ -153,6 +160,7 @@ def rehearse(name: str) -> dict[str, Any]:
     assert p.run is not None
     return {
         "strategy": p.run.strategy,
+        "asked_for_kernels": bool(asked),
         "launches": costs[0],
         "syncs": costs[1],
         "uploads": costs[2],

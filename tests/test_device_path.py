@@ -44,6 +44,7 @@ def check(name: str, found: dict[str, Any]) -> None:
     # The largest of at most 96 normal deviations of correlated entries.
     assert found["z"] < 5, found
     assert found["stray"] == 0, "a result lies on the CPU"
+    assert found["asked_for_kernels"]
 
 
 @pytest.mark.parametrize("name", QUICK)

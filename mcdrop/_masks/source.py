@@ -34,6 +34,7 @@ from mcdrop._masks.numpy_kernels import FLOATS, Workspace
 from mcdrop._masks.rows import RowDim, RowNumbers
 from mcdrop._masks.stratified import CYCLE, STRATUM, PatternPart, drop_patterns
 from mcdrop._masks.streams import Streams
+from mcdrop._masks.triton_kernels import FLOATS_THERE, ready
 
 __all__ = ["MaskSource", "Span", "effective_rate"]
 
@@ -169,7 +170,10 @@ class MaskSource:
             ``x * keep * scale``, (span.count, ...), or None.
         """
         numel, (shape, site, span, row) = math.prod(x.shape[1:]), where
-        if not self._streams.on_cpu or x.dtype not in FLOATS:
+        place = Place.of(shape, row, span.batch, span.rows)
+        if not self._streams.on_cpu:
+            return self._times_there(x, scale, p, (place, site, span))
+        if x.dtype not in FLOATS:
             return None
         kernels = compiled(span.count * numel)
         if kernels is None:
@@ -177,7 +181,6 @@ class MaskSource:
         out = self.workspace.empty(key, (span.count, numel), x.dtype)
         values, product = x.detach().reshape(len(x), numel).contiguous().numpy(), out.numpy()
         factor = product.dtype.type(scale)
-        place = Place.of(shape, row, span.batch, span.rows)
         for passes, first, drawn in self._drawn(p, place, site, span):
             some = values[passes] if len(values) > 1 else values
             drawn.times(first, some, factor, product[passes], kernels)
@@ -339,6 +342,20 @@ class MaskSource:
             for passes, first, drawn in self._drawn(p, place, site, span)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _times_there(
+        self, x: Tensor, scale: float, p: float, where: tuple[Place, int, Span]
+    ) -> Tensor | None:
+        """Do what `times` does on a device, where kernels have been compiled for it."""
+        kernels, (place, site, span) = ready(self._streams.device), where
+        if kernels is None or x.dtype not in FLOATS_THERE or not self.stratified:
+            return None
+        values = x.detach().reshape(len(x), -1).contiguous()
+        out = torch.empty((span.count, place.numel), dtype=x.dtype, device=x.device)
+        for passes, first, drawn in self._drawn(p, place, site, span):
+            some = values[passes] if len(values) > 1 else values
+            kernels.drop_by_pattern(some, drawn.bits, first, scale, out[passes])
+        return out.view(span.count, *x.shape[1:])
 
     def _empty(self, shape: tuple[int, int]) -> Tensor:
         """Return memory for masks, used again unless a backward pass will read it."""

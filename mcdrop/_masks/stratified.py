@@ -29,6 +29,7 @@ from mcdrop._masks.device_kernels import (
 from mcdrop._masks.numba_kernels import Integers, compiled
 from mcdrop._masks.numpy_kernels import tiles
 from mcdrop._masks.streams import Key, Streams
+from mcdrop._masks.triton_kernels import ready
 
 __all__ = ["CYCLE", "STRATUM", "PatternPart", "drop_patterns", "kept_passes"]
 
@@ -136,22 +137,26 @@ def _on_device(
 ) -> Tensor:
     """Draw what `drop_patterns` returns, in few operations of the device."""
     (fewest, extra, bits), (keys, (n_strata, per_cycle)) = drops, names
-    n_cycles = n_strata // per_cycle
     first, (begin, end) = part.passes.start // STRATUM, part.strata
-    if not extra:
-        picks = streams.lanes(n_strata * part.rows * part.units, 16, keys[0])
-        once_more = None
-        picks = picks.view(n_strata, part.rows, part.units)
-    else:
-        shapes = (n_strata, part.rows, part.units), (n_cycles, part.rows, part.units)
+    shapes = (n_strata, part.rows, part.units), (n_strata // per_cycle, part.rows, part.units)
+    starts = None
+    if extra:
         alone = len(part.passes) >= CYCLE
         picks, starts = picks_and_starts(streams, shapes, bits, keys, together=alone)
-        if part.upto is not None:
-            starts = starts[:, : part.upto]
+        starts = starts[:, : part.upto]
+    else:
+        picks = streams.lanes(prod(shapes[0]), 16, keys[0]).view(shapes[0])
+    picks = picks[begin:end, : part.upto]
+    kernels = ready(streams.device)
+    if kernels is not None:
+        numbers = first + begin, begin, per_cycle
+        table = _tables(fewest, streams.device)
+        return kernels.choose_patterns(table, picks, starts, numbers, (extra, bits))
+    once_more = None
+    if starts is not None:
         limit = extra - 2 ** (bits - 1)
-        once_more = extra_drops(starts, n_strata, (first, per_cycle, extra), limit, bits)
-        once_more = once_more[begin:end]
-    return looked_up(_signed(fewest, streams.device), picks[begin:end, : part.upto], once_more)
+        once_more = extra_drops(starts, n_strata, (first, per_cycle, extra), limit, bits)[begin:end]
+    return looked_up(_signed(fewest, streams.device), picks, once_more)
 
 
 @cache
@@ -219,7 +224,8 @@ _BITS: npt.NDArray[np.int16] = (1 << np.arange(STRATUM)).astype(np.int16)
 def _tables(fewest: int, device: torch.device) -> Tensor:
     """Return 2^16 patterns of `fewest` drops, then 2^16 of `fewest` + 1."""
     both = (_table(count) for count in (fewest, fewest + 1))
-    return torch.from_numpy(np.concatenate(list(both))).to(device)
+    with torch.inference_mode(mode=False):
+        return torch.from_numpy(np.concatenate(list(both))).to(device)
 
 
 @cache
