@@ -7,6 +7,7 @@ number of launches.
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ def picks_and_starts(
         keys: Names of their streams.
         together: Whether the starts belong to these picks alone, so that one stream may hold both.
     """
-    n_picks, n_starts = (int(np.prod(shape)) for shape in shapes)
+    n_picks, n_starts = (prod(shape) for shape in shapes)
     if together and bits == _STRATUM:
         both = streams.lanes(n_picks + n_starts, bits, keys[0])
         return both[:n_picks].view(shapes[0]), both[n_picks:].view(shapes[1])

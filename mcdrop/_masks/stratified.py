@@ -101,18 +101,18 @@ def drop_patterns(
     fewest, extra = divmod(STRATUM * numerator, 2**bits)
     # Cycles, or the part of one that the block covers.
     per_cycle = min(n_strata, CYCLE // STRATUM) if extra else n_strata
-    shapes = [(part.rows, n, part.units) for n in (n_strata, n_strata // per_cycle)]
     # Blocks of passes are numbered from 0, so negative numbers are free for the cycles.
     picks_key, starts_key = (*key, first), (*key, -1 - part.passes.start // CYCLE)
+    if not streams.on_cpu:
+        names = (picks_key, starts_key), (n_strata, per_cycle)
+        return _on_device(streams, (fewest, extra, bits), part, names)
+    shapes = [(part.rows, n, part.units) for n in (n_strata, n_strata // per_cycle)]
     # The cast wraps modulo 2^bits, as signed integers.
     jumps = ((first + 1 + np.arange(n_strata)) * extra).astype(f"int{bits}")
     # Extra drop iff (u + k * extra) mod 2^b < extra. Integers are signed here, so the least is
     # -2^(bits - 1); for extra = 0 nothing lies below the limit.
     limit = extra - 2 ** (bits - 1)
     begin, end = part.strata
-    if not streams.on_cpu:
-        names = (picks_key, starts_key), (n_strata, per_cycle)
-        return _on_device(streams, (fewest, extra, bits), part, names)
     tables = _tables(fewest, streams.device)
     cycles = slice(begin // per_cycle, -(-end // per_cycle))
     draws = streams.array(prod(shapes[0]), 16, picks_key).reshape(shapes[0])
