@@ -43,7 +43,7 @@ _KEPT_BITS = 64 * 2**20
 # Bytes of patterns of one site beyond which a block of passes is kept in part.
 _LARGE_SITE = 4 * 2**20
 # The same on a device, where every part is drawn anew, in launches of its own.
-_LARGE_DEVICE_SITE = 64 * 2**20
+_LARGE_DEVICE_SITE = 16 * 2**20
 
 
 def _lane_bits(p: float) -> int:

@@ -85,6 +85,16 @@ def test_products_are_those_of_the_plain_operations(
     assert abs(float((expected == 0).double().mean()) - p) < 0.02
 
 
+def test_parts_of_a_block_give_the_same_products(
+    interpreted: Any, like_a_device: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, span = torch.randn(150, 3, 40), Span(0, 40, 150, range(3))
+    expected = product(x, 0.3, span, n_samples=None)
+    like_a_device(interpreted)
+    monkeypatch.setattr("mcdrop._masks.source._LARGE_DEVICE_SITE", 0)
+    assert torch.equal(product(x, 0.3, span, n_samples=None), expected)
+
+
 def test_few_passes_on_a_grid_take_the_kernel_for_products(
     interpreted: Any, like_a_device: Callable[[Any], None]
 ) -> None:
