@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +65,11 @@ def cnn() -> nn.Module:
     return nn.Sequential(*body, nn.Conv2d(8, 8, 3), *head)
 
 
+def wide() -> nn.Module:
+    body = (nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 16), nn.ReLU())
+    return nn.Sequential(*body, nn.Linear(16, 512))
+
+
 def transformer() -> nn.Module:
     layer = nn.TransformerEncoderLayer(8, 2, dim_feedforward=16, batch_first=True)
     return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
@@ -102,8 +108,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "keep_samples": {"keep_samples": True},
     "device": {"device": "cuda"},
     "noise_std": {"noise_std": 0.3},
+    "few": {"n_samples": 20},
 }
 CASES |= {f"mlp-{name}": Case(*KINDS["mlp"], {}, options) for name, options in OPTIONS.items()}
+# So many outputs that they are accumulated on the device.
+CASES["wide"] = Case(wide, (64, 6), {}, {})
 CASES["cnn-classes"] = Case(*KINDS["cnn"], {}, {"task": "classification"})
 
 
@@ -124,9 +133,15 @@ def rehearse(name: str) -> dict[str, Any]:
     """Predict there and here with other masks; return costs and how far the means are apart."""
     case = (CASES | speed_cases())[name]
     options = {"task": "regression", "n_samples": N_SAMPLES, "seed": 1, **case.predict}
+    asked: list[bool] = []
+    at_once = patch.multiple(
+        "mcdrop._engine.schedule",
+        UNITS_WORTH_COMPILING_THERE=1,
+        prepare_there=lambda: asked.append(True),
+    )
     torch.manual_seed(0)
     model, x = case.make().eval(), torch.randn(case.shape)
-    with pretended_cuda() as log:
+    with at_once, pretended_cuda() as log:
         there = model if "device" in options else model.to("cuda")
         given = x if "device" in options else x.to("cuda")
         mc = mcdrop.wrap(there, **case.wrap)
@@ -141,10 +156,11 @@ def rehearse(name: str) -> dict[str, Any]:
     here = mcdrop.wrap(case.make().eval(), **case.wrap)
     q = here.predict_with_uncertainty(x, **{**options, "device": None, "seed": 2})
     expected, other = moments_of(q)
-    error = ((spread.square() + other.square()) / N_SAMPLES).sqrt().clamp_min(1e-6)
+    error = ((spread.square() + other.square()) / p.n_samples).sqrt().clamp_min(1e-6)
     assert p.run is not None
     return {
         "strategy": p.run.strategy,
+        "asked_for_kernels": bool(asked),
         "launches": costs[0],
         "syncs": costs[1],
         "uploads": costs[2],

@@ -50,6 +50,12 @@ class LinearPart:
     variance: Tensor
     fresh: Callable[[int, int], Tensor] | None = None
 
+    def to(self, device: torch.device) -> LinearPart:
+        """Return the same part on another device."""
+        fresh = self.fresh
+        moved = None if fresh is None else lambda first, count: fresh(first, count).to(device)
+        return LinearPart(self.values.to(device), self.variance.to(device), moved)
+
 
 @dataclass(frozen=True)
 class SiteSlopes:

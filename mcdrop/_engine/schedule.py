@@ -31,6 +31,8 @@ from mcdrop._engine.settings import Settings
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.numba_kernels import UNITS_WORTH_COMPILING, prepare
 from mcdrop._masks.source import Span
+from mcdrop._masks.triton_kernels import UNITS_WORTH_COMPILING_THERE
+from mcdrop._masks.triton_kernels import prepare as prepare_there
 from mcdrop.errors import ShapeError
 
 __all__ = ["Schedule", "list_sites", "run_one_pass"]
@@ -256,6 +258,8 @@ class Schedule:
         drawn = self._settings.memory.count_units(per_pass * self._n_samples)
         if drawn >= UNITS_WORTH_COMPILING and self._device.type == "cpu":
             prepare()
+        if drawn >= UNITS_WORTH_COMPILING_THERE and self._device.type == "cuda":
+            prepare_there()
         return self._plan
 
     def _chunk(self, plan: Plan, batch: Batch, span: Span) -> Tensor:

@@ -7,6 +7,7 @@ number of launches.
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from mcdrop._masks.streams import Streams
 
-__all__ = ["extra_drops", "looked_up", "picks_and_starts", "signed_table", "unpack"]
+__all__ = ["extra_drops", "kept", "looked_up", "picks_and_starts", "scaled", "signed_table"]
 
 _STRATUM = 16
 _ENTRIES = 2**16
@@ -37,7 +38,7 @@ def picks_and_starts(
         keys: Names of their streams.
         together: Whether the starts belong to these picks alone, so that one stream may hold both.
     """
-    n_picks, n_starts = (int(np.prod(shape)) for shape in shapes)
+    n_picks, n_starts = (prod(shape) for shape in shapes)
     if together and bits == _STRATUM:
         both = streams.lanes(n_picks + n_starts, bits, keys[0])
         return both[:n_picks].view(shapes[0]), both[n_picks:].view(shapes[1])
@@ -48,7 +49,7 @@ def picks_and_starts(
 def extra_drops(
     starts: Tensor, n_strata: int, jumps: tuple[int, int, int], limit: int, bits: int
 ) -> Tensor:
-    """Tell which strata drop a unit once more, (strata, rows, units); see `drop_patterns`.
+    """Return 1 where a stratum drops a unit once more, else 0; see `drop_patterns`.
 
     Args:
         starts: One per cycle, (cycles, rows, units).
@@ -56,10 +57,17 @@ def extra_drops(
         jumps: Number of the first stratum, of strata per cycle, and the extra drops.
         limit: What start plus jump stays below.
         bits: Of a start.
+
+    Returns:
+        int64, (strata, rows, units).
     """
     first, per_cycle, extra = jumps
     steps = _steps(first, n_strata, extra, bits, starts.device).view(-1, per_cycle, 1, 1)
-    return (starts.unsqueeze(1) + steps < limit).view(n_strata, *starts.shape[1:])
+    moved = starts.unsqueeze(1) + steps
+    # Of the type of an index, so that the next operation need not convert it.
+    once_more = torch.empty_like(moved, dtype=torch.int64)
+    torch.lt(moved, limit, out=once_more)
+    return once_more.view(n_strata, *starts.shape[1:])
 
 
 def looked_up(table: Tensor, picks: Tensor, once_more: Tensor | None) -> Tensor:
@@ -68,12 +76,11 @@ def looked_up(table: Tensor, picks: Tensor, once_more: Tensor | None) -> Tensor:
     Args:
         table: From `signed_table`.
         picks: Signed 16-bit integers.
-        once_more: Where the second half of the table is meant; None for nowhere.
+        once_more: int64, 1 where the second half of the table is meant, else 0; None for nowhere.
     """
-    where = picks.to(torch.int64)
-    if once_more is not None:
-        where = torch.add(where, once_more, alpha=_ENTRIES)
-    return table[where]
+    if once_more is None:
+        return table[picks.to(torch.int64)]
+    return table[torch.add(picks, once_more, alpha=_ENTRIES)]
 
 
 def signed_table(table: Tensor) -> Tensor:
@@ -85,22 +92,31 @@ def signed_table(table: Tensor) -> Tensor:
     return torch.cat([first[0], second[1], second[0], first[1]])
 
 
-def unpack(patterns: Tensor, numbers: range, out: Tensor) -> None:
-    """Unpack patterns to masks, as `kept_passes` does.
+def kept(patterns: Tensor, numbers: range) -> Tensor:
+    """Unpack patterns to masks, as `stratified.kept_passes` does.
 
     Args:
         patterns: (strata, numel).
         numbers: The passes, numbered within the stream.
-        out: Boolean tensor (passes, numel), set to True where a unit is kept.
+
+    Returns:
+        Boolean tensor (passes, numel), True where a unit is kept.
     """
     begin, end = numbers.start // _STRATUM, -(-numbers.stop // _STRATUM)
     bits = patterns[begin:end].unsqueeze(1) & _bits(patterns.device).view(-1, 1)
     skipped = numbers.start - begin * _STRATUM
-    if skipped == 0 and numbers.stop == end * _STRATUM:
-        torch.eq(bits, 0, out=out.view_as(bits))
-        return
-    kept = (bits == 0).flatten(0, 1)
-    out.copy_(kept[skipped : skipped + len(numbers)])
+    return (bits == 0).flatten(0, 1)[skipped : skipped + len(numbers)]
+
+
+def scaled(x: Tensor, keep: Tensor, scale: float) -> Tensor:
+    """Return ``x * keep * scale`` in one launch.
+
+    Args:
+        x: Values; broadcasts with `keep`.
+        keep: Boolean mask.
+        scale: Factor of the kept units.
+    """
+    return torch.addcmul(_zero(x.dtype, x.device), x, keep, value=scale)
 
 
 @lru_cache(maxsize=256)
@@ -109,6 +125,12 @@ def _steps(first: int, n_strata: int, extra: int, bits: int, device: torch.devic
     steps = ((first + 1 + np.arange(n_strata)) * extra).astype(f"int{bits}")
     with torch.inference_mode(mode=False):
         return torch.from_numpy(steps).to(device)
+
+
+@lru_cache(maxsize=16)
+def _zero(dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(mode=False):
+        return torch.zeros((), dtype=dtype, device=device)
 
 
 @lru_cache(maxsize=16)

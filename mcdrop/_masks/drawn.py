@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from mcdrop._masks.device_kernels import kept
 from mcdrop._masks.numba_kernels import Compiled, Floats
 from mcdrop._masks.numpy_kernels import compare
 from mcdrop._masks.stratified import kept_passes
@@ -27,6 +28,9 @@ class Drawn(Protocol):
 
     def keep(self, first: int, out: Tensor) -> None:
         """Write booleans, (passes, units), True where a unit is kept, from the first pass on."""
+
+    def kept(self, first: int, count: int) -> Tensor:
+        """Return these booleans for some passes on a device, where memory is not used again."""
 
     def times(self, first: int, x: Floats, scale: Any, out: Floats, kernels: Compiled) -> None:
         """Write ``x * keep * scale``, (passes, units); `x` has as many passes, or one for all."""
@@ -48,6 +52,10 @@ class Lanes:
         """See `Drawn`."""
         compare(self.bits[first : first + len(out)], self.threshold, out)
 
+    def kept(self, first: int, count: int) -> Tensor:
+        """See `Drawn`."""
+        return self.bits[first : first + count] >= self.threshold
+
     def times(self, first: int, x: Floats, scale: Any, out: Floats, kernels: Compiled) -> None:
         """See `Drawn`."""
         kernels.drop_by_lane(x, self.bits[first:].numpy(), self.threshold, scale, out)
@@ -66,6 +74,10 @@ class DropPatterns:
     def keep(self, first: int, out: Tensor) -> None:
         """See `Drawn`."""
         kept_passes(self.bits, first, out)
+
+    def kept(self, first: int, count: int) -> Tensor:
+        """See `Drawn`."""
+        return kept(self.bits, range(first, first + count))
 
     def times(self, first: int, x: Floats, scale: Any, out: Floats, kernels: Compiled) -> None:
         """See `Drawn`."""

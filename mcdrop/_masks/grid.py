@@ -9,10 +9,13 @@ passes drawn without stratification. What needs independent passes is estimated 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from mcdrop._masks.device_kernels import looked_up, signed_table
 from mcdrop._masks.grid_law import SIDE, alias_table
 from mcdrop._masks.numpy_kernels import tiles
 from mcdrop._masks.streams import Streams
@@ -68,18 +71,17 @@ def grid_patterns(
         int16 tensor (1, rows, units); bit s is set where pass s of the grid drops the unit.
     """
     rows, units = shape
-    table = alias_table(*rate)
     # Grids are numbered from 0, so negative numbers are free for the second draw.
     keys = key, (*key[:2], -1 - key[2])
     if not streams.on_cpu:
-        picks, places = (
-            streams.lanes(rows * units, 16, name).to(torch.int64) & 0xFFFF for name in keys
-        )
-        patterns, limits = (
-            torch.from_numpy(x).to(picks.device) for x in (table.patterns, table.limits)
-        )
-        index = picks + table.patterns.shape[1] * (places >= limits[picks >> 4])
-        return patterns.flatten()[index].view(1, rows, units)
+        patterns, limits = _on_device(*rate, streams.device)
+        picks, places = (streams.lanes(rows * units, 16, name) for name in keys)
+        picks = picks.to(torch.int64)
+        second = torch.empty_like(picks)
+        # With the sign bit flipped, signed integers are in the order of unsigned ones.
+        torch.ge(places ^ -(2**15), limits[picks], out=second)
+        return looked_up(patterns, picks, second).view(1, rows, units)
+    table = alias_table(*rate)
     picked, placed = (streams.array(rows * units, 16, name).view(np.uint16) for name in keys)
     out = np.empty(rows * units, dtype=np.int16)
     for some in tiles(len(out), _SLOW_STEPS):
@@ -88,3 +90,13 @@ def grid_patterns(
         index += np.left_shift(second, 16, dtype=np.int32)
         np.take(table.patterns.ravel(), index, mode="wrap", out=out[some])
     return torch.from_numpy(out).view(1, rows, units)
+
+
+@lru_cache(maxsize=64)
+def _on_device(numerator: int, bits: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the patterns of an alias table, ordered by signed picks, and a limit for each pick."""
+    table = alias_table(numerator, bits)
+    patterns = torch.from_numpy(table.patterns.ravel())
+    limits = torch.from_numpy(table.limits - 2**15).repeat_interleave(16)
+    with torch.inference_mode(mode=False):
+        return signed_table(patterns).to(device), limits.to(device)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from mcdrop._masks.background import Background
 
 __all__ = ["UNITS_WORTH_COMPILING", "Compiled", "compiled", "load", "prepare"]
 
@@ -49,35 +50,6 @@ class Compiled:
     kept_by_pattern: Callable[[PatternBits, int, Booleans], None]
 
 
-class _Loader:
-    """Compiles the kernels once per process, in a thread of its own."""
-
-    def __init__(self) -> None:
-        self.kernels: Compiled | None = None
-        self._lock = Lock()
-        self._thread: Thread | None = None
-
-    def start(self) -> None:
-        """Begin, unless that has been done."""
-        with self._lock:
-            if self._thread is None:
-                # The interpreter waits for it at exit: a compiler cannot be stopped halfway.
-                self._thread = Thread(target=self._run, name="mcdrop-kernels")
-                self._thread.start()
-
-    def wait(self) -> None:
-        """Return when the kernels are there, or cannot be had."""
-        self.start()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        self.kernels = load()
-
-
-_loader = _Loader()
-
-
 def prepare(*, wait: bool = False) -> None:
     """Compile the kernels in the background, once per process.
 
@@ -96,7 +68,7 @@ def compiled(units: int) -> Compiled | None:
     Args:
         units: Units of masks that are to be drawn or applied now.
     """
-    return _loader.kernels if units >= _LEAST else None
+    return _loader.found if units >= _LEAST else None
 
 
 @cache
@@ -141,6 +113,9 @@ def load() -> Compiled | None:
         ),
         compile_for(_kept_by_pattern, "void(int16[:,::1], int64, boolean[:,::1])"),
     )
+
+
+_loader = Background(load)
 
 
 def _drop_by_pattern(x: Floats, patterns: PatternBits, first: int, scale: Any, out: Floats) -> None:

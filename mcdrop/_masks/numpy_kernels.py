@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mcdrop._masks.device_kernels import scaled
+
 __all__ = ["FLOATS", "Workspace", "compare", "scaled_product", "tiles"]
 
 # Buffers beyond this many bytes in all are allocated and freed as usual.
@@ -71,16 +73,15 @@ def tiles(length: int, per_item: int) -> Iterator[slice]:
 
 def compare(lanes: Tensor, threshold: int, out: Tensor) -> None:
     """Write ``lanes >= threshold`` to `out`."""
-    if lanes.device.type == "cpu":
-        np.greater_equal(lanes.numpy(), threshold, out=out.numpy())
-    else:
-        torch.ge(lanes, threshold, out=out)
+    np.greater_equal(lanes.numpy(), threshold, out=out.numpy())
 
 
 def scaled_product(
     x: Tensor, keep: Tensor, scale: float, workspace: Workspace, key: object
 ) -> Tensor:
     """Return ``x * keep * scale`` without gradients, in a buffer of the workspace where that pays.
+
+    On a device other than the CPU it is one launch.
 
     Args:
         x: Values; broadcasts with `keep`.
@@ -89,8 +90,9 @@ def scaled_product(
         workspace: Where results go.
         key: Key of the buffer.
     """
-    shape = np.broadcast_shapes(x.shape, keep.shape)
-    fast = x.device.type == "cpu" and x.dtype in FLOATS
+    if x.device.type != "cpu":
+        return scaled(x, keep, scale)
+    shape, fast = np.broadcast_shapes(x.shape, keep.shape), x.dtype in FLOATS
     if 4 * keep.numel() <= math.prod(shape):
         factor = keep.to(x.dtype).mul_(scale)
         if not fast:

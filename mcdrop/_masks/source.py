@@ -34,6 +34,7 @@ from mcdrop._masks.numpy_kernels import FLOATS, Workspace
 from mcdrop._masks.rows import RowDim, RowNumbers
 from mcdrop._masks.stratified import CYCLE, STRATUM, PatternPart, drop_patterns
 from mcdrop._masks.streams import Streams
+from mcdrop._masks.triton_kernels import FLOATS_THERE, ready
 
 __all__ = ["MaskSource", "Span", "effective_rate"]
 
@@ -41,6 +42,8 @@ __all__ = ["MaskSource", "Span", "effective_rate"]
 _KEPT_BITS = 64 * 2**20
 # Bytes of patterns of one site beyond which a block of passes is kept in part.
 _LARGE_SITE = 4 * 2**20
+# The same on a device, where every part is drawn anew, in launches of its own.
+_LARGE_DEVICE_SITE = 16 * 2**20
 
 
 def _lane_bits(p: float) -> int:
@@ -138,7 +141,9 @@ class MaskSource:
             Boolean tensor, (span.count, *shape), True where a unit is kept.
         """
         place = Place.of(shape, row, span.batch, span.rows)
-        keep = self._empty("keep", (span.count, place.numel))
+        if not self._streams.on_cpu:
+            return self._kept_there(p, place, site, span).view(span.count, *shape)
+        keep = self._empty((span.count, place.numel))
         for passes, first, drawn in self._drawn(p, place, site, span):
             drawn.keep(first, keep[passes])
         return keep.view(span.count, *shape)
@@ -165,7 +170,10 @@ class MaskSource:
             ``x * keep * scale``, (span.count, ...), or None.
         """
         numel, (shape, site, span, row) = math.prod(x.shape[1:]), where
-        if not self._streams.on_cpu or x.dtype not in FLOATS:
+        place = Place.of(shape, row, span.batch, span.rows)
+        if not self._streams.on_cpu:
+            return self._times_there(x, scale, p, (place, site, span))
+        if x.dtype not in FLOATS:
             return None
         kernels = compiled(span.count * numel)
         if kernels is None:
@@ -173,7 +181,6 @@ class MaskSource:
         out = self.workspace.empty(key, (span.count, numel), x.dtype)
         values, product = x.detach().reshape(len(x), numel).contiguous().numpy(), out.numpy()
         factor = product.dtype.type(scale)
-        place = Place.of(shape, row, span.batch, span.rows)
         for passes, first, drawn in self._drawn(p, place, site, span):
             some = values[passes] if len(values) > 1 else values
             drawn.times(first, some, factor, product[passes], kernels)
@@ -211,7 +218,7 @@ class MaskSource:
         last = span.first + span.count
         blocks = grid_blocks if self._on_grid else self._blocks
         for block in blocks(span.first, last, place.units):
-            for wanted in _in_parts(block, place.numel) if self.stratified else (block,):
+            for wanted in self._in_parts(block, place.numel):
                 begin, end = max(wanted.start, span.first), min(wanted.stop, last)
                 if begin < end:
                     drawn = self._bits(p, place, site, (block, wanted))
@@ -321,16 +328,37 @@ class MaskSource:
         lanes = self._streams.lanes(rows * len(block) * units, bits, named)
         return lanes.view(rows, len(block), units).transpose(0, 1)
 
-    def _empty(self, key: object, shape: tuple[int, int]) -> Tensor:
-        """Return memory for masks, used again on the CPU unless a backward pass will read it."""
-        if self._streams.on_cpu and not torch.is_grad_enabled():
-            return self.workspace.empty(key, shape, torch.bool)
-        return torch.empty(shape, dtype=torch.bool, device=self._streams.device)
+    def _in_parts(self, block: range, numel: int) -> Iterator[range]:
+        """Yield a block of stratified passes, in cycles or strata where it takes much memory."""
+        step, most = len(block), _LARGE_SITE if self._streams.on_cpu else _LARGE_DEVICE_SITE
+        if self.stratified and len(block) // STRATUM * numel * 2 > most:
+            step = CYCLE if len(block) > CYCLE else STRATUM
+        return (range(start, start + step) for start in range(block.start, block.stop, step))
 
+    def _kept_there(self, p: float, place: Place, site: int, span: Span) -> Tensor:
+        """Return which units survive on a device, (span.count, units of all rows)."""
+        parts = [
+            drawn.kept(first, passes.stop - passes.start)
+            for passes, first, drawn in self._drawn(p, place, site, span)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-def _in_parts(block: range, numel: int) -> Iterator[range]:
-    """Yield a block of stratified passes, in cycles or strata where it would take much memory."""
-    step = len(block)
-    if len(block) // STRATUM * numel * 2 > _LARGE_SITE:
-        step = CYCLE if len(block) > CYCLE else STRATUM
-    return (range(start, start + step) for start in range(block.start, block.stop, step))
+    def _times_there(
+        self, x: Tensor, scale: float, p: float, where: tuple[Place, int, Span]
+    ) -> Tensor | None:
+        """Do what `times` does on a device, where kernels have been compiled for it."""
+        kernels, (place, site, span) = ready(self._streams.device), where
+        if kernels is None or x.dtype not in FLOATS_THERE or not self.stratified:
+            return None
+        values = x.detach().reshape(len(x), -1).contiguous()
+        out = torch.empty((span.count, place.numel), dtype=x.dtype, device=x.device)
+        for passes, first, drawn in self._drawn(p, place, site, span):
+            some = values[passes] if len(values) > 1 else values
+            kernels.drop_by_pattern(some, drawn.bits, first, scale, out[passes])
+        return out.view(span.count, *x.shape[1:])
+
+    def _empty(self, shape: tuple[int, int]) -> Tensor:
+        """Return memory for masks, used again unless a backward pass will read it."""
+        if torch.is_grad_enabled():
+            return torch.empty(shape, dtype=torch.bool)
+        return self.workspace.empty("keep", shape, torch.bool)

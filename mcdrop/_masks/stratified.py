@@ -25,11 +25,11 @@ from mcdrop._masks.device_kernels import (
     looked_up,
     picks_and_starts,
     signed_table,
-    unpack,
 )
 from mcdrop._masks.numba_kernels import Integers, compiled
 from mcdrop._masks.numpy_kernels import tiles
 from mcdrop._masks.streams import Key, Streams
+from mcdrop._masks.triton_kernels import ready
 
 __all__ = ["CYCLE", "STRATUM", "PatternPart", "drop_patterns", "kept_passes"]
 
@@ -101,18 +101,18 @@ def drop_patterns(
     fewest, extra = divmod(STRATUM * numerator, 2**bits)
     # Cycles, or the part of one that the block covers.
     per_cycle = min(n_strata, CYCLE // STRATUM) if extra else n_strata
-    shapes = [(part.rows, n, part.units) for n in (n_strata, n_strata // per_cycle)]
     # Blocks of passes are numbered from 0, so negative numbers are free for the cycles.
     picks_key, starts_key = (*key, first), (*key, -1 - part.passes.start // CYCLE)
+    if not streams.on_cpu:
+        names = (picks_key, starts_key), (n_strata, per_cycle)
+        return _on_device(streams, (fewest, extra, bits), part, names)
+    shapes = [(part.rows, n, part.units) for n in (n_strata, n_strata // per_cycle)]
     # The cast wraps modulo 2^bits, as signed integers.
     jumps = ((first + 1 + np.arange(n_strata)) * extra).astype(f"int{bits}")
     # Extra drop iff (u + k * extra) mod 2^b < extra. Integers are signed here, so the least is
     # -2^(bits - 1); for extra = 0 nothing lies below the limit.
     limit = extra - 2 ** (bits - 1)
     begin, end = part.strata
-    if not streams.on_cpu:
-        names = (picks_key, starts_key), (n_strata, per_cycle)
-        return _on_device(streams, (fewest, extra, bits), part, names)
     tables = _tables(fewest, streams.device)
     cycles = slice(begin // per_cycle, -(-end // per_cycle))
     draws = streams.array(prod(shapes[0]), 16, picks_key).reshape(shapes[0])
@@ -137,22 +137,26 @@ def _on_device(
 ) -> Tensor:
     """Draw what `drop_patterns` returns, in few operations of the device."""
     (fewest, extra, bits), (keys, (n_strata, per_cycle)) = drops, names
-    n_cycles = n_strata // per_cycle
     first, (begin, end) = part.passes.start // STRATUM, part.strata
-    if not extra:
-        picks = streams.lanes(n_strata * part.rows * part.units, 16, keys[0])
-        once_more = None
-        picks = picks.view(n_strata, part.rows, part.units)
-    else:
-        shapes = (n_strata, part.rows, part.units), (n_cycles, part.rows, part.units)
+    shapes = (n_strata, part.rows, part.units), (n_strata // per_cycle, part.rows, part.units)
+    starts = None
+    if extra:
         alone = len(part.passes) >= CYCLE
         picks, starts = picks_and_starts(streams, shapes, bits, keys, together=alone)
-        if part.upto is not None:
-            starts = starts[:, : part.upto]
+        starts = starts[:, : part.upto]
+    else:
+        picks = streams.lanes(prod(shapes[0]), 16, keys[0]).view(shapes[0])
+    picks = picks[begin:end, : part.upto]
+    kernels = ready(streams.device)
+    if kernels is not None:
+        numbers = first + begin, begin, per_cycle
+        table = _tables(fewest, streams.device)
+        return kernels.choose_patterns(table, picks, starts, numbers, (extra, bits))
+    once_more = None
+    if starts is not None:
         limit = extra - 2 ** (bits - 1)
-        once_more = extra_drops(starts, n_strata, (first, per_cycle, extra), limit, bits)
-        once_more = once_more[begin:end]
-    return looked_up(_signed(fewest, streams.device), picks[begin:end, : part.upto], once_more)
+        once_more = extra_drops(starts, n_strata, (first, per_cycle, extra), limit, bits)[begin:end]
+    return looked_up(_signed(fewest, streams.device), picks, once_more)
 
 
 @cache
@@ -183,7 +187,7 @@ def _look_up(
 
 
 def kept_passes(patterns: Tensor, first: int, out: Tensor) -> None:
-    """Unpack patterns to masks.
+    """Unpack patterns to masks, on the CPU.
 
     Args:
         patterns: From `drop_patterns`, (strata, numel).
@@ -191,9 +195,6 @@ def kept_passes(patterns: Tensor, first: int, out: Tensor) -> None:
         out: Boolean tensor (passes, numel), set to True where a unit is kept.
     """
     numbers = range(first, first + len(out))
-    if out.device.type != "cpu":
-        unpack(patterns, numbers, out)
-        return
     packed, kept = patterns.numpy(), out.numpy()
     kernels = compiled(out.numel())
     if kernels is not None:
@@ -223,7 +224,8 @@ _BITS: npt.NDArray[np.int16] = (1 << np.arange(STRATUM)).astype(np.int16)
 def _tables(fewest: int, device: torch.device) -> Tensor:
     """Return 2^16 patterns of `fewest` drops, then 2^16 of `fewest` + 1."""
     both = (_table(count) for count in (fewest, fewest + 1))
-    return torch.from_numpy(np.concatenate(list(both))).to(device)
+    with torch.inference_mode(mode=False):
+        return torch.from_numpy(np.concatenate(list(both))).to(device)
 
 
 @cache

@@ -19,6 +19,7 @@ from mcdrop._engine.record import Run
 from mcdrop._engine.schedule import Schedule
 from mcdrop._engine.settings import ClosedFormLostError, Settings
 from mcdrop._tasks.accumulate import Accumulator, SampleAccumulator, joined, joined_samples
+from mcdrop._tasks.home import Home
 from mcdrop._tasks.settings import TaskSettings
 from mcdrop._tasks.tolerance import (
     CHECKPOINTS,
@@ -102,14 +103,16 @@ def _predict(
     make: Callable[[int, bool, Rates], Accumulator[PredictionT]],
 ) -> PredictionT:
     """Run a number of passes, or as many as the tolerance asks for."""
+    home = Home()
+    make = home.accumulating(make)
     if settings.n_samples == "auto":
         stop: Tolerance[PredictionT] = Tolerance(
             settings.engine.function, settings.tolerance, settings.is_regression
         )
-        return _run_until_settled(settings.engine, inputs, make, stop)
+        return home.send(_run_until_settled(settings.engine, inputs, make, stop))
     whole, run = _run(settings.engine, inputs, settings.n_samples, make, joined)
     _warn_of_no_spread(settings.engine.function, whole, run)
-    return replace(whole, run=with_worth(run, whole))
+    return home.send(replace(whole, run=with_worth(run, whole)))
 
 
 def _warn_of_no_spread(
@@ -202,11 +205,11 @@ def _until_settled(
     """Yield the rows of one batch as they settle; where rows are separate, the others go on."""
     chunk = _add_passes(schedule, accumulator, number, batch, (0, CHECKPOINTS[0]))
     n_rows = chunk.shape[1]
-    active = torch.arange(n_rows, device=chunk.device)
+    active = torch.arange(n_rows)
     whole = batch
     may_leave = cache(lambda: schedule.rows_may_leave(whole))
     for first, end in pairwise(CHECKPOINTS):
-        done = stop.settled(accumulator.result())
+        done = stop.settled(accumulator.result()).cpu()
         if bool(done.all()):
             break
         if bool(done.any()) and may_leave():
@@ -218,5 +221,5 @@ def _until_settled(
         _add_passes(schedule, accumulator, number, batch, (first, end), n_rows // len(active))
     else:
         first = CHECKPOINTS[-1]
-        done = stop.settled(accumulator.result())
+        done = stop.settled(accumulator.result()).cpu()
     yield SettledRows(first_row + active, accumulator.result(), first, bool(done.all()))

@@ -11,10 +11,11 @@ from torch import Tensor
 from mcdrop._masks import stratified
 from mcdrop._masks.device_kernels import (
     extra_drops,
+    kept,
     looked_up,
     picks_and_starts,
+    scaled,
     signed_table,
-    unpack,
 )
 from mcdrop._masks.stratified import PatternPart, kept_passes
 from mcdrop._masks.streams import Streams
@@ -46,7 +47,7 @@ def test_a_signed_table_is_the_table() -> None:
     picks = torch.tensor([0, 1, 32767, -32768, -1], dtype=torch.int16)
     unsigned = picks.to(torch.int64) & 0xFFFF
     for half in (False, True):
-        more = torch.full((5,), half)
+        more = torch.full((5,), int(half))
         assert torch.equal(looked_up(signed, picks, more), (unsigned + 2**16 * half).int())
     assert torch.equal(looked_up(signed, picks, None), unsigned.int())
 
@@ -54,10 +55,22 @@ def test_a_signed_table_is_the_table() -> None:
 @pytest.mark.parametrize("numbers", [range(32), range(16, 32), range(3, 20), range(5, 7)])
 def test_unpacking_is_that_of_the_cpu(numbers: range) -> None:
     patterns = torch.randint(-(2**15), 2**15, (2, 11)).to(torch.int16)
-    found, expected = (torch.empty(len(numbers), 11, dtype=torch.bool) for _ in range(2))
-    unpack(patterns, numbers, found)
+    expected = torch.empty(len(numbers), 11, dtype=torch.bool)
     kept_passes(patterns, numbers.start, expected)
-    assert torch.equal(found, expected)
+    assert torch.equal(kept(patterns, numbers), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("shapes", [((6, 4), (6, 4)), ((1, 4), (6, 4)), ((6, 4), (6, 1)), ((), ())])
+def test_a_product_with_a_mask_is_that_of_where(
+    shapes: tuple[tuple[int, ...], tuple[int, ...]], dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shapes[0], generator=generator, dtype=dtype)
+    keep = torch.rand(shapes[1], generator=generator) > 0.4
+    found = scaled(x, keep, 1 / 0.9)
+    assert found.dtype == dtype
+    assert torch.equal(found, torch.where(keep, x * (1 / 0.9), 0))
 
 
 def test_one_stream_may_hold_both() -> None:
@@ -73,9 +86,8 @@ def test_one_stream_may_hold_both() -> None:
 
 def test_results_do_not_depend_on_inference_mode() -> None:
     def one() -> Tensor:
-        out = torch.empty(16, 2, dtype=torch.bool)
-        unpack(torch.ones(1, 2, dtype=torch.int16), range(16), out)
-        return out
+        keep = kept(torch.ones(1, 2, dtype=torch.int16), range(16))
+        return scaled(torch.ones(2), keep, 2.0)
 
     with torch.inference_mode():
         inside = one()

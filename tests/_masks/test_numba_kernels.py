@@ -16,6 +16,7 @@ from mcdrop._masks import numba_kernels as module
 from mcdrop._masks import numpy_kernels as kernels
 from mcdrop._masks import source as masks
 from mcdrop._masks import stratified
+from mcdrop._masks.background import Background
 from mcdrop._masks.source import MaskSource, Span
 from mcdrop._masks.streams import Streams
 from tests.oracles import TinyNet
@@ -199,9 +200,7 @@ def test_predictions_go_on_while_kernels_are_compiled(monkeypatch: pytest.Monkey
         release.wait()
         return kernels
 
-    loader = module._Loader()
-    monkeypatch.setattr(module, "_loader", loader)
-    monkeypatch.setattr(module, "load", slow)
+    monkeypatch.setattr(module, "_loader", Background(slow))
     module.prepare()
     module.prepare()
     assert module.compiled(100) is None

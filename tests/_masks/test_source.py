@@ -145,6 +145,24 @@ def test_whole_blocks_as_a_device_draws_them_hold_the_same_masks_for_a_row(
         assert torch.equal(found, whole[10:80, list(numbers)])
 
 
+@pytest.mark.parametrize("stratified", [True, False])
+def test_masks_of_a_device_do_not_depend_on_parts_and_groups(
+    stratified: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Streams, "on_cpu", False)
+
+    def keep(first: int, count: int) -> torch.Tensor:
+        source = MaskSource(5, CPU, stratified=stratified)
+        return source.keep(0.3, (4, 50), 1, Span(0, first, count, range(4)), RowDim(0, 1))
+
+    whole = keep(0, 300)
+    assert whole.shape == (300, 4, 50)
+    monkeypatch.setattr("mcdrop._masks.source._LARGE_DEVICE_SITE", 0)
+    assert torch.equal(keep(0, 300), whole)
+    for first, count in ((0, 1), (17, 30), (120, 140), (299, 1)):
+        assert torch.equal(keep(first, count), whole[first : first + count])
+
+
 @pytest.mark.parametrize("units", [50, 600])
 def test_drops_of_every_row_are_balanced_over_every_cycle(
     units: int, monkeypatch: pytest.MonkeyPatch

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from mcdrop._masks.device_kernels import picks_and_starts, unpack
+from mcdrop._masks.device_kernels import kept, picks_and_starts
 from mcdrop._masks.source import MaskSource, Span, effective_rate
 from mcdrop._masks.stratified import (
     STRATUM,
@@ -132,10 +132,9 @@ def test_torch_and_numpy_make_the_same_of_the_same_bits(
     monkeypatch.setattr(Streams, "on_cpu", False)
     by_torch = drop_patterns(Streams(3, CPU), rate, part, (0, 1))
     assert torch.equal(by_torch, by_numpy)
-    masks = [torch.empty((7, numel), dtype=torch.bool) for _ in range(2)]
-    kept_passes(by_numpy.flatten(1), 5, masks[0])
-    unpack(by_numpy.flatten(1), range(5, 12), masks[1])
-    assert torch.equal(*masks)
+    mask = torch.empty((7, numel), dtype=torch.bool)
+    kept_passes(by_numpy.flatten(1), 5, mask)
+    assert torch.equal(kept(by_numpy.flatten(1), range(5, 12)), mask)
 
 
 @pytest.mark.gpu
