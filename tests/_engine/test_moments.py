@@ -110,13 +110,14 @@ def test_rows_have_the_moments_of_their_passes(n_samples: int) -> None:
     assert part.count == 2 * n_samples
 
 
-def test_jackknife_of_the_mean_is_the_error_of_the_mean() -> None:
-    passes = torch.randn(12, 3, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+@pytest.mark.parametrize(("n", "quantile"), [(3, 4.302653), (12, 2.200985)])
+def test_jackknife_of_the_mean_is_the_error_of_the_mean(n: int, quantile: float) -> None:
+    passes = torch.randn(n, 3, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
     moments = moments_of(passes)
     counts, means, _ = moments.without_each()
-    error = jackknife(moments.mean, means, counts, 12)
-    # Twelve groups of one pass: s / sqrt(12), times t(11) = 2.20099 over 1.95996 (tables).
-    expected = passes.std(dim=0) / 12**0.5 * (2.200985 / 1.959964)
+    error = jackknife(moments.mean, means, counts, n)
+    # Groups of one pass: s / sqrt(n), times the quantile of t(n - 1) over 1.95996 (tables).
+    expected = passes.std(dim=0) / n**0.5 * (quantile / 1.959964)
     torch.testing.assert_close(error, expected, rtol=1e-6, atol=0)
 
 

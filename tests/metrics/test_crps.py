@@ -217,5 +217,10 @@ def test_bad_ensembles_are_named() -> None:
         crps_ensemble(np.zeros((2, 3)), np.zeros(3), estimator="pwm")  # type: ignore[arg-type]
     with pytest.raises(NonFiniteError, match=r"crps_ensemble: expected `y`.* row 2"):
         crps_ensemble(np.zeros((2, 3)), [0.0, 0.0, np.nan])
+    # Rows are the second axis of passes (S, N).
+    with pytest.raises(NonFiniteError, match=r"crps_ensemble: expected `samples`.* row 2\."):
+        crps_ensemble([[0.0, 0.0, np.nan], [0.0, 0.0, 0.0]], np.zeros(3))
+    with pytest.raises(NonFiniteError, match=r"energy_score: expected `samples`.* row 1\."):
+        energy_score([[[0.0], [0.0]], [[0.0], [np.inf]]], np.zeros((2, 1)))
     with pytest.raises(ShapeError, match=r"`y` to have shape \(N, D\).*Use crps_ensemble"):
         energy_score(np.zeros((2, 3)), np.zeros(3))

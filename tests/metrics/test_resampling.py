@@ -83,3 +83,14 @@ def test_shares_of_bca_are_those_of_its_formula() -> None:
     points = [bias + normal.inv_cdf(share) for share in (0.05, 0.95)]
     want = [normal.cdf(bias + point / (1 - a * point)) for point in points]
     assert resampler._bca_shares(found, bias, np.array([0.05, 0.95])) == pytest.approx(want)
+
+
+def test_intervals_are_quantiles_of_the_resamples_or_their_mirror_image() -> None:
+    found = statistic("f", lambda s: s, (SCORES,), None)
+    draws = np.random.default_rng(5).integers(30, size=(200, 30))
+    means = SCORES[draws].mean(axis=1)
+    low, high = np.quantile(means, [0.05, 0.95])
+    percentile = Resampler("f", 0.9, 200, 5, "percentile").interval(found)
+    assert percentile[:3] == pytest.approx((low, high, means.std(ddof=1)))
+    basic = Resampler("f", 0.9, 200, 5, "basic").interval(found)
+    assert basic[:2] == pytest.approx((2 * SCORES.mean() - high, 2 * SCORES.mean() - low))
