@@ -14,8 +14,9 @@ from typing import Any
 __all__ = ["ROOT", "Mutant", "mutants_of", "mutated", "targets"]
 
 ROOT = Path(__file__).parents[2]
-# Numba compiles the code of its file, for seconds; the same numbers are tested against NumPy's.
-_LEFT_OUT = ("numba_kernels.py", "__init__.py")
+# Numba and Triton compile the code of their files, for seconds, and Triton for a device alone; the
+# same numbers are tested against NumPy's and torch's.
+_LEFT_OUT = ("numba_kernels.py", "triton_kernels.py", "__init__.py")
 
 _SWAPS: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
     ast.Add: (ast.Sub,),
