@@ -24,6 +24,8 @@ MUTANTS: dict[str, tuple[str, ...]] = {
         "_CELLS // (n_rows * n_outputs))):`: 1 -> 2",
         "mcdrop/recalibration/cross_conformal.py: `_CELLS = 2**22`: 2 -> 3",
         "mcdrop/_masks/stratified.py: `_SLOW_STEPS = 4`: 4 -> 5",
+        "mcdrop/metrics/crps_forms.py: `rows = max(1, _PAIRS_AT_ONCE // len(flat) ** 2)`: "
+        "len(flat) ** 2 -> len(flat) * 2",
     ),
     "a shortcut for whole strata, without which the general form writes the same masks": (
         "mcdrop/_masks/stratified.py: `if first % STRATUM or len(out) % STRATUM:`: "
@@ -50,6 +52,20 @@ MUTANTS: dict[str, tuple[str, ...]] = {
     "mass of theirs by 2^-28": (
         "mcdrop/_masks/grid_law.py: `while weight < _LARGEST_WEIGHT and step >= _FEWEST_STEPS:`: "
         "step >= _FEWEST_STEPS -> step > _FEWEST_STEPS",
+    ),
+    "how much is moved to a second orbit where nothing is: none, to either of its neighbors": (
+        "mcdrop/_masks/grid_law.py: `beside = most + 1 if shift >= 0 or most == 0 else most - 1`: "
+        "shift >= 0 -> shift > 0",
+    ),
+    "NumPy finds the length that is given as any negative number": (
+        "mcdrop/metrics/regression_tests.py: `columns = inside.reshape(len(inside), -1).T`: 1 -> 2",
+    ),
+    "equality with a tolerance for rounding, on neither side of which an answer is wrong": (
+        "mcdrop/metrics/calibration_tests.py: `if observed > _ROUNDING and abs(gap) < observed / "
+        "2:`: observed > _ROUNDING -> observed >= _ROUNDING",
+    ),
+    "rounding: next to the median, u and 1 - u are equally precise": (
+        "mcdrop/recalibration/_level_map.py: `self._mirrored = ends[:-1] + ends[1:] > 0`: 0 -> 1",
     ),
     "another order of the kinds of patterns, which are only summed over and looked up": (
         "mcdrop/_masks/grid_law.py: `low * _PATTERNS + high, return_index=True, "

@@ -12,10 +12,11 @@ from typing import Any
 
 from tests.quality.explained import LINES, MUTANTS
 
-__all__ = ["PAGE", "figures", "with_figures"]
+__all__ = ["DATA", "PAGE", "figures", "with_figures"]
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "trust.md"
+DATA = ROOT / "docs" / "data"
 _PLACE = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- end of figures -->)", re.DOTALL)
 
 
@@ -27,15 +28,18 @@ def figures() -> str:
         share = f"{lines['run']:,} of {lines['lines']:,} lines, {lines['percent']:.1f} %"
         rows.append(_row("lines that the default suite runs", share, "coverage"))
         notes += [f"- `{name}`: {LINES[name]}." for name in lines["not run"] if name in LINES]
-    faults = _read("mutants")
-    if faults is not None:
-        survived = set(faults["survived"])
-        alike = {why: survived & set(mutants) for why, mutants in MUTANTS.items()}
-        n_explained = sum(map(len, alike.values()))
+    explained = {mutant for mutants in MUTANTS.values() for mutant in mutants}
+    # A record for each sample; one survivor of two of them is one fault.
+    survived: set[str] = set()
+    for path in sorted(DATA.glob("mutants*.json")):
+        faults = json.loads(path.read_text())
+        n_open = len(set(faults["survived"]) - explained)
         share = f"{faults['killed']} of {faults['run']} sampled from {faults['possible']:,}"
-        share += f"; of the others {n_explained} explained, {len(survived) - n_explained} open"
-        rows.append(_row("single faults that a test notices", share, "mutants"))
-        notes += [f"- {len(mutants)} not noticed: {why}." for why, mutants in alike.items()]
+        share += f"; of the others {len(faults['survived']) - n_open} explained, {n_open} open"
+        rows.append(_row("single faults that a test notices", share, path.stem))
+        survived.update(faults["survived"])
+    alike = {why: survived & set(mutants) for why, mutants in MUTANTS.items()}
+    notes += [f"- {len(mutants)} not noticed: {why}." for why, mutants in alike.items() if mutants]
     if not rows:
         return ""
     return "\n".join(["| measured | figure | record |", "|---|---|---|", *rows, "", *notes]) + "\n"
@@ -51,7 +55,7 @@ def with_figures(page: str) -> str:
 
 
 def _read(name: str) -> dict[str, Any] | None:
-    path = ROOT / "docs" / "data" / f"{name}.json"
+    path = DATA / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else None
 
 
