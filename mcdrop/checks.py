@@ -20,6 +20,7 @@ from torch.nn.parameter import is_lazy
 from mcdrop.errors import NonFiniteError, RangeError, ShapeError, UnsupportedError
 
 __all__ = [
+    "as_number",
     "checked_device",
     "checked_mapping",
     "checked_model",
@@ -59,14 +60,20 @@ def require_choice(function: str, argument: str, value: object, choices: Collect
 
 
 def require_count(
-    function: str, argument: str, value: object, least: int = 1, *, auto: bool = False
+    function: str,
+    argument: str,
+    value: object,
+    least: int = 1,
+    *,
+    auto: bool = False,
+    remedy: str = "Pass a number",
 ) -> None:
     """Require an integer of at least `least`, Python's or NumPy's; or "auto" where allowed."""
     if auto and isinstance(value, str) and value == "auto":
         return
     if not _is_count(value, least):
         condition = f"be an integer of at least {least}" + (', or "auto"' if auto else "")
-        raise RangeError.of(function, argument, condition, repr(value), "Pass a number")
+        raise RangeError.of(function, argument, condition, repr(value), remedy)
 
 
 def _is_count(value: object, least: int) -> bool:
@@ -88,7 +95,7 @@ def require_seed(function: str, argument: str, value: object) -> None:
         raise RangeError.of(function, argument, condition, repr(value), "Pass 0")
 
 
-def _number(value: object) -> float:
+def as_number(value: object) -> float:
     """Return a number as a float, anything else as NaN, which fails every comparison."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return math.nan
@@ -104,7 +111,7 @@ def require_unit(
     remedy: str = "Write ninety percent as 0.9",
 ) -> None:
     """Require a number strictly between 0 and 1, or 1 itself where `one` is allowed."""
-    number = _number(value)
+    number = as_number(value)
     if not (0 < number < 1 or (one and number == 1)):
         condition = "lie in (0, 1]" if one else "lie in (0, 1)"
         raise RangeError.of(function, argument, condition, repr(value), remedy)
@@ -112,7 +119,7 @@ def require_unit(
 
 def checked_positive(function: str, argument: str, value: object, *, zero: bool = False) -> float:
     """Return a finite number above 0 as a float, or of at least 0 where `zero` is allowed."""
-    number = _number(value)
+    number = as_number(value)
     if not 0 < number < math.inf and not (zero and number == 0):
         condition = f"be a finite number {'of at least' if zero else 'above'} 0"
         raise RangeError.of(function, argument, condition, repr(value), "Pass a positive number")
@@ -248,7 +255,7 @@ def checked_model(model: object) -> nn.Module:
 
 def checked_rate(function: str, p: object) -> float:
     """Return a dropout rate as a float; at 1 no unit would survive to be scaled up."""
-    rate = _number(p)
+    rate = as_number(p)
     if not 0 <= rate < 1:
         remedy = "Pass the probability with which a unit is dropped"
         raise RangeError.of(function, "p", "lie in [0, 1)", repr(p), remedy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mcdrop.checks import require_unit
+from mcdrop.checks import require_count, require_unit
 from mcdrop.displays._matching import (
     matched_classification,
     matched_regression,
@@ -104,6 +104,7 @@ def calibration_report(
         (1.17, 1.0)
     """
     require_unit("calibration_report", "level", level)
+    require_count("calibration_report", "seed", seed, 0)
     others = taken_baselines(prediction, baselines)
     require_comparable(prediction, others, name)
     resampling = Resampling(level, n_resamples, seed)
