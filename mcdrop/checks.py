@@ -36,8 +36,8 @@ __all__ = [
     "require_flag",
     "require_installed",
     "require_labels",
-    "require_passes",
     "require_probabilities",
+    "require_readable",
     "require_rows",
     "require_same_shape",
     "require_seed",
@@ -286,6 +286,33 @@ def checked_noise(function: str, noise_std: float | Tensor | None) -> Tensor | N
     return noise
 
 
+def require_readable(function: str, argument: str, value: object) -> None:
+    """Refuse an array some of whose numbers cannot be read; what is no array passes.
+
+    Args:
+        function: Public function to name in errors.
+        argument: Its argument, without quotes.
+        value: What the caller passed. NumPy forgets a mask when it converts an array, so that
+            masked numbers would count.
+
+    Raises:
+        UnsupportedError: If it is a masked array, or a tensor without numbers of its own.
+    """
+    found, remedy = "", "Pass a dense tensor with data"
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        found, remedy = (
+            f"{int(np.ma.getmaskarray(value).sum())} masked ones",
+            "Drop these rows, or fill them",
+        )
+    elif isinstance(value, Tensor) and (value.is_meta or value.is_quantized or value.is_nested):
+        kind = "meta" if value.is_meta else "quantized" if value.is_quantized else "nested"
+        found = f"a {kind} tensor"
+    elif isinstance(value, Tensor) and value.layout != torch.strided:
+        found, remedy = "a sparse tensor", "Pass its .to_dense()"
+    if found:
+        raise UnsupportedError.of(function, argument, "hold numbers in all places", found, remedy)
+
+
 def require_rows(function: str, name: str, values: Tensor) -> None:
     """Refuse scalars and arrays without a single element."""
     if values.ndim and values.numel():
@@ -319,26 +346,6 @@ def require_same_shape(
         remedy = f"Pass one value for each of `{to}`"
     condition = f"have shape {shown(y.shape)} to match `{to}`"
     raise ShapeError.of(function, name, condition, shown(values.shape), remedy)
-
-
-def require_passes(function: str, name: str, samples: Tensor, y: Tensor, *, least: int = 1) -> None:
-    """Require shape (S, *y.shape) with at least `least` passes."""
-    want = f"({', '.join(['S', *map(str, y.shape)])})"
-    if samples.ndim == y.ndim + 1 and samples.shape[1:] == y.shape:
-        if samples.shape[0] < least:
-            condition = f"have shape {want} with S >= {least}"
-            raise ShapeError.of(function, name, condition, shown(samples.shape), "Draw more passes")
-        return
-    if samples.ndim == y.ndim + 1 and samples.shape[: y.ndim] == y.shape:
-        remedy = f"Put passes first: {name}.T" if y.ndim == 1 else "Put passes first"
-    elif samples.shape[1:] == (*y.shape, 1):
-        remedy = f"Drop the last axis: {name}.squeeze(-1)"
-    elif y.ndim > 1 and (*samples.shape[1:], 1) == tuple(y.shape):
-        remedy = "Drop the last axis of `y`: y.squeeze(-1)"
-    else:
-        remedy = "Put passes first, then one value per target"
-    condition = f"have shape {want} to match `y`"
-    raise ShapeError.of(function, name, condition, shown(samples.shape), remedy)
 
 
 def require_spread(

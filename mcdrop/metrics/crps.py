@@ -13,7 +13,6 @@ from mcdrop._masks.stratified import STRATUM
 from mcdrop.checks import (
     require_choice,
     require_finite,
-    require_passes,
     require_rows,
     require_same_shape,
     require_spread,
@@ -21,7 +20,7 @@ from mcdrop.checks import (
     shown,
 )
 from mcdrop.errors import ShapeError
-from mcdrop.metrics._arrays import Array, ArrayLike, take
+from mcdrop.metrics._arrays import Array, ArrayLike, require_passes, take
 from mcdrop.metrics._strata import require_stratum
 
 Estimator = Literal["fair", "energy"]

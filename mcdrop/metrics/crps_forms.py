@@ -6,9 +6,9 @@ import math
 
 import torch
 
-from mcdrop.checks import as_number, require_choice, require_finite, require_passes, require_rows
+from mcdrop.checks import as_number, require_choice, require_finite, require_rows
 from mcdrop.errors import RangeError
-from mcdrop.metrics._arrays import Array, ArrayLike, take
+from mcdrop.metrics._arrays import Array, ArrayLike, require_passes, take
 from mcdrop.metrics.crps import Estimator, ensemble_scores
 from mcdrop.metrics.regression import take_mixture
 

@@ -10,14 +10,13 @@ from mcdrop._masks.stratified import STRATUM
 from mcdrop.checks import (
     require_count,
     require_finite,
-    require_passes,
     require_rows,
     require_same_shape,
     require_spread,
     rows_text,
 )
 from mcdrop.errors import RangeError
-from mcdrop.metrics._arrays import Array, ArrayLike, Float64, float64, take
+from mcdrop.metrics._arrays import Array, ArrayLike, Float64, float64, require_passes, take
 from mcdrop.metrics._strata import require_stratum
 from mcdrop.metrics.regression import take_mixture
 
