@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -208,13 +209,15 @@ class MCDropoutEstimator(BaseEstimator):  # type: ignore[misc]
         if own is not None and own.p == 0:
             return _without_dropout(own, x)
         n_members = 1 if own is None else own.n_members
-        found = self.sampler_.predict_with_uncertainty(
-            x,
-            task="regression",
-            n_samples=max(2, math.ceil(self.n_samples / n_members)),
-            keep_samples=True,
-            seed=self.seed_,
-        )
+        # A network of the caller's may count on the caller's default device.
+        with nullcontext() if own is None else torch.device("cpu"):
+            found = self.sampler_.predict_with_uncertainty(
+                x,
+                task="regression",
+                n_samples=max(2, math.ceil(self.n_samples / n_members)),
+                keep_samples=True,
+                seed=self.seed_,
+            )
         if own is None:
             found = found._map(
                 lambda name, v: v.reshape(*v.shape[: 1 + (name == "samples")], 1, -1)

@@ -14,6 +14,7 @@ from sklearn.base import RegressorMixin
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from mcdrop._modes import training_modes
 from mcdrop.checks import checked_noise, require_count
 from mcdrop.estimators.base import MCDropoutEstimator
 from mcdrop.estimators.network import Members
@@ -117,6 +118,7 @@ class MCDropoutRegressor(RegressorMixin, MCDropoutEstimator):  # type: ignore[mi
         tags.target_tags.multi_output = True
         return tags
 
+    @training_modes()
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train the members.
 
@@ -149,6 +151,7 @@ class MCDropoutRegressor(RegressorMixin, MCDropoutEstimator):  # type: ignore[mi
             self.noise_std_ = self._fitted_noise(rows, fold)
         return self
 
+    @training_modes()
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train one epoch more; the first call is a `fit` of one epoch, which sets the scales.
 
@@ -228,7 +231,7 @@ class MCDropoutRegressor(RegressorMixin, MCDropoutEstimator):  # type: ignore[mi
             samples, noises = samples[..., :n], samples[..., n:].exp()
             noise = noises.mean(dim=0)
         elif self.noise_std_ is not None:
-            noise = torch.as_tensor(self.noise_std_**2).to(mean).expand_as(mean[:, 0])
+            noise = torch.from_numpy(self.noise_std_**2).to(mean).expand_as(mean[:, 0])
         return RegressionPrediction(
             mean=mean.mean(dim=1),
             epistemic_variance=variance.mean(dim=1) + mean.var(dim=1, correction=0),
