@@ -15,6 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from mcdrop.checks import require_readable
 from mcdrop.errors import RangeError, UnsupportedError
 from mcdrop.estimators.network import Members
 from mcdrop.estimators.options import check_options, layer_sizes, random_numbers
@@ -70,6 +71,9 @@ class MCDropoutEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _validated(self, X: Any, *y: Any, reset: bool, **options: Any) -> Any:
         """Check features, and targets where they are given, as scikit-learn does."""
+        for name, values in zip(("X", "y"), (X, *y), strict=False):
+            # scikit-learn reads the numbers under a mask, too.
+            require_readable(type(self).__name__, name, values)
         options = {"dtype": np.float64, "reset": reset, **options}
         try:
             from sklearn.utils.validation import validate_data

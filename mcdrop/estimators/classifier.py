@@ -122,6 +122,10 @@ class MCDropoutClassifier(ClassifierMixin, MCDropoutEstimator):  # type: ignore[
             raise RangeError.of(function, "classes", "name all labels", "None", remedy)
         if first:
             self.classes_ = np.unique(classes)
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            remedy = "Start a new classifier for other labels"
+            named = f"be the labels of the first call, {self.classes_}"
+            raise RangeError.of(function, "classes", named, np.unique(classes), remedy)
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             remedy = "Name all labels as `classes` in the first call"
