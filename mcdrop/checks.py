@@ -241,13 +241,13 @@ def checked_model(model: object) -> nn.Module:
             f"TorchScript in {', '.join(scripted[:5])}",
             "Wrap the original module, or a torch.export program",
         )
-    lazy = [name for name, tensor in model.named_parameters() if is_lazy(tensor)]
-    if lazy:
+    empty = [n for n, weight in model.named_parameters() if is_lazy(weight) or weight.is_meta]
+    if empty:
         raise UnsupportedError.of(
             "wrap",
             "model",
-            "have weights of known shape",
-            f"lazy ones, such as {lazy[0]}",
+            "have weights with values",
+            f"lazy or meta ones, such as {empty[0]}",
             "Run the model once, or load its weights",
         )
     return model
