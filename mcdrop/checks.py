@@ -20,6 +20,7 @@ from torch.nn.parameter import is_lazy
 from mcdrop.errors import NonFiniteError, RangeError, ShapeError, UnsupportedError
 
 __all__ = [
+    "as_number",
     "checked_device",
     "checked_mapping",
     "checked_model",
@@ -35,8 +36,8 @@ __all__ = [
     "require_flag",
     "require_installed",
     "require_labels",
-    "require_passes",
     "require_probabilities",
+    "require_readable",
     "require_rows",
     "require_same_shape",
     "require_seed",
@@ -59,14 +60,20 @@ def require_choice(function: str, argument: str, value: object, choices: Collect
 
 
 def require_count(
-    function: str, argument: str, value: object, least: int = 1, *, auto: bool = False
+    function: str,
+    argument: str,
+    value: object,
+    least: int = 1,
+    *,
+    auto: bool = False,
+    remedy: str = "Pass a number",
 ) -> None:
     """Require an integer of at least `least`, Python's or NumPy's; or "auto" where allowed."""
     if auto and isinstance(value, str) and value == "auto":
         return
     if not _is_count(value, least):
         condition = f"be an integer of at least {least}" + (', or "auto"' if auto else "")
-        raise RangeError.of(function, argument, condition, repr(value), "Pass a number")
+        raise RangeError.of(function, argument, condition, repr(value), remedy)
 
 
 def _is_count(value: object, least: int) -> bool:
@@ -88,7 +95,7 @@ def require_seed(function: str, argument: str, value: object) -> None:
         raise RangeError.of(function, argument, condition, repr(value), "Pass 0")
 
 
-def _number(value: object) -> float:
+def as_number(value: object) -> float:
     """Return a number as a float, anything else as NaN, which fails every comparison."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return math.nan
@@ -104,7 +111,7 @@ def require_unit(
     remedy: str = "Write ninety percent as 0.9",
 ) -> None:
     """Require a number strictly between 0 and 1, or 1 itself where `one` is allowed."""
-    number = _number(value)
+    number = as_number(value)
     if not (0 < number < 1 or (one and number == 1)):
         condition = "lie in (0, 1]" if one else "lie in (0, 1)"
         raise RangeError.of(function, argument, condition, repr(value), remedy)
@@ -112,7 +119,7 @@ def require_unit(
 
 def checked_positive(function: str, argument: str, value: object, *, zero: bool = False) -> float:
     """Return a finite number above 0 as a float, or of at least 0 where `zero` is allowed."""
-    number = _number(value)
+    number = as_number(value)
     if not 0 < number < math.inf and not (zero and number == 0):
         condition = f"be a finite number {'of at least' if zero else 'above'} 0"
         raise RangeError.of(function, argument, condition, repr(value), "Pass a positive number")
@@ -234,13 +241,13 @@ def checked_model(model: object) -> nn.Module:
             f"TorchScript in {', '.join(scripted[:5])}",
             "Wrap the original module, or a torch.export program",
         )
-    lazy = [name for name, tensor in model.named_parameters() if is_lazy(tensor)]
-    if lazy:
+    empty = [n for n, weight in model.named_parameters() if is_lazy(weight) or weight.is_meta]
+    if empty:
         raise UnsupportedError.of(
             "wrap",
             "model",
-            "have weights of known shape",
-            f"lazy ones, such as {lazy[0]}",
+            "have weights with values",
+            f"lazy or meta ones, such as {empty[0]}",
             "Run the model once, or load its weights",
         )
     return model
@@ -248,7 +255,7 @@ def checked_model(model: object) -> nn.Module:
 
 def checked_rate(function: str, p: object) -> float:
     """Return a dropout rate as a float; at 1 no unit would survive to be scaled up."""
-    rate = _number(p)
+    rate = as_number(p)
     if not 0 <= rate < 1:
         remedy = "Pass the probability with which a unit is dropped"
         raise RangeError.of(function, "p", "lie in [0, 1)", repr(p), remedy)
@@ -277,6 +284,33 @@ def checked_noise(function: str, noise_std: float | Tensor | None) -> Tensor | N
             "Pass the standard deviation of the observation noise in units of y",
         )
     return noise
+
+
+def require_readable(function: str, argument: str, value: object) -> None:
+    """Refuse an array some of whose numbers cannot be read; what is no array passes.
+
+    Args:
+        function: Public function to name in errors.
+        argument: Its argument, without quotes.
+        value: What the caller passed. NumPy forgets a mask when it converts an array, so that
+            masked numbers would count.
+
+    Raises:
+        UnsupportedError: If it is a masked array, or a tensor without numbers of its own.
+    """
+    found, remedy = "", "Pass a dense tensor with data"
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        found, remedy = (
+            f"{int(np.ma.getmaskarray(value).sum())} masked ones",
+            "Drop these rows, or fill them",
+        )
+    elif isinstance(value, Tensor) and (value.is_meta or value.is_quantized or value.is_nested):
+        kind = "meta" if value.is_meta else "quantized" if value.is_quantized else "nested"
+        found = f"a {kind} tensor"
+    elif isinstance(value, Tensor) and value.layout != torch.strided:
+        found, remedy = "a sparse tensor", "Pass its .to_dense()"
+    if found:
+        raise UnsupportedError.of(function, argument, "hold numbers in all places", found, remedy)
 
 
 def require_rows(function: str, name: str, values: Tensor) -> None:
@@ -312,26 +346,6 @@ def require_same_shape(
         remedy = f"Pass one value for each of `{to}`"
     condition = f"have shape {shown(y.shape)} to match `{to}`"
     raise ShapeError.of(function, name, condition, shown(values.shape), remedy)
-
-
-def require_passes(function: str, name: str, samples: Tensor, y: Tensor, *, least: int = 1) -> None:
-    """Require shape (S, *y.shape) with at least `least` passes."""
-    want = f"({', '.join(['S', *map(str, y.shape)])})"
-    if samples.ndim == y.ndim + 1 and samples.shape[1:] == y.shape:
-        if samples.shape[0] < least:
-            condition = f"have shape {want} with S >= {least}"
-            raise ShapeError.of(function, name, condition, shown(samples.shape), "Draw more passes")
-        return
-    if samples.ndim == y.ndim + 1 and samples.shape[: y.ndim] == y.shape:
-        remedy = f"Put passes first: {name}.T" if y.ndim == 1 else "Put passes first"
-    elif samples.shape[1:] == (*y.shape, 1):
-        remedy = f"Drop the last axis: {name}.squeeze(-1)"
-    elif y.ndim > 1 and (*samples.shape[1:], 1) == tuple(y.shape):
-        remedy = "Drop the last axis of `y`: y.squeeze(-1)"
-    else:
-        remedy = "Put passes first, then one value per target"
-    condition = f"have shape {want} to match `y`"
-    raise ShapeError.of(function, name, condition, shown(samples.shape), remedy)
 
 
 def require_spread(

@@ -15,7 +15,6 @@ from mcdrop.checks import checked_mapping
 from mcdrop.errors import NonFiniteError, RangeError, ShapeError, UnsupportedError
 
 Y = torch.zeros(3)
-Y2 = torch.zeros(3, 2)
 
 
 @pytest.mark.parametrize(
@@ -140,24 +139,6 @@ Y2 = torch.zeros(3, 2)
             "Drop the last axis of `y`: y.squeeze(-1).",
         ),
         (
-            lambda: checks.require_passes("f", "samples", torch.zeros(3, 9), Y),
-            ShapeError,
-            "f: expected `samples` to have shape (S, 3) to match `y`, but got (3, 9). "
-            "Put passes first: samples.T.",
-        ),
-        (
-            lambda: checks.require_passes("f", "samples", torch.zeros(1, 3), Y, least=2),
-            ShapeError,
-            "f: expected `samples` to have shape (S, 3) with S >= 2, but got (1, 3). "
-            "Draw more passes.",
-        ),
-        (
-            lambda: checks.require_passes("f", "samples", torch.zeros(9, 3), Y[:, None]),
-            ShapeError,
-            "f: expected `samples` to have shape (S, 3, 1) to match `y`, but got (9, 3). "
-            "Drop the last axis of `y`: y.squeeze(-1).",
-        ),
-        (
             lambda: checks.require_spread("f", "std", torch.tensor([1.0, 0.0])),
             RangeError,
             "f: expected `std` to be greater than 0, but got 0 in row 1. "
@@ -174,6 +155,24 @@ Y2 = torch.zeros(3, 2)
             RangeError,
             "f: expected `p` to lie in [0, 1], but got 1.5 in row 1. "
             "Pass probabilities, not logits: apply softmax or sigmoid first.",
+        ),
+        (
+            lambda: checks.require_readable("f", "y", torch.zeros(3, device="meta")),
+            UnsupportedError,
+            "f: expected `y` to hold numbers in all places, but got a meta tensor. "
+            "Pass a dense tensor with data.",
+        ),
+        (
+            lambda: checks.require_readable("f", "y", Y.to_sparse()),
+            UnsupportedError,
+            "f: expected `y` to hold numbers in all places, but got a sparse tensor. "
+            "Pass its .to_dense().",
+        ),
+        (
+            lambda: checks.require_readable("f", "y", np.ma.masked_greater([1.0, 2.0, 3.0], 1.5)),
+            UnsupportedError,
+            "f: expected `y` to hold numbers in all places, but got 2 masked ones. "
+            "Drop these rows, or fill them.",
         ),
         (
             lambda: checks.require_labels("f", "y", torch.tensor([0.0, 0.5]), 2),
@@ -206,9 +205,9 @@ def test_what_fits_passes() -> None:
     assert checks.checked_passes("f", "auto", tolerance=0.1, keep_samples=False) is None
     assert checks.checked_noise("f", None) is None
     assert torch.equal(checks.checked_noise("f", 2) or Y, torch.tensor(2.0).double())
-    checks.require_passes("f", "samples", torch.zeros(5, 3, 2), Y2)
     checks.require_probabilities("f", "p", torch.tensor([1.0005]), slack=1e-3)
     checks.require_labels("f", "y", torch.tensor([0.0, 2.0]), 3)
+    checks.require_readable("f", "y", np.ma.masked_array([1.0], mask=False))
     net = nn.Linear(1, 1)
     assert checks.checked_model(net) is net
 

@@ -61,12 +61,14 @@ def test_torchscript_is_refused_by_name() -> None:
         mcdrop.wrap(nn.Sequential(scripted))
 
 
-def test_weights_without_a_shape_yet_are_refused() -> None:
+def test_weights_without_values_yet_are_refused() -> None:
     net = nn.Sequential(nn.LazyLinear(3), nn.Dropout(0.5)).eval()
-    with pytest.raises(mcdrop.UnsupportedError, match=r"lazy ones, such as 0.weight\. Run"):
+    with pytest.raises(mcdrop.UnsupportedError, match=r"lazy or meta ones, such as 0.weight\. Run"):
         mcdrop.wrap(net)
     net(X)
     mcdrop.wrap(net).sample(X, 2)
+    with pytest.raises(mcdrop.UnsupportedError, match="weights with values, but got lazy or meta"):
+        mcdrop.wrap(net.to("meta"))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ FLOORS = [
     "errors",
     "checks",
     "_trees",
+    "_modes",
     "_disk",
     "_masks",
     "_fusion",

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mcdrop.checks import require_readable
 from mcdrop.errors import UnsupportedError
 
 __all__ = ["as_tensor", "is_array", "is_pandas"]
@@ -38,8 +39,9 @@ def as_tensor(function: str, value: Any, dtype: torch.dtype, *, keep_integers: b
         keep_integers: Whether integer columns of pandas stay integers.
 
     Raises:
-        UnsupportedError: If it holds anything but real numbers.
+        UnsupportedError: If it holds anything but real numbers, or masks some of them.
     """
+    require_readable(function, "inputs", value)
     is_table = is_pandas(value)
     array = _numbers(function, value.to_numpy() if is_table else value, value)
     if array.dtype.kind == "f":

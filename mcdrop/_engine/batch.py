@@ -38,6 +38,13 @@ class Batch:
         """Return the tensors among the arguments, at any depth of tuples, lists and dicts."""
         return list(tensors((self.args, self.kwargs)))
 
+    def why_no_rows(self) -> str:
+        """Tell what keeps the arguments from being cut by rows, where `n_rows` is None."""
+        found = self.tensors()
+        if any(x.layout != torch.strided for x in found):
+            return "a sparse tensor, of which no rows can be picked"
+        return f"inputs of shapes {[tuple(x.shape) for x in found]}"
+
     def signature(self) -> Hashable:
         """Return what a plan depends on: shapes and types, and arguments that are not tensors."""
         return repr(mapped((self.args, self.kwargs), lambda x: (tuple(x.shape), x.dtype, x.device)))

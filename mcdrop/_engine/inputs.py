@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from mcdrop._engine.arrays import as_tensor, is_array
 from mcdrop._engine.batch import Batch
 from mcdrop._trees import mapped, tensors
+from mcdrop.checks import require_readable
 from mcdrop.errors import RangeError, ShapeError, UnsupportedError
 
 __all__ = ["InputReader", "Prepare"]
@@ -96,12 +97,11 @@ class InputReader:
             yield self._placed(whole)
             return
         if whole.n_rows is None:
-            shapes = [tuple(x.shape) for x in whole.tensors()]
             raise ShapeError.of(
                 self.function,
                 "inputs",
                 "agree on dimension 0, to be split by batch_size",
-                f"shapes {shapes}",
+                whole.why_no_rows(),
                 "Leave batch_size out to pass the inputs on whole",
             )
         for start in range(0, whole.n_rows, self.batch_size):
@@ -153,7 +153,14 @@ class InputReader:
                 f"{type(inputs).__name__}",
                 "Convert it to a tensor, or make it a tuple of positional arguments",
             )
-        sizes = {x.shape[0] if x.ndim else None for x in tensors((args, kwargs))}
+        for x in tensors((args, kwargs)):
+            if x.is_meta or x.is_nested:  # a model may well take sparse or quantized ones
+                require_readable(self.function, "inputs", x)
+        # A sparse tensor, such as the edges of a graph, cannot be indexed by a list of rows.
+        sizes = {
+            x.shape[0] if x.ndim and x.layout == torch.strided else None
+            for x in tensors((args, kwargs))
+        }
         n_rows = sizes.pop() if len(sizes) == 1 and not any(map(_is_movable, args)) else None
         return Batch(args, kwargs, n_rows)
 

@@ -54,7 +54,7 @@ def naming_misfits(settings: Settings, passes: Passes, batch: Batch) -> Iterator
 
     Raises:
         UnsupportedError: If the inputs have a type that the model cannot take, or are a dict
-            without a key that it takes.
+            without a key that it takes, or there are more or fewer of them than it takes.
         ShapeError: If they have a shape that it cannot take.
     """
     try:
@@ -82,12 +82,32 @@ def _unknown_keys(settings: Settings, batch: Batch) -> McdropError | None:
     )
 
 
+def _unbound(settings: Settings, batch: Batch) -> McdropError | None:
+    """Return the error about arguments that forward does not take, or lacks."""
+    signature = inspect.signature(settings.model.forward)
+    try:
+        signature.bind(*batch.args, **batch.kwargs)
+    except TypeError as error:
+        n_given, names = len(batch.args), sorted(batch.kwargs)
+        by_name = f" and {names}" if names else ""
+        return UnsupportedError.of(
+            settings.function,
+            "inputs",
+            f"hold the arguments of {type(settings.model).__name__}.forward{signature}",
+            f"{n_given} by position{by_name}, which fails: {error}",
+            "Pass a tuple for arguments by position, a dict for arguments by name",
+        )
+    return None
+
+
 def _explained(settings: Settings, passes: Passes, batch: Batch) -> McdropError | None:
     """Run the model as it is on all rows, and say in our own words how it fails."""
     try:
         passes.plain(batch)
     except TypeError as error:
-        return _unknown_keys(settings, batch) if "not dict" in str(error) else None
+        if "not dict" in str(error):
+            return _unknown_keys(settings, batch)
+        return _unbound(settings, batch)
     except (RuntimeError, AssertionError) as error:
         text = (str(error).splitlines() or [""])[0].rstrip(".")
         where = _where(error)

@@ -37,10 +37,10 @@ def row_layout(function: str, observe: Observe, draft: Plan, batch: Batch) -> Ro
         UnsupportedError: If rows cannot be told, or are merged in a way that is not understood.
     """
     if batch.n_rows is None:
-        shapes = [tuple(x.shape) for x in batch.tensors()]
-        raise _untold(function, f"inputs of shapes {shapes}, which do not agree on dimension 0")
-    two = observe(draft, batch.take([0, batch.n_rows - 1]), False)
-    three = observe(draft, batch.take([0, batch.n_rows - 1, 0]), False)
+        raise _untold(function, batch.why_no_rows())
+    last = batch.n_rows - 1
+    two = _observed(function, observe, draft, batch.take([0, last]))
+    three = _observed(function, observe, draft, batch.take([0, last, 0]))
     names = [[site.name for site in each.sites] for each in (two, three)]
     if names[0] != names[1] or len(two.random_shapes) != len(three.random_shapes):
         raise _untold(function, "a model whose dropout calls depend on the number of rows")
@@ -60,6 +60,17 @@ def row_layout(function: str, observe: Observe, draft: Plan, batch: Batch) -> Ro
             raise _untold(function, f"random numbers of shape {shape_a} for two rows")
         random_calls.append(tuple(rows))
     return RowLayout(tuple(sites), tuple(random_calls))
+
+
+def _observed(function: str, observe: Observe, draft: Plan, few: Batch) -> Seen:
+    """Run few rows; a model of a whole graph, whose rows are one thing, fails on some of them."""
+    try:
+        return observe(draft, few, False)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        if isinstance(error, McdropError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise _untold(function, f"a model that fails on {few.n_rows} of them ({reason})") from error
 
 
 def known_rows(observe: Observe, draft: Plan, batch: Batch) -> RowLayout | None:

@@ -125,7 +125,7 @@ def job_of_estimator(
             each,
             stratified=sampler.stratified,
             noise_std=own.noise_std_,
-            heteroscedastic=own.heteroscedastic,
+            heteroscedastic=own._predicts_noise,
         )
     names = summary.names
 

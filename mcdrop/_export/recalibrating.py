@@ -17,6 +17,7 @@ from mcdrop.recalibration import (
     StdScaling,
     TemperatureScaling,
 )
+from mcdrop.recalibration._interval_scores import moved_ends
 
 __all__ = ["Recalibrated", "Recalibration", "Steps", "steps_of"]
 
@@ -111,10 +112,12 @@ class _Interval(_Step):
         self.by_std = conformal.method == "normalized"
 
     def forward(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
-        mean = found["mean"]
+        # In float64 and then rounded outward, as the scores and their quantile are in the fit.
+        mean = found["mean"].double()
         reach = self.reach.to(mean).reshape(mean.shape[1:])
-        width = reach * found["std"] if self.by_std else reach.expand_as(mean)
-        return {**found, "lower": mean - width, "upper": mean + width}
+        width = reach * found["std"].double() if self.by_std else reach.expand_as(mean)
+        lower, upper = moved_ends(mean, mean, width, found["mean"].dtype)
+        return {**found, "lower": lower, "upper": upper}
 
 
 class _Set(_Step):

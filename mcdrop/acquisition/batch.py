@@ -88,6 +88,7 @@ def batch_bald(
     samples = _function_samples(prediction)
     require_k("batch_bald", k, samples.shape[1])
     require_count("batch_bald", "n_mc", n_mc, 2)
+    require_count("batch_bald", "seed", seed, 0)
     generator = torch.Generator(samples.device).manual_seed(seed)
     known = _Labels.none(samples)
     gains = torch.full((samples.shape[1],), torch.inf, dtype=known.shares.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,12 +12,12 @@ __all__ = ["cross_entropy", "half_squared_error", "normal_loss", "perceptron"]
 
 
 def perceptron(n_inputs: int, n_outputs: int, hidden: Sequence[int]) -> nn.Sequential:
-    """Return linear layers with ReLU and dropout after each hidden one."""
+    """Return linear layers with ReLU and dropout after each hidden one, in float32."""
     layers: list[nn.Module] = []
     for width in hidden:
-        layers += [nn.Linear(n_inputs, width), nn.ReLU(), nn.Dropout(0.0)]
+        layers += [nn.Linear(n_inputs, width, dtype=torch.float32), nn.ReLU(), nn.Dropout(0.0)]
         n_inputs = width
-    return nn.Sequential(*layers, nn.Linear(n_inputs, n_outputs))
+    return nn.Sequential(*layers, nn.Linear(n_inputs, n_outputs, dtype=torch.float32))
 
 
 def half_squared_error(outputs: Tensor, y: Tensor) -> Tensor:

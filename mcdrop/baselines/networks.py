@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mcdrop._modes import training_modes
 from mcdrop.baselines.candidates import checked_decays, checked_rates
 from mcdrop.baselines.fitting import (
     AnyPrediction,
@@ -82,6 +83,7 @@ class _TrainedNetworks:
         """The candidate with the best score, which the networks were trained with."""
         return self._after_fit("chosen").chosen
 
+    @training_modes()
     def _fit(self, X: Any, y: Any) -> None:
         plan = Plan(
             f"{type(self).__name__}.fit",
@@ -111,7 +113,8 @@ class _TrainedNetworks:
         fitted = self._after_fit("predict")
         name = f"{type(self).__name__}.predict"
         features = feature_matrix(name, X, n_features=fitted.n_features)
-        predicted = self._predicted(fitted, torch.from_numpy(features))
+        with torch.device("cpu"):
+            predicted = self._predicted(fitted, torch.from_numpy(features))
         return replace(predicted, index=row_index(X))
 
     def _after_fit(self, what: str) -> Fitted:

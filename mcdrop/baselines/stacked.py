@@ -108,8 +108,8 @@ class _PlannedDropout(nn.Module):
         super().__init__()
         self.shape: torch.Size | None = None
         self.calls = 0
-        self.register_buffer("uniform", torch.zeros(()))
-        self.register_buffer("keep", torch.ones(()))
+        self.register_buffer("uniform", torch.zeros((), dtype=torch.float32))
+        self.register_buffer("keep", torch.ones((), dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop where the uniform numbers exceed the probability to keep."""
@@ -148,7 +148,8 @@ def train_stacked(
             draws random numbers other than through `nn.Dropout`.
         OutputError: If training diverged.
     """
-    networks = [_built(build, member.seed) for member in members]
+    # A network may be built in another type, as where the caller's default is float64.
+    networks = [_built(build, member.seed).to(X.dtype) for member in members]
     skeleton = _skeleton(function, networks[0], X)
     parameters, _ = stack_module_state(networks)
     sites = [name for name, m in skeleton.named_modules() if isinstance(m, _PlannedDropout)]
@@ -222,7 +223,9 @@ class _Schedule:
         used = self._batches * self._size
         order = member.rows[torch.randperm(len(member.rows), generator=orders)[:used]]
         uniforms = {
-            name: torch.rand((self._batches, self._size, *shape), generator=masks)
+            name: torch.rand(
+                (self._batches, self._size, *shape), generator=masks, dtype=torch.float32
+            )
             for name, shape in self._shapes.items()
         }
         return order, uniforms

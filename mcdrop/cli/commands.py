@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -36,6 +37,8 @@ from mcdrop.report import calibration_report
 from mcdrop.wrapper import wrap
 
 __all__ = ["app"]
+
+Item = TypeVar("Item")
 
 _TASKS = "regression, heteroscedastic, classification, binary or multilabel."
 _OUTPUT_TYPES = (
@@ -119,9 +122,9 @@ def report(
     title: Annotated[str | None, typer.Option(help="Heading.")] = None,
 ) -> None:
     """Write the calibration report of predictions, with exit code 2 if a file is at fault."""
-    check_writable(html, json, card)
-    others = dict(map(_named_file, baseline or []))
-    criteria = dict(map(_criterion, accept or []))
+    others = _by_name("--baseline", map(_named_file, baseline or []))
+    criteria = _by_name("--accept", map(_criterion, accept or []))
+    check_writable(html, json, card, read=[prediction, targets, shifted, *others.values()])
     given = {
         "task": task, "output_type": output_type, "n_samples": n_samples, "noise_std": noise_std,
     }  # fmt: skip
@@ -223,7 +226,7 @@ def predict(
 ) -> None:
     """Predict with uncertainty from an exported program."""
     program, rows = two_files(files or [], model, data)
-    check_writable(out, table)
+    check_writable(out, table, read=[program, rows])
     check_table(table)
     passes = passes_asked_for(n_samples)
     check_kept(keep_samples, passes)
@@ -332,6 +335,18 @@ def _only_of_programs(name: str, prediction: Path | None) -> McdropError:
         found,
         "Leave it out: these predictions are made already",
     )
+
+
+def _by_name(option: str, items: Iterable[tuple[str, Item]]) -> dict[str, Item]:
+    """Return values by name; refuse a name that is given twice, of which one would be lost."""
+    found: dict[str, Item] = {}
+    for name, value in items:
+        if name in found:
+            raise UnsupportedError.of(
+                "mcdrop report", option, "name each only once", f"{name!r} twice", "Rename one"
+            )
+        found[name] = value
+    return found
 
 
 def _criterion(item: str) -> tuple[str, float | tuple[float, float]]:

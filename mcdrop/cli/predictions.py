@@ -125,7 +125,9 @@ def _numbered(
 
 
 def _numeric(path: Path, name: str, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Return a column as float64; refuse text, NaN and infinity by its name."""
+    """Return a column as float64; refuse text, NaN, infinity and no rows by its name."""
+    if not len(values):
+        raise wrong(path, "hold rows", f"none in {name!r}", "Write the predictions first")
     if values.dtype.kind not in "buif":
         raise wrong(path, f"hold numbers in {name!r}", f"dtype {values.dtype}", "Write numbers")
     found = values.astype(np.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -128,15 +128,25 @@ def _require_believable(path: Path, total: int) -> None:
         raise wrong(path, "be about as large as what it holds", fault, "Write it uncompressed")
 
 
-def check_writable(*paths: Path | None) -> None:
+def check_writable(*paths: Path | None, read: Iterable[Path | None] = ()) -> None:
     """Refuse files that cannot be written, before any work is done for them.
 
+    Args:
+        *paths: Files to write; None for one that was not asked for.
+        read: Files of the same command that are read, and would be lost.
+
     Raises:
-        UnsupportedError: If a path is a folder, lies in none, or may not be written.
+        UnsupportedError: If a path is a folder, lies in none, may not be written, or is that of
+            another file of the command.
     """
+    taken = {path.resolve() for path in read if path is not None}
     for path in paths:
         if path is None:
             continue
+        if path.resolve() in taken:
+            condition = "be another file than those that are read or written beside it"
+            raise wrong(path, condition, "the same file", "Name another file")
+        taken.add(path.resolve())
         folder = path.parent
         if path.is_dir() or not folder.is_dir():
             found = "is a folder" if path.is_dir() else f"there is no folder {folder}"

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from mcdrop.checks import require_installed, require_unit
+from mcdrop.checks import require_count, require_installed, require_unit
 from mcdrop.displays._classification import Classification
 from mcdrop.displays._curve import Curve
 from mcdrop.displays._draws import Draws
@@ -83,6 +83,7 @@ class Display(ABC):
         function = f"{cls.__name__}.from_predictions"
         require_installed(function, "matplotlib", "report")
         require_unit(function, "level", level)
+        require_count(function, "seed", seed, 0)
         judged = _judged(function, y_true, prediction, Draws(level, _RESAMPLES, seed))
         curve = cls.points(name or "", judged)
         if curve is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from mcdrop.checks import require_readable
 from mcdrop.errors import RangeError, UnsupportedError
 from mcdrop.estimators.network import Members
 from mcdrop.estimators.options import check_options, layer_sizes, random_numbers
@@ -69,6 +71,9 @@ class MCDropoutEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _validated(self, X: Any, *y: Any, reset: bool, **options: Any) -> Any:
         """Check features, and targets where they are given, as scikit-learn does."""
+        for name, values in zip(("X", "y"), (X, *y), strict=False):
+            # scikit-learn reads the numbers under a mask, too.
+            require_readable(type(self).__name__, name, values)
         options = {"dtype": np.float64, "reset": reset, **options}
         try:
             from sklearn.utils.validation import validate_data
@@ -208,13 +213,15 @@ class MCDropoutEstimator(BaseEstimator):  # type: ignore[misc]
         if own is not None and own.p == 0:
             return _without_dropout(own, x)
         n_members = 1 if own is None else own.n_members
-        found = self.sampler_.predict_with_uncertainty(
-            x,
-            task="regression",
-            n_samples=max(2, math.ceil(self.n_samples / n_members)),
-            keep_samples=True,
-            seed=self.seed_,
-        )
+        # A network of the caller's may count on the caller's default device.
+        with nullcontext() if own is None else torch.device("cpu"):
+            found = self.sampler_.predict_with_uncertainty(
+                x,
+                task="regression",
+                n_samples=max(2, math.ceil(self.n_samples / n_members)),
+                keep_samples=True,
+                seed=self.seed_,
+            )
         if own is None:
             found = found._map(
                 lambda name, v: v.reshape(*v.shape[: 1 + (name == "samples")], 1, -1)

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from mcdrop._modes import training_modes
 from mcdrop.checks import require_count
 from mcdrop.errors import RangeError, ShapeError
 from mcdrop.estimators.base import MCDropoutEstimator
@@ -70,6 +71,7 @@ class MCDropoutClassifier(ClassifierMixin, MCDropoutEstimator):  # type: ignore[
         (2, 2)
     """
 
+    @training_modes()
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train the members.
 
@@ -94,6 +96,7 @@ class MCDropoutClassifier(ClassifierMixin, MCDropoutEstimator):  # type: ignore[
         self._train(X, labels.reshape(-1, 1), weight, labels, len(self.classes_))
         return self
 
+    @training_modes()
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train one epoch more; the first call sets the scales and has to name all classes.
 
@@ -119,6 +122,10 @@ class MCDropoutClassifier(ClassifierMixin, MCDropoutEstimator):  # type: ignore[
             raise RangeError.of(function, "classes", "name all labels", "None", remedy)
         if first:
             self.classes_ = np.unique(classes)
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            remedy = "Start a new classifier for other labels"
+            named = f"be the labels of the first call, {self.classes_}"
+            raise RangeError.of(function, "classes", named, np.unique(classes), remedy)
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             remedy = "Name all labels as `classes` in the first call"

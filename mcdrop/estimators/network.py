@@ -61,14 +61,14 @@ class Members(nn.Module):
         self.biases = nn.ParameterList()
         for inputs, units in pairwise(sizes):
             # He et al. (2015): variance 2 / inputs keeps the scale of rectified layers.
-            weight = torch.randn(n_members, inputs, units, generator=generator)
+            weight = torch.randn(n_members, inputs, units, generator=generator, dtype=torch.float32)
             self.weights.append(nn.Parameter(weight * (2 / inputs) ** 0.5))
-            self.biases.append(nn.Parameter(torch.zeros(n_members, 1, units)))
+            self.biases.append(nn.Parameter(torch.zeros(n_members, 1, units, dtype=torch.float32)))
         with torch.no_grad():
             self.weights[-1].mul_(0.1)
         for name, size in (("x", n_features), ("y", n_outputs)):
-            self.register_buffer(f"{name}_mean", torch.zeros(size))
-            self.register_buffer(f"{name}_std", torch.ones(size))
+            self.register_buffer(f"{name}_mean", torch.zeros(size, dtype=torch.float32))
+            self.register_buffer(f"{name}_std", torch.ones(size, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict rows (N, D) with every member, (N, M, K)."""

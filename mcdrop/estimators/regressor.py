@@ -14,7 +14,9 @@ from sklearn.base import RegressorMixin
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from mcdrop._modes import training_modes
 from mcdrop.checks import checked_noise, require_count
+from mcdrop.errors import ShapeError
 from mcdrop.estimators.base import MCDropoutEstimator
 from mcdrop.estimators.network import Members
 from mcdrop.estimators.options import check_options, random_numbers
@@ -117,6 +119,7 @@ class MCDropoutRegressor(RegressorMixin, MCDropoutEstimator):  # type: ignore[mi
         tags.target_tags.multi_output = True
         return tags
 
+    @training_modes()
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train the members.
 
@@ -137,7 +140,7 @@ class MCDropoutRegressor(RegressorMixin, MCDropoutEstimator):  # type: ignore[mi
             X, y, reset=True, multi_output=True, y_numeric=True, ensure_min_samples=2
         )
         weight = self._weights(sample_weight, X)
-        self._is_flat = y.ndim == 1
+        self._is_flat, self._predicts_noise = y.ndim == 1, self.heteroscedastic
         targets = y.reshape(len(y), -1).astype(np.float64)
         n_targets = targets.shape[1]
         n_outputs = n_targets * (2 if self.heteroscedastic else 1)
@@ -149,6 +152,7 @@ class MCDropoutRegressor(RegressorMixin, MCDropoutEstimator):  # type: ignore[mi
             self.noise_std_ = self._fitted_noise(rows, fold)
         return self
 
+    @training_modes()
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train one epoch more; the first call is a `fit` of one epoch, which sets the scales.
 
@@ -171,10 +175,19 @@ class MCDropoutRegressor(RegressorMixin, MCDropoutEstimator):  # type: ignore[mi
         targets = y.reshape(len(y), -1).astype(np.float64)
         if first:
             self._is_flat, self._n_targets = y.ndim == 1, targets.shape[1]
-        n_outputs = self._n_targets * (2 if self.heteroscedastic else 1)
+            self._predicts_noise = self.heteroscedastic
+        elif targets.shape[1] != self._n_targets:
+            raise ShapeError.of(
+                f"{type(self).__name__}.partial_fit",
+                "y",
+                f"have the {self._n_targets} target(s) of the first call",
+                f"{targets.shape[1]} target(s)",
+                "Start a new estimator for other targets",
+            )
+        n_outputs = self._n_targets * (2 if self._predicts_noise else 1)
         rows = self._one_epoch(X, targets, weight, n_outputs)
         self.noise_std_ = None
-        if not self.heteroscedastic:
+        if not self._predicts_noise:
             self.noise_std_ = self._fitted_noise(rows, torch.full((len(rows),), -1))
         return self
 
@@ -202,7 +215,7 @@ class MCDropoutRegressor(RegressorMixin, MCDropoutEstimator):  # type: ignore[mi
         estimator = cls._from_module(module, options)
         noise = checked_noise(f"{cls.__name__}.from_module", noise_std)
         estimator.noise_std_ = None if noise is None else noise.reshape(-1).numpy()
-        estimator._is_flat = True
+        estimator._is_flat, estimator._predicts_noise = True, estimator.heteroscedastic
         estimator._n_targets = None
         return estimator
 
@@ -222,13 +235,13 @@ class MCDropoutRegressor(RegressorMixin, MCDropoutEstimator):  # type: ignore[mi
         # Passes of one member after those of another: (S, N, M, K) becomes (M S, N, K).
         samples = samples.permute(2, 0, 1, 3).flatten(0, 1)
         noise, noises = torch.zeros_like(mean[:, 0]), None
-        if self.heteroscedastic:
+        if self._predicts_noise:
             n = mean.shape[-1] // 2
             mean, variance, mcse = mean[..., :n], variance[..., :n], mcse[..., :n]
             samples, noises = samples[..., :n], samples[..., n:].exp()
             noise = noises.mean(dim=0)
         elif self.noise_std_ is not None:
-            noise = torch.as_tensor(self.noise_std_**2).to(mean).expand_as(mean[:, 0])
+            noise = torch.from_numpy(self.noise_std_**2).to(mean).expand_as(mean[:, 0])
         return RegressionPrediction(
             mean=mean.mean(dim=1),
             epistemic_variance=variance.mean(dim=1) + mean.var(dim=1, correction=0),
@@ -301,7 +314,7 @@ class MCDropoutRegressor(RegressorMixin, MCDropoutEstimator):  # type: ignore[mi
 
     def _set_scale(self, rows: TrainingRows, module: Members) -> None:
         mean, std = (scale.float() for scale in rows.scale(rows.y))
-        if self.heteroscedastic:
+        if self._predicts_noise:
             mean = torch.cat([mean, 2 * std.log()])
             std = torch.cat([std, torch.ones_like(std)])
         module.y_mean, module.y_std = mean, std
@@ -313,7 +326,7 @@ class MCDropoutRegressor(RegressorMixin, MCDropoutEstimator):  # type: ignore[mi
 
     def _loss(self, out: Tensor, y: Tensor) -> Tensor:
         """Squared error, or the beta-weighted likelihood with beta = 1/2, (M, n)."""
-        if not self.heteroscedastic:
+        if not self._predicts_noise:
             return (out - y).square().mean(dim=-1)
         mean, log_variance = out.chunk(2, dim=-1)
         # Beyond a factor of e^8 either way, squares would overflow before they are learned.

@@ -127,9 +127,12 @@ def _draws(cumulative: Tensor, n: int, generator: torch.Generator) -> Tensor:
     weight, each is drawn once.
     """
     n_members = len(cumulative)
-    u = (torch.arange(n) + torch.rand(n_members, n, generator=generator).double()) / n
+    u = (
+        torch.arange(n)
+        + torch.rand(n_members, n, generator=generator, dtype=torch.float32).double()
+    ) / n
     rows = torch.searchsorted(cumulative, u * cumulative[:, -1:], right=True)
-    order = torch.rand(n_members, n, generator=generator).argsort(dim=1)
+    order = torch.rand(n_members, n, generator=generator, dtype=torch.float32).argsort(dim=1)
     return rows.clamp_max(cumulative.shape[1] - 1).gather(1, order)
 
 
@@ -137,7 +140,7 @@ def _dropout(p: float, generator: torch.Generator) -> Callable[[Tensor], Tensor]
     """Return dropout that draws from a generator of its own."""
 
     def drop(hidden: Tensor) -> Tensor:
-        kept = torch.rand(hidden.shape, generator=generator) >= p
+        kept = torch.rand(hidden.shape, generator=generator, dtype=torch.float32) >= p
         return hidden * kept / (1 - p)
 
     return drop

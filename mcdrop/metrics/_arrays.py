@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mcdrop.checks import require_finite, shown
+from mcdrop.checks import require_finite, require_readable, shown
 from mcdrop.errors import RangeError, ShapeError, UnsupportedError
 
 Array: TypeAlias = torch.Tensor | npt.NDArray[Any]
@@ -48,6 +48,7 @@ def take(function: str, **arrays: ArrayLike) -> tuple[Origin, list[torch.Tensor]
 
 
 def _raw(function: str, name: str, value: ArrayLike) -> Array:
+    require_readable(function, name, value)
     if isinstance(value, torch.Tensor):
         array: Array = value
         numeric = not value.is_complex()
@@ -57,6 +58,15 @@ def _raw(function: str, name: str, value: ArrayLike) -> Array:
         except ValueError:
             raise ShapeError.of(
                 function, name, "be rectangular", "rows of unequal length", "Pad or drop rows"
+            ) from None
+        except (RuntimeError, TypeError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise UnsupportedError.of(
+                function,
+                name,
+                "be an array",
+                f"{type(value).__name__} ({reason})",
+                "Stack it first",
             ) from None
         numeric = array.dtype.kind in "buif"
     if not numeric:
@@ -79,8 +89,10 @@ def _wide(array: Array, device: torch.device | None) -> torch.Tensor:
     if isinstance(array, torch.Tensor):
         return array.to(device=device, dtype=wide)
     dense = np.asarray(array, dtype=np.float64, order="C")
-    # torch warns about sharing memory that NumPy protects.
-    dense = dense if dense.flags.writeable else dense.copy()
+    # torch warns about memory that NumPy protects, and takes no negative stride, which NumPy
+    # leaves on an axis of one element.
+    if not dense.flags.writeable or min(dense.strides, default=0) < 0:
+        dense = dense.copy()
     return torch.from_numpy(dense).to(device=device, dtype=wide)
 
 
@@ -109,6 +121,28 @@ def take_weights(function: str, weights: ArrayLike | None, like: torch.Tensor) -
             "Pass how much each row counts",
         )
     return values
+
+
+def require_passes(
+    function: str, name: str, samples: torch.Tensor, y: torch.Tensor, *, least: int = 1
+) -> None:
+    """Require shape (S, *y.shape) with at least `least` passes."""
+    want = f"({', '.join(['S', *map(str, y.shape)])})"
+    if samples.ndim == y.ndim + 1 and samples.shape[1:] == y.shape:
+        if samples.shape[0] < least:
+            condition = f"have shape {want} with S >= {least}"
+            raise ShapeError.of(function, name, condition, shown(samples.shape), "Draw more passes")
+        return
+    if samples.ndim == y.ndim + 1 and samples.shape[: y.ndim] == y.shape:
+        remedy = f"Put passes first: {name}.T" if y.ndim == 1 else "Put passes first"
+    elif samples.shape[1:] == (*y.shape, 1):
+        remedy = f"Drop the last axis: {name}.squeeze(-1)"
+    elif y.ndim > 1 and (*samples.shape[1:], 1) == tuple(y.shape):
+        remedy = "Drop the last axis of `y`: y.squeeze(-1)"
+    else:
+        remedy = "Put passes first, then one value per target"
+    condition = f"have shape {want} to match `y`"
+    raise ShapeError.of(function, name, condition, shown(samples.shape), remedy)
 
 
 def float64(values: torch.Tensor) -> Float64:

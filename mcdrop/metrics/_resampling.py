@@ -123,6 +123,7 @@ class Resampler:
     def __post_init__(self) -> None:
         require_unit(self.function, "level", self.level)
         require_count(self.function, "n_resamples", self.n_resamples, least=2)
+        require_count(self.function, "seed", self.seed, 0)
         require_choice(self.function, "method", self.method, _METHODS)
 
     def interval(self, statistic: Statistic) -> tuple[float, float, float, str]:

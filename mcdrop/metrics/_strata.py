@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mcdrop._masks.stratified import STRATUM
+from mcdrop.checks import require_count
 from mcdrop.errors import RangeError
 
 __all__ = ["require_stratum"]
@@ -17,8 +18,7 @@ def require_stratum(function: str, stratum: int, passes: int) -> None:
         passes: Passes in total.
     """
     remedy = "Pass 16 for passes of stratified masks, None for independent ones"
-    if stratum < 2:
-        raise RangeError.of(function, "stratum", "be at least 2", stratum, remedy)
+    require_count(function, "stratum", stratum, 2, remedy=remedy)
     if stratum != STRATUM and passes <= stratum:
         condition = f"be 16, or less than the number of passes, {passes}"
         raise RangeError.of(function, "stratum", condition, stratum, remedy)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from mcdrop.checks import require_choice
+from mcdrop.checks import require_choice, require_flag
 from mcdrop.errors import RangeError
 from mcdrop.metrics._arrays import ArrayLike, Float64
 from mcdrop.metrics._bins import Binning, CalibrationKind, binned, take_forecasts
@@ -80,6 +80,7 @@ def expected_calibration_error(
     function = "expected_calibration_error"
     require_choice(function, "norm", norm, ("l1", "l2", "max"))
     require_choice(function, "kind", kind, _KINDS)
+    require_flag(function, "debiased", debiased)
     if debiased and (norm == "max" or weights is not None):
         given = 'norm="max"' if norm == "max" else "weights"
         raise RangeError.of(

@@ -202,6 +202,7 @@ def calibration_test(
         ('mixed', 0.15, 0.001)
     """
     require_count("calibration_test", "n_resamples", n_resamples, 19)
+    require_count("calibration_test", "seed", seed, 0)
     columns = _columns("calibration_test", probs, y, kind)
     end = partial(_at_every_height, kind=kind, n_resamples=n_resamples, seed=seed)
     return Reduction(columns, end, additive=False)

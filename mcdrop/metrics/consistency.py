@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mcdrop.checks import require_choice, require_count, require_unit
+from mcdrop.checks import require_choice, require_count, require_flag, require_unit
 from mcdrop.metrics._arrays import ArrayLike, Float64
 from mcdrop.metrics._bins import Binning, Forecasts, membership, take_forecasts
 from mcdrop.metrics._reduction import Reduction, finished
@@ -121,6 +121,7 @@ def calibration_error_test(
     function = "calibration_error_test"
     require_choice(function, "norm", norm, ("l1", "l2", "max"))
     require_unit(function, "level", level)
+    require_count(function, "seed", seed, 0)
     forecasts = _take(function, probs, y, kind, n_bins, binning, n_resamples)
     end = partial(
         _error_test,
@@ -233,6 +234,8 @@ def consistency_band(
     """
     function = "consistency_band"
     require_unit(function, "level", level)
+    require_flag(function, "simultaneous", simultaneous)
+    require_count(function, "seed", seed, 0)
     forecasts = _take(function, probs, y, kind, n_bins, binning, n_resamples)
     end = partial(
         _band,

@@ -13,14 +13,14 @@ from mcdrop._masks.stratified import STRATUM
 from mcdrop.checks import (
     require_choice,
     require_finite,
-    require_passes,
     require_rows,
     require_same_shape,
     require_spread,
+    require_unit,
     shown,
 )
-from mcdrop.errors import RangeError, ShapeError
-from mcdrop.metrics._arrays import Array, ArrayLike, take
+from mcdrop.errors import ShapeError
+from mcdrop.metrics._arrays import Array, ArrayLike, require_passes, take
 from mcdrop.metrics._strata import require_stratum
 
 Estimator = Literal["fair", "energy"]
@@ -129,9 +129,9 @@ def crps_ensemble(
     require_finite("crps_ensemble", y=target)
     if stratum is not None:
         require_stratum("crps_ensemble", stratum, len(draws))
-    if p is not None and not 0 < p < 1:
+    if p is not None:
         remedy = "Pass the rate of the dropout layers, or leave it out"
-        raise RangeError.of("crps_ensemble", "p", "lie in (0, 1)", p, remedy)
+        require_unit("crps_ensemble", "p", p, remedy=remedy)
     if estimator == "fair" and stratum is not None:
         half_spread = _half_spread_of_independent(draws, stratum, p)
         return origin.restore((draws - target).abs().mean(dim=0) - half_spread)
@@ -157,7 +157,7 @@ def _half_spread_of_independent(
         lines = [samples[list(line)] for line in independent_sets(passes)]
         within = sum((_pair_sum(each) for each in lines), torch.zeros_like(samples[0]))
         return within / sum(_pairs(len(each), "fair") for each in lines)
-    strata = samples.split(stratum)
+    strata = samples.split(int(stratum))
     within = sum((_pair_sum(each) for each in strata), torch.zeros_like(samples[0]))
     n_within = sum(len(each) ** 2 for each in strata)
     across = (_pair_sum(samples) - within) / (passes**2 - n_within)

@@ -6,9 +6,9 @@ import math
 
 import torch
 
-from mcdrop.checks import require_choice, require_finite, require_passes, require_rows
+from mcdrop.checks import as_number, require_choice, require_finite, require_rows
 from mcdrop.errors import RangeError
-from mcdrop.metrics._arrays import Array, ArrayLike, take
+from mcdrop.metrics._arrays import Array, ArrayLike, require_passes, take
 from mcdrop.metrics.crps import Estimator, ensemble_scores
 from mcdrop.metrics.regression import take_mixture
 
@@ -107,7 +107,7 @@ def threshold_weighted_crps(
     """
     function = "threshold_weighted_crps"
     require_choice(function, "estimator", estimator, ("fair", "energy"))
-    if not lower < upper:
+    if not as_number(lower) < as_number(upper):
         remedy = "Pass lower= for scores above a threshold, upper= for scores below one"
         raise RangeError.of(function, "lower", f"be below `upper`, {upper}", lower, remedy)
     origin, (draws, target) = take(function, samples=samples, y=y)

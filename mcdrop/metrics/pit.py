@@ -8,15 +8,15 @@ import torch
 from mcdrop._masks.grid import independent_sets, on_grid
 from mcdrop._masks.stratified import STRATUM
 from mcdrop.checks import (
+    require_count,
     require_finite,
-    require_passes,
     require_rows,
     require_same_shape,
     require_spread,
     rows_text,
 )
 from mcdrop.errors import RangeError
-from mcdrop.metrics._arrays import Array, ArrayLike, Float64, float64, take
+from mcdrop.metrics._arrays import Array, ArrayLike, Float64, float64, require_passes, take
 from mcdrop.metrics._strata import require_stratum
 from mcdrop.metrics.regression import take_mixture
 
@@ -126,6 +126,8 @@ def pit(
     require_passes("pit", "samples", draws, target)
     require_finite("pit", axis=1, samples=draws)
     require_finite("pit", y=target)
+    if seed is not None:
+        require_count("pit", "seed", seed, 0)
     if stratum is not None:
         require_stratum("pit", stratum, len(draws))
         draws = draws[_independent(len(draws), stratum)]

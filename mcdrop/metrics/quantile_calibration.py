@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from mcdrop.checks import require_choice, require_count, require_unit
+from mcdrop.checks import as_number, require_choice, require_count, require_unit
 from mcdrop.errors import RangeError
 from mcdrop.metrics._arrays import ArrayLike, Float64
 from mcdrop.metrics._reduction import Reduction, finished
@@ -181,7 +181,7 @@ def tail_calibration_error(
     function = "tail_calibration_error"
     require_count(function, "n_levels", n_levels)
     require_choice(function, "side", side, ("lower", "upper", "both"))
-    if not 0 < tail <= 0.5:
+    if not 0 < as_number(tail) <= 0.5:
         raise RangeError.of(function, "tail", "lie in (0, 1/2]", tail, "Pass 0.1 for a tenth")
     values = take_pit(function, pit_values)
     levels = tail * np.arange(1, n_levels + 1) / n_levels

@@ -52,6 +52,7 @@ def ranking_test(
     """
     function = "ranking_test"
     require_count(function, "n_resamples", n_resamples, 19)
+    require_count(function, "seed", seed, 0)
     columns = take_ranked(function, uncertainty, loss)
     end = partial(_ranking, n_resamples=n_resamples, seed=seed)
     return Reduction(columns, end, additive=False)

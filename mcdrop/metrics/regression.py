@@ -8,13 +8,20 @@ import torch
 
 from mcdrop.checks import (
     require_finite,
-    require_passes,
     require_rows,
     require_same_shape,
     require_spread,
 )
 from mcdrop.errors import ShapeError
-from mcdrop.metrics._arrays import Array, ArrayLike, Origin, row_means, take, take_weights
+from mcdrop.metrics._arrays import (
+    Array,
+    ArrayLike,
+    Origin,
+    require_passes,
+    row_means,
+    take,
+    take_weights,
+)
 from mcdrop.metrics._reduction import Reduction, finished, mean_of
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from mcdrop.checks import require_flag
 from mcdrop.errors import RangeError
 from mcdrop.metrics._arrays import ArrayLike, Float64
 from mcdrop.metrics._reduction import Reduction, finished
@@ -61,6 +62,7 @@ def sparsification_curve(
         >>> curve.error, curve.oracle  # mean losses 2, 1, 1, 0 and 2, 1, 1/2, 0, over 2
         (array([1. , 0.5, 0.5, 0. ]), array([1.  , 0.5 , 0.25, 0.  ]))
     """
+    require_flag("sparsification_curve", "root", root)
     columns = _take_losses("sparsification_curve", uncertainty, loss)
     return Reduction(columns, partial(_curve, root=root), additive=False)
 
@@ -93,6 +95,7 @@ def ause(uncertainty: ArrayLike, *, loss: ArrayLike, root: bool = False) -> Redu
         >>> ause([0.1, 0.3, 0.2, 0.4], loss=[0.0, 1.0, 2.0, 5.0])  # (0 + 0 + 1/4 + 0) / 4
         0.0625
     """
+    require_flag("ause", "root", root)
     columns = _take_losses("ause", uncertainty, loss)
     return Reduction(columns, partial(_area, root=root), additive=False)
 

@@ -56,6 +56,7 @@ def calibrated_nll(probs: ArrayLike, y: ArrayLike, *, n_splits: int = 5, seed: i
     """
     function = "calibrated_nll"
     require_count(function, "n_splits", n_splits)
+    require_count(function, "seed", seed, 0)
     origin, p, labels = take_probs(function, probs, y, kind="multiclass")
     n = len(labels)
     if n < 4:

@@ -25,6 +25,7 @@ from mcdrop.prediction.tables import (
     columns_of,
     index_from,
     index_to_plain,
+    require_no_table,
     write_table,
 )
 
@@ -217,6 +218,7 @@ class Prediction:
         Raises:
             UnsupportedError: If the file holds something else, or another prediction type.
         """
+        require_no_table(f"{cls.__name__}.load", path)
         found = saved_type(path)
         if found != cls.__name__:
             raise UnsupportedError.of(

@@ -10,7 +10,7 @@ from mcdrop.errors import UnsupportedError
 from mcdrop.prediction.base import Prediction, saved_type
 from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.regression import RegressionPrediction
-from mcdrop.prediction.tables import TABLES
+from mcdrop.prediction.tables import require_no_table
 
 __all__ = ["load_prediction"]
 
@@ -48,14 +48,7 @@ def load_prediction(path: str | Path) -> RegressionPrediction | ClassificationPr
         ...     load_prediction(f"{folder}/p.pt")
         RegressionPrediction((2, 1), no passes, epistemic std 0, aleatoric std 1)
     """
-    if Path(path).suffix.lower() in TABLES:
-        raise UnsupportedError.of(
-            "load_prediction",
-            "path",
-            "be a .pt file, the one kind that holds all of a prediction",
-            Path(path).name,
-            'Save it with save("prediction.pt"); other programs read the other kinds',
-        )
+    require_no_table("load_prediction", path)
     found = saved_type(path)
     if found in _MODULES:
         import_module(_MODULES[found])

@@ -14,7 +14,14 @@ from mcdrop._disk.atomic import writing
 from mcdrop.checks import require_installed
 from mcdrop.errors import UnsupportedError
 
-__all__ = ["checked_suffix", "columns_of", "index_from", "index_to_plain", "write_table"]
+__all__ = [
+    "checked_suffix",
+    "columns_of",
+    "index_from",
+    "index_to_plain",
+    "require_no_table",
+    "write_table",
+]
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -38,6 +45,18 @@ def columns_of(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
         for place, index in enumerate(product(*map(range, sizes))):
             columns["_".join([name, *map(str, index)])] = flat[:, place]
     return columns
+
+
+def require_no_table(function: str, path: str | Path) -> None:
+    """Refuse to read a prediction from a table, which holds the part of it that others can use."""
+    if Path(path).suffix.lower() in TABLES:
+        raise UnsupportedError.of(
+            function,
+            "path",
+            "be a .pt file, the one kind that holds all of a prediction",
+            Path(path).name,
+            'Save it with save("prediction.pt"); other programs read the other kinds',
+        )
 
 
 def checked_suffix(function: str, path: str | Path) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mcdrop._engine.arrays import is_pandas
-from mcdrop.checks import require_finite, require_labels
+from mcdrop.checks import require_finite, require_labels, require_readable
 from mcdrop.errors import RangeError, ShapeError, UnsupportedError
 
 __all__ = [
@@ -31,9 +31,10 @@ def numbers(function: str, argument: str, values: Any) -> Tensor:
         values: Numbers or booleans, of dtype object too, as in a DataFrame of mixed columns.
 
     Raises:
-        UnsupportedError: If these are not real numbers.
+        UnsupportedError: If these are not real numbers, or some of them cannot be read.
         ShapeError: If rows of a list have different lengths.
     """
+    require_readable(function, argument, values)
     if isinstance(values, Tensor) and not values.is_complex():
         return values.double()
     try:
@@ -41,6 +42,15 @@ def numbers(function: str, argument: str, values: Any) -> Tensor:
     except ValueError:
         raise ShapeError.of(
             function, argument, "be rectangular", "rows of unequal length", "Pad or drop rows"
+        ) from None
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UnsupportedError.of(
+            function,
+            argument,
+            "be an array",
+            f"{type(values).__name__} ({reason})",
+            "Stack it first",
         ) from None
     if plain.dtype.kind in "buifO":
         try:

@@ -11,7 +11,13 @@ from torch import Tensor
 
 from mcdrop.checks import require_choice, require_fitted, require_unit
 from mcdrop.prediction import RegressionPrediction
-from mcdrop.recalibration._interval_scores import METHODS, IntervalMethod, moved_ends, score_base
+from mcdrop.recalibration._interval_scores import (
+    METHODS,
+    IntervalMethod,
+    moved_ends,
+    score_base,
+    scores_of,
+)
 from mcdrop.recalibration._matched import (
     require_regression,
     require_row_shape,
@@ -168,7 +174,7 @@ class ConformalRegressor:
         require_regression(function, prediction, plain=False)
         target = targets_of(function, prediction, y)
         lower, upper, scale = score_base(function, prediction, self.method, self.level)
-        scores = torch.maximum(lower - target, target - upper) / scale
+        scores = scores_of(target, lower, upper, scale, prediction.mean.dtype)
         found = Groups(function, groups, len(target))
         ranked = sorted_scores(scores.reshape(len(target), -1), found)
         thresholds(function, "y", ranked, found.names, self.level)

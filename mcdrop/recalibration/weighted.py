@@ -12,7 +12,13 @@ from torch import Tensor
 from mcdrop.checks import require_choice, require_fitted, require_unit
 from mcdrop.metrics._arrays import take_weights
 from mcdrop.prediction import RegressionPrediction
-from mcdrop.recalibration._interval_scores import METHODS, IntervalMethod, moved_ends, score_base
+from mcdrop.recalibration._interval_scores import (
+    METHODS,
+    IntervalMethod,
+    moved_ends,
+    score_base,
+    scores_of,
+)
 from mcdrop.recalibration._matched import require_regression, require_row_shape, targets_of
 
 __all__ = ["WeightedConformalPrediction", "WeightedConformalRegressor"]
@@ -154,7 +160,7 @@ class WeightedConformalRegressor:
         target = targets_of(function, prediction, y)
         weight = take_weights(function, weights, target.cpu())
         lower, upper, scale = score_base(function, prediction, self.method, self.level)
-        scores = (torch.maximum(lower - target, target - upper) / scale).cpu()
+        scores = scores_of(target, lower, upper, scale, prediction.mean.dtype).cpu()
         ranked = scores.reshape(len(target), -1).sort(dim=0)
         self._scores = tuple(tuple(column.tolist()) for column in ranked.values.T)
         self._weights = tuple(tuple(weight[order].tolist()) for order in ranked.indices.T)

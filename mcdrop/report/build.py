@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mcdrop.checks import require_unit
+from mcdrop.checks import require_count, require_unit
 from mcdrop.displays._matching import (
     matched_classification,
     matched_regression,
@@ -13,7 +13,7 @@ from mcdrop.displays._matching import (
     taken_baselines,
 )
 from mcdrop.displays._regression import Regression
-from mcdrop.errors import ShapeError
+from mcdrop.errors import ShapeError, UnsupportedError
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.prediction.base import Prediction
 from mcdrop.report.acceptance import Acceptance
@@ -104,6 +104,9 @@ def calibration_report(
         (1.17, 1.0)
     """
     require_unit("calibration_report", "level", level)
+    require_count("calibration_report", "n_resamples", n_resamples, 2)
+    require_count("calibration_report", "seed", seed, 0)
+    _require_text(title=title, name=name)
     others = taken_baselines(prediction, baselines)
     require_comparable(prediction, others, name)
     resampling = Resampling(level, n_resamples, seed)
@@ -142,17 +145,26 @@ def calibration_report(
     )
 
 
+def _require_text(**texts: object) -> None:
+    for argument, text in texts.items():
+        if not isinstance(text, str):
+            found = type(text).__name__
+            raise UnsupportedError.of(
+                "calibration_report", argument, "be text", found, "Leave it out, or pass a str"
+            )
+
+
 def _checked_names(names: Sequence[str] | None, prediction: Prediction) -> Sequence[str] | None:
     """Return the class names, one for each class."""
     if names is None or not isinstance(prediction, ClassificationPrediction):
         return None
     n_classes = prediction.probs.shape[1]
-    if len(names) != n_classes:
+    if isinstance(names, str) or len(names) != n_classes:
         raise ShapeError.of(
             "calibration_report",
             "class_names",
             f"hold one name for each of {n_classes} classes",
-            f"{len(names)} names",
+            repr(names) if isinstance(names, str) else f"{len(names)} names",
             "Name every class, in the order of the probabilities",
         )
     return names

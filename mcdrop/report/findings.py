@@ -191,7 +191,10 @@ def comparison_actions(evidence: Evidence) -> list[str]:
         return [f"Use {joined(by_outcome['worse'], 'or')} instead: it predicts these rows better."]
     same = by_outcome.get("undecided", []) + by_outcome.get("identical", [])
     if same:
-        return [f"Prefer the simpler of {joined([evidence.name, *same])} until more rows decide."]
+        # More rows would not tell methods apart whose losses are equal in each.
+        open_ended = "undecided" in by_outcome
+        reason = " until more rows decide" if open_ended else ", as their losses agree"
+        return [f"Prefer the simpler of {joined([evidence.name, *same])}{reason}."]
     return []
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import mcdrop
@@ -235,3 +235,43 @@ def test_seeds_of_any_size_are_told_apart(seed: int) -> None:
     first = mc.sample(X, 8, seed=seed)
     assert torch.equal(first, mc.sample(X, 8, seed=seed))
     assert not torch.equal(first, mc.sample(X, 8, seed=seed + 1))
+
+
+class Graph(nn.Module):
+    """Two steps over the edges of a graph, with dropout between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop, self.out = nn.Dropout(0.3), nn.Linear(5, 2)
+
+    def forward(self, nodes: Tensor, edges: Tensor) -> Tensor:
+        hidden = self.drop(torch.relu(torch.mm(edges, nodes)))
+        return self.out(torch.mm(edges, hidden))
+
+
+@pytest.mark.parametrize("form", ["to_sparse", "to_sparse_csr"])
+@pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
+def test_sparse_edges_of_a_graph_predict_as_dense_ones(form: str) -> None:
+    torch.manual_seed(0)
+    graph, nodes, edges = Graph(), torch.randn(6, 5), torch.eye(6).roll(1, 0) + torch.eye(6)
+    sparse = getattr(edges, form)()
+
+    def predicted(edges: Tensor) -> mcdrop.RegressionPrediction:
+        return mcdrop.wrap(graph).predict_with_uncertainty(
+            (nodes, edges), n_samples=16, task="regression", seed=0
+        )
+
+    expected, found = predicted(edges), predicted(sparse)
+    assert bool((found.std > 0).all())
+    assert torch.allclose(found.mean, expected.mean, atol=1e-6)
+    assert torch.allclose(found.std, expected.std, atol=1e-6)
+    with pytest.raises(mcdrop.ShapeError, match="split by batch_size, but got a sparse tensor"):
+        mcdrop.wrap(graph).sample((nodes, sparse), n_samples=4, batch_size=2)
+
+
+def test_inputs_without_numbers_are_refused() -> None:
+    mc = mcdrop.wrap(nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5)))
+    with pytest.raises(mcdrop.UnsupportedError, match="`inputs` to hold numbers .* 1 masked ones"):
+        mc.sample(np.ma.masked_greater(np.arange(4.0).reshape(2, 2), 2.5))
+    with pytest.raises(mcdrop.UnsupportedError, match="`inputs` to hold numbers .* a meta tensor"):
+        mc.sample(torch.zeros(2, 2, device="meta"))

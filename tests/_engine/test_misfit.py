@@ -104,6 +104,47 @@ def test_a_dict_without_a_key_that_the_model_takes_is_named() -> None:
         mcdrop.wrap(NET).sample({"y": torch.ones(2, 4), "id": torch.arange(2)})
 
 
+@pytest.mark.parametrize(
+    ("inputs", "found"),
+    [
+        (torch.ones(2, 4), r"1 by position, which fails: missing a required argument: 'z'"),
+        ((torch.ones(2, 4),) * 3, "3 by position, which fails: too many positional arguments"),
+        ((torch.ones(2, 4), {"z": 1}, 2), "3 by position, which fails: too many positional"),
+    ],
+)
+def test_arguments_that_forward_does_not_take_are_named(inputs: Any, found: str) -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, x: Tensor, z: Tensor) -> Tensor:
+            return self.drop(x) + z
+
+    text = (
+        rf"`inputs` to hold the arguments of Two\.forward\(x.*z.*\).*, but got {found}.*a tuple for"
+    )
+    with pytest.raises(mcdrop.UnsupportedError, match=text):
+        mcdrop.wrap(Two()).sample(inputs)
+
+
+def test_a_tensor_is_no_argument_by_name() -> None:
+    class ByName(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, *, x: Tensor) -> Tensor:
+            return self.drop(x)
+
+    mc = mcdrop.wrap(ByName())
+    assert mc.sample({"x": torch.ones(2, 4)}, 3).shape == (3, 2, 4)
+    with pytest.raises(
+        mcdrop.UnsupportedError, match="but got 1 by position.*a dict for arguments"
+    ):
+        mc.sample(torch.ones(2, 4))
+
+
 def test_a_type_error_of_the_model_stays_as_it_is() -> None:
     class Mistaken(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

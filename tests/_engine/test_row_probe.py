@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import mcdrop
 from mcdrop._engine.batch import Batch
 from mcdrop._engine.passes import Passes
 from mcdrop._engine.plan import Plan
@@ -120,7 +121,7 @@ def test_what_cannot_be_told_is_refused(function: Callable[..., Any], text: str)
 
 
 def test_inputs_that_disagree_on_rows_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match="which do not agree on dimension 0"):
+    with pytest.raises(UnsupportedError, match="'shared' with inputs of shapes"):
         layout_of(Function(lambda x, y: x + y), X, X[:1])
 
 
@@ -215,3 +216,18 @@ def test_rows_of_integers_are_told_apart_as_well() -> None:
     # One row is compared with itself, rotated.
     found = known_of(Embedded(), torch.tensor([[0, 3, 6, 2]]))
     assert found == RowLayout(((RowDim(0, 4, rows_first=False),),), ())
+
+
+def test_a_model_of_a_whole_graph_is_refused_with_its_own_reason() -> None:
+    edges, nodes = torch.eye(5), torch.ones(5, 3)
+    text = (
+        r"rows cannot be told apart, but got 'shared' with a model that fails on 2 of them \(mat1"
+    )
+    with pytest.raises(UnsupportedError, match=text):
+        layout_of(Function(torch.mm), edges, nodes)
+
+
+def test_sparse_inputs_have_no_rows_to_tell() -> None:
+    graph = mcdrop.wrap(Function(torch.sparse.mm), masks="shared")
+    with pytest.raises(UnsupportedError, match="'shared' with a sparse tensor, of which no rows"):
+        graph.sample((torch.eye(5).to_sparse(), torch.ones(5, 3)), n_samples=4)

@@ -140,6 +140,24 @@ def test_the_example_of_the_help_runs(
             "have the column 'y' of --column, but got y.csv (columns 'target')",
         ),
         (("report", "p.pt", "y.npy", "--baseline", "x"), "`--baseline` to read NAME=FILE"),
+        (
+            ("report", "p.pt", "y.npy", "--baseline", "b=p.pt", "--baseline", "b=q.pt"),
+            "`--baseline` to name each only once, but got 'b' twice",
+        ),
+        (
+            ("report", "p.pt", "y.npy", "--accept", "rmse=1", "--accept", "rmse=2"),
+            "`--accept` to name each only once, but got 'rmse' twice",
+        ),
+        (("report", "p.pt", "y.npy", "--html", "./y.npy"), "another file than those that are read"),
+        (("report", "p.pt", "y.npy", "--json", "p.pt"), "another file than those that are read"),
+        (
+            ("report", "p.pt", "y.npy", "--baseline", "b=q.pt", "--card", "q.pt"),
+            "another file than those that are read or written beside it, but got q.pt",
+        ),
+        (("report", "p.pt", "y.npy", "--html", "r", "--json", "r"), "another file than those"),
+        (("predict", "m.pt2", "x.pt", "--out", "x.pt"), "another file than those that are read"),
+        (("report", "none.csv"), "none.csv: No such file"),
+        (("report", "head.csv"), "expected `file` to hold rows, but got head.csv (none in 'mean')"),
     ],
 )
 def test_mistakes_are_one_line_on_standard_error(
@@ -154,8 +172,11 @@ def test_mistakes_are_one_line_on_standard_error(
     mcdrop.wrap(model).predict_with_uncertainty(torch.ones(4, 3)).save("p.pt")
     pd.DataFrame({"target": [1.0] * 4}).to_csv("y.csv", index=False)
     np.save("y.npy", np.ones(4))
+    Path("head.csv").write_text("mean,std,y\n")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert run(monkeypatch, *arguments) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ")
     assert text in err
     assert len(err.strip().splitlines()) == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -123,6 +123,14 @@ def test_negative_weights_are_refused() -> None:
         small(MCDropoutRegressor).fit(X, Y, sample_weight=np.full(60, -1.0))
 
 
+def test_masked_numbers_are_refused() -> None:
+    masked = np.ma.masked_greater(X, 1.0)
+    with pytest.raises(mcdrop.UnsupportedError, match="`X` to hold numbers in all places, but got"):
+        small(MCDropoutRegressor).fit(masked, Y)
+    with pytest.raises(mcdrop.UnsupportedError, match="`y` to hold numbers in all places, but got"):
+        small(MCDropoutRegressor).fit(X, np.ma.masked_greater(Y, 0.5))
+
+
 def test_a_module_trained_elsewhere_is_not_trained_on() -> None:
     net = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1))
     model = MCDropoutRegressor.from_module(net)

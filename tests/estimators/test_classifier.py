@@ -91,3 +91,12 @@ def test_labels_have_to_match_the_logits(n_logits: int, classes: list[str]) -> N
     text = f"`classes` to hold one label for each of {n_logits} logits .*{len(classes)} labels"
     with pytest.raises(mcdrop.ShapeError, match=text):
         model.predict(np.zeros((3, 2)))
+
+
+def test_partial_fit_keeps_to_the_labels_of_its_first_call() -> None:
+    x, y = np.linspace(-1, 1, 40).reshape(-1, 1), np.array(["a", "b"] * 20)
+    model = MCDropoutClassifier((8,), n_members=2, random_state=0)
+    model.partial_fit(x, y, classes=["a", "b"]).partial_fit(x, y, classes=["b", "a"])
+    text = r"`classes` to be the labels of the first call, \['a' 'b'\], but got \['a' 'c'\]"
+    with pytest.raises(mcdrop.RangeError, match=text):
+        model.partial_fit(x, y, classes=["a", "c"])

@@ -147,3 +147,25 @@ def test_means_and_log_variances_may_come_from_a_trained_module() -> None:
     prediction = model.predict_with_uncertainty(X[:3])
     assert prediction.mean.shape == (3, 1)
     assert bool((prediction.aleatoric_variance > 0).all())
+
+
+@pytest.mark.parametrize("heteroscedastic", [False, True])
+def test_a_parameter_set_after_fit_waits_for_the_next_fit(heteroscedastic: bool) -> None:
+    x, y = np.linspace(-1, 1, 40).reshape(-1, 1), np.linspace(0, 1, 40)
+    model = MCDropoutRegressor(
+        (8,), n_members=2, max_epochs=3, heteroscedastic=heteroscedastic, random_state=0
+    ).fit(x, y)
+    expected = model.predict(x, return_std=True)
+    model.set_params(heteroscedastic=not heteroscedastic)
+    assert np.array_equal(model.predict(x, return_std=True), expected)
+    assert model.partial_fit(x, y).predict(x).shape == (40,)
+
+
+def test_partial_fit_keeps_to_the_targets_of_its_first_call() -> None:
+    x, y = np.linspace(-1, 1, 40).reshape(-1, 1), np.linspace(0, 1, 40)
+    model = MCDropoutRegressor((8,), n_members=2, random_state=0).partial_fit(x, y)
+    text = (
+        r"partial_fit: expected `y` to have the 1 target\(s\) of the first call, but got 2 target"
+    )
+    with pytest.raises(mcdrop.ShapeError, match=text):
+        model.partial_fit(x, np.column_stack([y, y]))

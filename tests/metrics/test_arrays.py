@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mcdrop.errors import NonFiniteError, RangeError, ShapeError, UnsupportedError
-from mcdrop.metrics._arrays import row_means, take, take_weights
+from mcdrop.metrics._arrays import require_passes, row_means, take, take_weights
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,44 @@ def test_what_holds_no_numbers_is_named() -> None:
         take("f", mean=["a"])
     with pytest.raises(UnsupportedError, match="dtype torch.complex64"):
         take("f", mean=torch.zeros(1, dtype=torch.complex64))
+
+
+def test_an_axis_of_one_element_may_be_reversed() -> None:
+    for array in (np.zeros((3, 1))[:, ::-1], np.zeros(1)[::-1], np.zeros((1, 3))[::-1]):
+        assert torch.equal(take("f", mean=array)[1][0], torch.zeros(array.shape).double())
+
+
+def test_numbers_that_cannot_be_read_are_refused() -> None:
+    masked = np.ma.masked_greater([1.0, 999.0], 100.0)
+    with pytest.raises(UnsupportedError, match="`y` to hold numbers in all places, but got 1 mask"):
+        take("f", mean=[1.0, 1.0], y=masked)
+    with pytest.raises(UnsupportedError, match="`mean` to hold numbers .*, but got a meta tensor"):
+        take("f", mean=torch.zeros(2, device="meta"))
+    learned = [torch.ones((), requires_grad=True)]
+    with pytest.raises(UnsupportedError, match=r"`mean` to be an array, but got list \(Can't call"):
+        take("f", mean=learned)
+
+
+@pytest.mark.parametrize(
+    ("samples", "y", "least", "text"),
+    [
+        ((3, 9), (3,), 1, r"(S, 3) to match `y`, but got (3, 9). Put passes first: samples.T."),
+        ((1, 3), (3,), 2, r"(S, 3) with S >= 2, but got (1, 3). Draw more passes."),
+        (
+            (9, 3),
+            (3, 1),
+            1,
+            r"(S, 3, 1) to match `y`, but got (9, 3). Drop the last axis of `y`: y.squeeze(-1).",
+        ),
+    ],
+)
+def test_passes_that_do_not_match_are_refused(
+    samples: tuple[int, ...], y: tuple[int, ...], least: int, text: str
+) -> None:
+    with pytest.raises(ShapeError) as caught:
+        require_passes("f", "samples", torch.zeros(samples), torch.zeros(y), least=least)
+    assert str(caught.value) == "f: expected `samples` to have shape " + text
+
+
+def test_passes_of_several_outputs_match() -> None:
+    require_passes("f", "samples", torch.zeros(5, 3, 2), torch.zeros(3, 2))

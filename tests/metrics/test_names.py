@@ -4,6 +4,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from mcdrop import metrics
+from mcdrop.errors import RangeError
 
 FUNCTIONS = [name for name in metrics.__all__ if inspect.isfunction(getattr(metrics, name))]
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -70,6 +72,46 @@ def test_an_option_left_out_means_the_same_everywhere(name: str) -> None:
         if parameter.default is not parameter.empty and option in DEFAULTS:
             expected = OTHER_DEFAULTS.get((name, option), DEFAULTS[option])
             assert parameter.default == expected, option
+
+
+Y, PROBS = [0, 1, 0, 1], [[0.7, 0.3], [0.4, 0.6], [0.6, 0.4], [0.2, 0.8]]
+SCORES, PASSES = [0.1, 0.2, 0.3, 0.4], np.arange(16.0).reshape(4, 4)
+CALLS: list[tuple[Callable[..., Any], tuple[Any, ...], str]] = [
+    (metrics.pit, (PASSES, SCORES), "seed"),
+    (metrics.pit, (PASSES, SCORES), "stratum"),
+    (metrics.crps_ensemble, (PASSES, SCORES), "stratum"),
+    (metrics.crps_ensemble, (PASSES, SCORES), "p"),
+    (metrics.threshold_weighted_crps, (PASSES, SCORES), "lower"),
+    (metrics.tail_calibration_error, (SCORES,), "tail"),
+    (metrics.expected_calibration_error, (PROBS, Y), "debiased"),
+    (metrics.calibration_test, (PROBS, Y), "seed"),
+    (metrics.calibration_error_test, (PROBS, Y), "seed"),
+    (metrics.consistency_band, (PROBS, Y), "seed"),
+    (metrics.consistency_band, (PROBS, Y), "simultaneous"),
+    (metrics.calibrated_nll, (PROBS, Y), "seed"),
+    (metrics.bootstrap, (metrics.accuracy, PROBS, Y), "seed"),
+    (partial(metrics.ranking_test, loss=SCORES), (SCORES,), "seed"),
+    (partial(metrics.ause, loss=SCORES), (SCORES,), "root"),
+    (partial(metrics.sparsification_curve, loss=SCORES), (SCORES,), "root"),
+]
+
+
+@pytest.mark.parametrize("value", ["x", [1], 0.7j, np.array([0.5, 0.9])])
+@pytest.mark.parametrize(
+    ("metric", "arrays", "option"),
+    CALLS,
+    ids=[f"{getattr(m, '__name__', '')}-{option}" for m, _, option in CALLS],
+)
+def test_an_option_of_another_kind_is_refused_by_name(
+    metric: Callable[..., Any], arrays: tuple[Any, ...], option: str, value: object
+) -> None:
+    with pytest.raises(RangeError, match=f"expected `{option}` to be|expected `{option}` to lie"):
+        metric(*arrays, **{option: value})
+
+
+def test_a_stratum_may_be_an_integer_of_numpy() -> None:
+    crps = metrics.crps_ensemble(PASSES, SCORES, stratum=np.int64(2))  # type: ignore[arg-type]
+    assert np.array_equal(crps, metrics.crps_ensemble(PASSES, SCORES, stratum=2))
 
 
 @pytest.mark.parametrize("name", metrics.__all__)

@@ -147,7 +147,7 @@ def test_pit_of_stratified_passes_is_uniform(n_samples: int, p: float) -> None:
 
 def test_a_stratum_of_one_pass_is_refused() -> None:
     x, y = np.zeros((4, 2)), np.zeros(2)
-    text = r"expected `stratum` to be at least 2, but got 1\. Pass 16 for passes of stratified"
+    text = r"expected `stratum` to be an integer of at least 2, but got 1\. Pass 16 for passes of"
     with pytest.raises(RangeError, match="crps_ensemble: " + text):
         crps_ensemble(x, y, stratum=1)
     with pytest.raises(RangeError, match="pit: " + text):

@@ -97,5 +97,6 @@ def test_tables_for_other_programs_are_refused_by_their_suffix(suffix: str, tmp_
     path = tmp_path / f"p{suffix}"
     mcdrop.RegressionPrediction.from_mean_std([1.0, 2.0], 1.0).save(path)
     text = rf"`path` to be a .pt file, .*, but got p\{suffix}\. Save it with save\(\"prediction.pt"
-    with pytest.raises(mcdrop.UnsupportedError, match=text):
-        mcdrop.load_prediction(path)
+    for read in (mcdrop.load_prediction, mcdrop.RegressionPrediction.load):
+        with pytest.raises(mcdrop.UnsupportedError, match=text):
+            read(path)

@@ -272,3 +272,22 @@ def test_errors_say_what_to_do() -> None:
         fitted(normal(np.zeros((9, 2)), 1.0))
     with pytest.raises(mcdrop.RangeError, match=r"interval: expected `level` to lie in \(0, 1\)"):
         fitted(p).interval(1.0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("center", [0.0, 0.1, 20.3])
+def test_targets_that_repeat_are_covered_in_single_precision(method: Method, center: float) -> None:
+    # Ten values, equally frequent: rank 86 of 100 is the ninth, whose interval holds nine of them.
+    values = center + torch.arange(1, 11, dtype=torch.float64) / 10
+
+    def predicted(n: int) -> mcdrop.RegressionPrediction:
+        one = torch.ones(n, 1)
+        return mcdrop.RegressionPrediction(
+            mean=center * one, epistemic_variance=0 * one, aleatoric_variance=0.09 * one,
+            mcse=0 * one, n_samples=0, family="normal",
+        )  # fmt: skip
+
+    conformal = ConformalRegressor(method, level=0.85)
+    conformal.fit(predicted(100), values.repeat_interleave(10))
+    lower, upper = conformal(predicted(10)).interval(0.85)
+    assert mcdrop.metrics.coverage(lower, upper, values[:, None]) == 0.9

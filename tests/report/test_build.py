@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from mcdrop.errors import RangeError, UnsupportedError
+from mcdrop.errors import RangeError, ShapeError, UnsupportedError
+from mcdrop.prediction import ClassificationPrediction
 from mcdrop.report import calibration_report
 from tests.report.made import normal_prediction, passes_prediction
 
@@ -64,8 +65,24 @@ def test_options_out_of_range_are_refused() -> None:
     prediction, y = normal_prediction(n=50)
     with pytest.raises(RangeError, match=r"expected `level` to lie in \(0, 1\), but got 95"):
         calibration_report(prediction, y, level=95)
-    with pytest.raises(RangeError, match="expected `n_resamples` to be an integer"):
+    with pytest.raises(RangeError, match="calibration_report: expected `n_resamples` to be an int"):
         calibration_report(prediction, y, n_resamples=0)
+    with pytest.raises(RangeError, match="calibration_report: expected `seed` to be an integer"):
+        calibration_report(prediction, y, seed=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", ["title", "name"])
+def test_what_is_no_text_is_refused(option: str) -> None:
+    prediction, y = normal_prediction(n=30)
+    wrong: dict[str, Any] = {option: None}
+    with pytest.raises(UnsupportedError, match=f"`{option}` to be text, but got NoneType"):
+        calibration_report(prediction, y, **wrong)
+
+
+def test_one_text_is_no_list_of_class_names() -> None:
+    prediction = ClassificationPrediction.from_probs([[0.9, 0.1], [0.2, 0.8]])
+    with pytest.raises(ShapeError, match="one name for each of 2 classes, but got 'ab'"):
+        calibration_report(prediction, [0, 1], class_names="ab")
 
 
 @pytest.mark.parametrize("option", ["baselines", "groups", "acceptance"])
