@@ -105,9 +105,19 @@ def test_streams_hold_many_rows_of_few_units_and_one_row_of_many() -> None:
     assert rows_per_block(10**7, "cpu") == rows_per_block(10**7, "cuda") == 1
 
 
+@pytest.mark.parametrize(
+    ("blocks", "bound", "shortest"),
+    [
+        (pattern_blocks, 2**14, 32),
+        (device_pattern_blocks, 2**20, 32),
+        (lane_blocks, 2**12, 4),
+        (device_lane_blocks, 2**16, 4),
+    ],
+)
 @pytest.mark.parametrize("units", UNITS)
-def test_blocks_of_a_device_hold_so_many_bits_of_a_row_at_most(units: int) -> None:
-    # 2^20 patterns or 32 passes, and 2^16 lanes or 4 passes: what a single row may take at a time.
-    patterns, lanes = device_pattern_blocks(0, 999, units), device_lane_blocks(0, 999, units)
-    assert all(len(block) * units <= 2**20 or len(block) == 32 for block in patterns)
-    assert all(len(block) * units <= 2**16 or len(block) == 4 for block in lanes)
+def test_blocks_of_wide_rows_are_short(
+    blocks: Callable[[int, int, int], Iterable[range]], bound: int, shortest: int, units: int
+) -> None:
+    # Units times passes of a row, except in blocks of the fewest passes.
+    lengths = [len(block) for block in blocks(0, 3000, units)]
+    assert all(length * units <= bound or length <= shortest for length in lengths)

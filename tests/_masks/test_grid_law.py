@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mcdrop
-from mcdrop._masks.grid_law import alias_table
+from mcdrop._masks.grid_law import _alias, alias_table
 
 PATTERNS = (np.arange(2**16)[:, None] >> np.arange(16)) & 1
 LINES = [[4 * i + j for j in range(4)] for i in range(4)] + [
@@ -79,3 +79,12 @@ def test_the_shares_on_the_page_are_those_of_the_law() -> None:
         variance = law(numerator, bits) / 2**32 @ (count - 16 * rate) ** 2
         shares.append(f"{variance / (16 * rate * (1 - rate)):.2f}".replace("0.00", "0"))
     assert f"| grid of 4 x 4 | {' | '.join(shares)} |" in page
+
+
+def test_buckets_hold_every_mass_also_one_that_just_fills_its_own() -> None:
+    # 4096 buckets of 2^16: five too few in the first are taken from the second, all others fit.
+    masses = np.full(2**12, 2**16)
+    masses[:2] += [-5, 5]
+    chosen, other, limits = _alias(masses)
+    held = np.bincount(chosen, limits, 2**12) + np.bincount(other, 2**16 - limits, 2**12)
+    np.testing.assert_array_equal(held, masses)

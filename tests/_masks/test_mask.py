@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from mcdrop._masks.mask import DropoutMask
+from mcdrop._masks.numba_kernels import Compiled
 from mcdrop._masks.rows import RowDim
 from mcdrop._masks.source import MaskSource, Span
+from tests._masks.plain_kernels import PLAIN
 
 ROWS_FIRST = (RowDim(0, 1),)
 CHUNK = Span(0, 3, 20)
@@ -60,7 +62,11 @@ def test_a_part_does_not_write_where_the_whole_lies() -> None:
     assert torch.equal(whole, before)
 
 
-def test_a_single_pass_is_that_pass_of_the_chunk() -> None:
+@pytest.mark.parametrize("kernels", [None, PLAIN])
+def test_a_single_pass_is_that_pass_of_the_chunk(
+    kernels: Compiled | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcdrop._masks.source.compiled", lambda units: kernels)
     chunk = mask_of().keep().clone()
     single = mask_of(span=Span(0, 7), stacked=False)
     assert torch.equal(single.keep(), chunk[4])

@@ -7,11 +7,12 @@ import pytest
 import torch
 from scipy import stats
 
-from mcdrop._masks import blocks, numba_kernels
-from mcdrop._masks.numba_kernels import Compiled, Integers
+from mcdrop._masks import blocks
+from mcdrop._masks.numba_kernels import Integers
 from mcdrop._masks.rows import RowDim, RowNumbers
 from mcdrop._masks.source import MaskSource, Span, effective_rate
 from mcdrop._masks.streams import Key, Streams
+from tests._masks.plain_kernels import PLAIN
 
 CPU = torch.device("cpu")
 
@@ -63,6 +64,13 @@ def test_a_mask_depends_on_its_pass_and_not_on_the_grouping(numel: int, p: float
     spans = [Span(1, 0, 5), Span(1, 5, 1), Span(1, 6, 1), Span(1, 7, 25), Span(1, 32, 5)]
     pieces = torch.cat([source.keep(p, (numel,), 2, span).clone() for span in spans])
     assert torch.equal(whole, pieces)
+
+
+def test_a_span_is_the_first_pass_of_the_first_batch_if_nothing_is_said() -> None:
+    masks = [
+        MaskSource(5, CPU).keep(0.3, (99,), 2, span).clone() for span in (Span(), Span(0, 0, 1))
+    ]
+    assert torch.equal(*masks)
 
 
 def test_bits_are_drawn_once_however_passes_are_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,14 +262,7 @@ def test_bits_that_are_kept_stay_below_their_bound(
 def test_products_of_few_passes_on_both_sides_of_a_block_are_those_of_the_mask(
     count: int, same_for_all_passes: bool, stratified: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The kernels as plain Python: without Numba, and for work of any size.
-    kernels = Compiled(
-        numba_kernels._drop_by_pattern,
-        numba_kernels._drop_by_lane,
-        numba_kernels._choose_patterns,
-        numba_kernels._kept_by_pattern,
-    )
-    monkeypatch.setattr("mcdrop._masks.source.compiled", lambda units: kernels)
+    monkeypatch.setattr("mcdrop._masks.source.compiled", lambda units: PLAIN)
     n = 1 if same_for_all_passes else count
     x = torch.randn(n, 9, generator=torch.Generator().manual_seed(0))
     # Blocks of 64 passes: pass 63 is the last of the first.

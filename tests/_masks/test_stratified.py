@@ -15,7 +15,9 @@ from mcdrop._masks.source import MaskSource, Span, effective_rate
 from mcdrop._masks.stratified import (
     STRATUM,
     PatternPart,
+    _signed,
     _table,
+    _tables,
     drop_patterns,
     kept_passes,
 )
@@ -135,6 +137,14 @@ def test_torch_and_numpy_make_the_same_of_the_same_bits(
     mask = torch.empty((7, numel), dtype=torch.bool)
     kept_passes(by_numpy.flatten(1), 5, mask)
     assert torch.equal(kept(by_numpy.flatten(1), range(5, 12)), mask)
+
+
+def test_tables_made_in_inference_mode_may_be_used_outside_of_it() -> None:
+    # They are kept for all predictions, whatever mode the first of them ran in.
+    for make in (_tables, _signed):
+        make.cache_clear()
+        with torch.inference_mode():
+            assert not make(3, CPU).is_inference()
 
 
 @pytest.mark.gpu

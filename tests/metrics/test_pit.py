@@ -82,6 +82,11 @@ def test_values_that_cannot_be_are_named() -> None:
         pit(np.zeros((5, 2)), np.zeros(5))
     with pytest.raises(NonFiniteError, match="pit_mixture: expected `y`"):
         pit_mixture([[0.0]], [[1.0]], [np.inf])
+    # Rows are the second axis of passes (S, N).
+    with pytest.raises(NonFiniteError, match=r"pit: expected `samples`.* row 2\."):
+        pit([[0.0, 0.0, np.nan]], np.zeros(3))
+    with pytest.raises(RangeError, match=r"pit_mixture: expected `stds`.* row 2\."):
+        pit_mixture(np.zeros((1, 3)), [[1.0, 1.0, 0.0]], np.zeros(3))
 
 
 def test_on_a_grid_the_first_row_of_four_is_ranked() -> None:

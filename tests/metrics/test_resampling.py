@@ -6,6 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from mcdrop.errors import RangeError
@@ -94,3 +95,23 @@ def test_intervals_are_quantiles_of_the_resamples_or_their_mirror_image() -> Non
     assert percentile[:3] == pytest.approx((low, high, means.std(ddof=1)))
     basic = Resampler("f", 0.9, 200, 5, "basic").interval(found)
     assert basic[:2] == pytest.approx((2 * SCORES.mean() - high, 2 * SCORES.mean() - low))
+
+
+def test_among_infinite_resamples_ends_are_taken_and_not_interpolated() -> None:
+    # Of 21 values the shares 0.125 and 0.875 fall between the third and fourth, and at 17.5 from
+    # the first; the next ones above count. At a level of 0.95 the upper end is the infinite one.
+    values = np.append(np.arange(20.0), np.inf)
+    assert Resampler("f", 0.75, 21, 0, "auto")._infinite(values) == (3.0, 18.0)
+    assert Resampler("f", 0.95, 21, 0, "auto")._infinite(values) == (1.0, np.inf)
+
+
+def test_a_metric_is_given_tensors_for_tensors_and_arrays_for_the_rest() -> None:
+    kinds = []
+
+    def metric(*arrays: object) -> float:
+        kinds.append([type(each) for each in arrays])
+        return 0.0
+
+    found = statistic("f", metric, (torch.zeros(2), [0.0, 1.0], np.zeros(2)), None)
+    found.on(np.array([[0, 1]]))
+    assert kinds == [[torch.Tensor, np.ndarray, np.ndarray]] * 2

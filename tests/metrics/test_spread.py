@@ -87,3 +87,11 @@ def test_spread_of_zero_is_refused_where_it_divides() -> None:
         uce(MEAN, STD, Y, binning="width")  # type: ignore[arg-type]
     with pytest.raises(RangeError, match="`n_bins` to be an integer"):
         ence(MEAN, STD, Y, n_bins=True)
+
+
+def test_empty_bins_do_not_count() -> None:
+    # Of four bins of variance from 1 to 4 two are empty; the errors 1 and 3 are off by 0 and by
+    # half of the stated 2, and in squares by 0 and 9 - 4.
+    given = [0.0, 0.0], [1.0, 2.0], [1.0, 3.0]
+    assert ence(*given, n_bins=4, binning="uniform") == pytest.approx(0.5 / 2)
+    assert uce(*given, n_bins=4) == pytest.approx(5 / 2)

@@ -39,6 +39,16 @@ def test_quantile_is_the_models_at_the_mapped_level(q: float, level: float) -> N
     assert several[0].item() == pytest.approx(stats.norm.ppf(level, 2, 3))
 
 
+def test_ends_of_an_interval_move_outward_to_a_knot_and_quantiles_do_not() -> None:
+    # R takes the levels 0.2, 0.5, 0.8 to 0.25, 0.5, 0.75, between which 0.3 comes from 0.26.
+    knots = (tuple(float(stats.norm.ppf(level)) for level in (0.2, 0.5, 0.8)),)
+    p = mapped(knot_scores=knots, knot_shares=((0.25, 0.5, 0.75),))
+    low, high = p.interval(0.4)
+    assert p.quantile(0.3).item() == pytest.approx(stats.norm.ppf(0.26, 2, 3))
+    assert low.item() == pytest.approx(stats.norm.ppf(0.2, 2, 3))
+    assert high.item() == pytest.approx(stats.norm.ppf(0.8, 2, 3))
+
+
 def test_density_has_the_slope_of_the_map() -> None:
     # R' is 0.5 / 0.2 below the first knot and 0.5 / 0.8 above.
     for y, slope in ((-4.0, 2.5), (3.0, 0.625)):
