@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 from mcdrop._masks import blocks
+from mcdrop._masks.device_kernels import kept, scaled
 from mcdrop._masks.numba_kernels import Integers
 from mcdrop._masks.rows import RowDim, RowNumbers
 from mcdrop._masks.source import MaskSource, Span, effective_rate
@@ -271,6 +272,31 @@ def test_products_of_few_passes_on_both_sides_of_a_block_are_those_of_the_mask(
     found = source.times(x, 2.0, 0.3, ((9,), 2, span, None), "key")
     assert found is not None
     assert torch.equal(found, x * keep * 2)
+
+
+class TorchKernels:
+    """A kernel of a device in plain operations."""
+
+    def drop_by_pattern(
+        self, x: torch.Tensor, patterns: torch.Tensor, first: int, scale: float, out: torch.Tensor
+    ) -> None:
+        out.copy_(scaled(x, kept(patterns, range(first, first + len(out))), scale))
+
+
+@pytest.mark.parametrize("same_for_all_passes", [True, False])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_products_of_a_device_on_both_sides_of_a_block_are_those_of_the_mask(
+    count: int, same_for_all_passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Streams, "on_cpu", False)
+    monkeypatch.setattr("mcdrop._masks.source.ready", lambda device: TorchKernels())
+    n = 1 if same_for_all_passes else count
+    x = torch.randn(n, 9, generator=torch.Generator().manual_seed(0))
+    # A device draws blocks of 128 passes: pass 127 is the last of the first.
+    source, span = MaskSource(5, CPU, stratified=True), Span(1, 127, count)
+    found = source.times(x, 2.0, 0.3, ((9,), 2, span, None), "key")
+    assert found is not None
+    assert torch.equal(found, x * source.keep(0.3, (9,), 2, span) * 2)
 
 
 def test_every_lane_of_a_word_has_the_same_rate() -> None:
