@@ -24,6 +24,7 @@ MUTANTS: dict[str, tuple[str, ...]] = {
         "_CELLS // (n_rows * n_outputs))):`: 1 -> 2",
         "mcdrop/recalibration/cross_conformal.py: `_CELLS = 2**22`: 2 -> 3",
         "mcdrop/_masks/stratified.py: `_SLOW_STEPS = 4`: 4 -> 5",
+        "mcdrop/_masks/numpy_kernels.py: `_WORKSPACE_BYTES = 64 * 2**20`: 64 -> 65",
         "mcdrop/metrics/crps_forms.py: `rows = max(1, _PAIRS_AT_ONCE // len(flat) ** 2)`: "
         "len(flat) ** 2 -> len(flat) * 2",
     ),
@@ -41,7 +42,7 @@ MUTANTS: dict[str, tuple[str, ...]] = {
         'mcdrop/metrics/regression_tests.py: `return CalibrationTest(1.0, 1.0, "none", z.size)`: '
         "1.0 -> 2.0 (2)",
     ),
-    "how a correlation of 0 would be told, which is answered before": (
+    "the direction of a correlation of 0, which has been returned before": (
         'mcdrop/metrics/ranking.py: `return CalibrationTest(r, p_value, "rising" if r > 0 else '
         '"falling", n)`: r > 0 -> r >= 0',
     ),
@@ -53,18 +54,18 @@ MUTANTS: dict[str, tuple[str, ...]] = {
         "mcdrop/_masks/grid_law.py: `while weight < _LARGEST_WEIGHT and step >= _FEWEST_STEPS:`: "
         "step >= _FEWEST_STEPS -> step > _FEWEST_STEPS",
     ),
-    "how much is moved to a second orbit where nothing is: none, to either of its neighbors": (
+    "a mass of 0, which is moved to one orbit or to another": (
         "mcdrop/_masks/grid_law.py: `beside = most + 1 if shift >= 0 or most == 0 else most - 1`: "
         "shift >= 0 -> shift > 0",
     ),
-    "NumPy finds the length that is given as any negative number": (
+    "-2 in place of -1 as the length that NumPy is to find: it takes any negative number": (
         "mcdrop/metrics/regression_tests.py: `columns = inside.reshape(len(inside), -1).T`: 1 -> 2",
     ),
     "equality with a tolerance for rounding, on neither side of which an answer is wrong": (
         "mcdrop/metrics/calibration_tests.py: `if observed > _ROUNDING and abs(gap) < observed / "
         "2:`: observed > _ROUNDING -> observed >= _ROUNDING",
     ),
-    "rounding: next to the median, u and 1 - u are equally precise": (
+    "rounding alone, as u and 1 - u are equally precise next to the median": (
         "mcdrop/recalibration/_level_map.py: `self._mirrored = ends[:-1] + ends[1:] > 0`: 0 -> 1",
     ),
     "another order of the kinds of patterns, which are only summed over and looked up": (
