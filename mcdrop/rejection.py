@@ -48,7 +48,8 @@ class RejectionRule:
             of y (skew-adjusted t).
         rejected: Share of new rows that will be rejected, with an interval that is exact for
             rows from the same distribution, since the share above the k-th of n values is
-            Beta(n + 1 - k, k).
+            Beta(n + 1 - k, k). Where several rows tie with the threshold, fewer are rejected: the
+            share of the n rows above it, with its exact binomial interval.
     """
 
     threshold: float
@@ -134,6 +135,8 @@ class RejectionRule:
                 function, "reject", "leave at least 2 rows", reject, "Reject fewer rows"
             )
         error = (share_interval if is_share else mean_interval)(rest, level=level)
+        if int((scores == threshold).sum()) > 1:
+            return cls(threshold, by, error, share_interval(scores > threshold, level=level))
         return cls(threshold, by, error, _rejected(kept, n, level))
 
     def __call__(self, prediction: AnyPrediction) -> Tensor:

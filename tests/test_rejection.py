@@ -165,3 +165,25 @@ def test_the_remedy_for_several_values_per_row_works_when_it_is_pasted() -> None
     pasted = str(raised.value).split("by=")[1].removesuffix(".")
     by = eval(pasted)  # noqa: S307
     assert RejectionRule.fit(images, y, by=by)(images).shape == (12,)
+
+
+def test_nothing_is_said_to_be_rejected_where_all_rows_tie() -> None:
+    prediction = mcdrop.RegressionPrediction.from_mean_std(np.zeros(50), 1.0)
+    rule = mcdrop.RejectionRule.fit(prediction, np.arange(50.0), reject=0.1)
+    assert not rule(prediction).any()
+    # No row of 50 above the threshold: the upper end of Clopper-Pearson is 1 - 0.025^(1/50).
+    assert (rule.rejected.value, rule.rejected.low) == (0.0, 0.0)
+    assert rule.rejected.high == pytest.approx(1 - 0.025 ** (1 / 50))
+
+
+def test_the_share_rejected_lies_in_its_interval_where_rows_tie() -> None:
+    rng = np.random.default_rng(0)
+    confidence, chances = np.array([0.6, 0.8, 1.0]), np.array([0.02, 0.18, 0.8])
+    every = mcdrop.ClassificationPrediction.from_probs(np.stack([confidence, 1 - confidence], 1))
+    inside = 0
+    for _ in range(300):
+        rows = rng.choice(3, size=40, p=chances)
+        rule = mcdrop.RejectionRule.fit(every[rows], np.zeros(40, int), reject=0.1)
+        rejected = float(rule(every).numpy() @ chances)
+        inside += rule.rejected.low <= rejected <= rule.rejected.high
+    assert inside >= 0.95 * 300

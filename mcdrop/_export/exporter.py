@@ -162,12 +162,20 @@ class Exporter:
         batch = self._enough_rows()
         try:
             self._job.expected(batch)
-        except McdropError:
-            raise
+        except McdropError as error:
+            # Masks are no option of an export: what the model says of few rows is told instead.
+            if "`masks`" not in str(error) or not isinstance(error.__cause__, _CANNOT_FOLD):
+                raise
+            raise self._refused_by(error.__cause__) from error
         except _CANNOT_FOLD as error:
-            lines = str(error).strip().splitlines() or [""]
-            found = f"one that raises {type(error).__name__} for some of the rows: {lines[0]}"
-            raise self._refused(found) from error
+            raise self._refused_by(error) from error
+
+    def _refused_by(self, error: BaseException) -> McdropError:
+        """Return the error about a model that fails on some of the rows, with its own words."""
+        lines = str(error).strip().splitlines() or [""]
+        return self._refused(
+            f"one that raises {type(error).__name__} for some of the rows: {lines[0]}"
+        )
 
     def _enough_rows(self) -> Batch:
         """Return the example; a single row is no sign of what rows share."""

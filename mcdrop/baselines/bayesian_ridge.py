@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mcdrop.baselines.table import Matrix, feature_matrix, target_matrix
+from mcdrop.baselines.table import Columns, Matrix, column_names, feature_matrix, target_matrix
 from mcdrop.checks import require_fitted
 from mcdrop.prediction import RegressionPrediction
 from mcdrop.prediction.targets import row_index
@@ -38,6 +38,7 @@ class BayesianRidge:
     def __init__(self) -> None:
         self._models: list[Any] | None = None
         self._target_shape: tuple[int, ...] = ()
+        self._columns: Columns = None
 
     def fit(self, X: Any, y: Any) -> BayesianRidge:
         """Fit on rows `X` and targets `y`, and return the model itself.
@@ -56,7 +57,7 @@ class BayesianRidge:
 
         features = feature_matrix("BayesianRidge.fit", X)
         target = target_matrix("BayesianRidge.fit", y, len(features))
-        self._target_shape = target.shape[1:]
+        self._target_shape, self._columns = target.shape[1:], column_names(X)
         self._models = [
             make_pipeline(StandardScaler(), SklearnBayesianRidge()).fit(features, column)
             for column in target.reshape(len(features), -1).T
@@ -71,11 +72,14 @@ class BayesianRidge:
 
         Raises:
             ShapeError: If the number of features differs from the fit.
+            RangeError: If columns have other names than in the fit, or another order.
             UnsupportedError: If `fit` has not run.
         """
         models = require_fitted("BayesianRidge.predict", self._models, "X, y")
         width = models[0].n_features_in_
-        features = feature_matrix("BayesianRidge.predict", X, n_features=width)
+        features = feature_matrix(
+            "BayesianRidge.predict", X, n_features=width, columns=self._columns
+        )
         shape = (len(features), *self._target_shape)
         columns = [_moments(model, features) for model in models]
         mean, epistemic, aleatoric = (

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mcdrop.baselines.table import Matrix, feature_matrix, target_matrix
+from mcdrop.baselines.table import Columns, Matrix, column_names, feature_matrix, target_matrix
 from mcdrop.checks import require_count, require_fitted, require_seed
 from mcdrop.errors import RangeError
 from mcdrop.prediction import RegressionPrediction
@@ -50,6 +50,7 @@ class GaussianProcess:
         self.random_state = random_state
         self._models: list[Any] | None = None
         self._target_shape: tuple[int, ...] = ()
+        self._columns: Columns = None
         self._center: Matrix = np.zeros(0)
         self._scale: Matrix = np.ones(0)
 
@@ -75,7 +76,7 @@ class GaussianProcess:
                 len(features),
                 "Pass fewer rows, raise max_rows, or leave this method out",
             )
-        self._target_shape = target.shape[1:]
+        self._target_shape, self._columns = target.shape[1:], column_names(X)
         columns = target.reshape(len(features), -1)
         self._center, spread = columns.mean(axis=0), columns.std(axis=0)
         self._scale = np.where(spread > 0, spread, 1.0)
@@ -113,11 +114,14 @@ class GaussianProcess:
 
         Raises:
             ShapeError: If the number of features differs from the fit.
+            RangeError: If columns have other names than in the fit, or another order.
             UnsupportedError: If `fit` has not run.
         """
         models = require_fitted("GaussianProcess.predict", self._models, "X, y")
         width = models[0].n_features_in_
-        features = feature_matrix("GaussianProcess.predict", X, n_features=width)
+        features = feature_matrix(
+            "GaussianProcess.predict", X, n_features=width, columns=self._columns
+        )
         shape = (len(features), *self._target_shape)
         mean, std, epistemic = (
             np.stack(moments, axis=1)

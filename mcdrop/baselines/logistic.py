@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from mcdrop.baselines.candidates import checked_penalty
-from mcdrop.baselines.table import feature_matrix, label_vector
+from mcdrop.baselines.table import Columns, column_names, feature_matrix, label_vector
 from mcdrop.checks import require_fitted
 from mcdrop.errors import RangeError
 from mcdrop.prediction import ClassificationPrediction
@@ -45,6 +45,7 @@ class LogisticL2:
         checked_penalty("LogisticL2", "C", C)
         self.C = C
         self._model: Any = None
+        self._columns: Columns = None
 
     @property
     def chosen_C(self) -> float:  # noqa: N802 - the field writes it with a capital
@@ -72,6 +73,7 @@ class LogisticL2:
         C = _chosen_by_folds(features, labels) if self.C == "cv" else self.C
         logistic = LogisticRegression(C=C, max_iter=5000)
         self._model = make_pipeline(StandardScaler(), logistic).fit(features, labels)
+        self._columns = column_names(X)
         return self
 
     def predict(self, X: Any) -> ClassificationPrediction:
@@ -82,10 +84,13 @@ class LogisticL2:
 
         Raises:
             ShapeError: If the number of features differs from the fit.
+            RangeError: If columns have other names than in the fit, or another order.
             UnsupportedError: If `fit` has not run.
         """
         model = require_fitted("LogisticL2.predict", self._model, "X, y")
-        features = feature_matrix("LogisticL2.predict", X, n_features=model.n_features_in_)
+        features = feature_matrix(
+            "LogisticL2.predict", X, n_features=model.n_features_in_, columns=self._columns
+        )
         probs = torch.from_numpy(np.ascontiguousarray(model.predict_proba(features)))
         return ClassificationPrediction(
             probs=probs,

@@ -23,7 +23,7 @@ from mcdrop.baselines.fitting import (
 )
 from mcdrop.baselines.members import dropout_predictions, plain_predictions
 from mcdrop.baselines.stacked import Training
-from mcdrop.baselines.table import feature_matrix
+from mcdrop.baselines.table import Columns, column_names, feature_matrix
 from mcdrop.checks import (
     require_choice,
     require_count,
@@ -67,6 +67,7 @@ class _TrainedNetworks:
         self.training = _checked_training(name, training)
         self.random_state = random_state
         self._fitted: Fitted | None = None
+        self._columns: Columns = None
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:
@@ -96,6 +97,7 @@ class _TrainedNetworks:
             self.random_state,
         )
         self._fitted = fit_networks(plan, X, y, self._predicted)
+        self._columns = column_names(X)
 
     def _predicted(self, fitted: Fitted, X: torch.Tensor) -> AnyPrediction:
         return plain_predictions(self.task, fitted, X)
@@ -108,11 +110,12 @@ class _TrainedNetworks:
 
         Raises:
             ShapeError: If the number of features differs from the fit.
+            RangeError: If columns have other names than in the fit, or another order.
             UnsupportedError: If `fit` has not run.
         """
         fitted = self._after_fit("predict")
         name = f"{type(self).__name__}.predict"
-        features = feature_matrix(name, X, n_features=fitted.n_features)
+        features = feature_matrix(name, X, n_features=fitted.n_features, columns=self._columns)
         with torch.device("cpu"):
             predicted = self._predicted(fitted, torch.from_numpy(features))
         return replace(predicted, index=row_index(X))

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from mcdrop.baselines.candidates import checked_penalty
-from mcdrop.baselines.table import Matrix, feature_matrix, target_matrix
+from mcdrop.baselines.table import Columns, Matrix, column_names, feature_matrix, target_matrix
 from mcdrop.checks import require_fitted
-from mcdrop.errors import RangeError
+from mcdrop.errors import McdropError, RangeError
 from mcdrop.prediction import RegressionPrediction
 from mcdrop.prediction.targets import row_index
 
@@ -53,6 +53,7 @@ class Ridge:
         self.alpha = alpha
         self._model: Any = None
         self._noise_variance: Matrix = np.zeros(0)
+        self._columns: Columns = None
 
     @property
     def chosen_alpha(self) -> float:
@@ -79,21 +80,18 @@ class Ridge:
 
         features = feature_matrix("Ridge.fit", X)
         target = target_matrix("Ridge.fit", y, len(features))
+        if len(features) < 2:
+            raise _no_freedom(features)
         ridge = RidgeCV(_ALPHAS) if self.alpha == "cv" else SklearnRidge(self.alpha)
         self._model = make_pipeline(StandardScaler(), ridge).fit(features, target)
         standardized = self._model[0].transform(features)
         degrees = len(features) - effective_parameters(standardized, self.chosen_alpha)
         # Rank computations leave rounding dust where nothing is left.
         if degrees < 1e-6:
-            raise RangeError.of(
-                "Ridge.fit",
-                "X",
-                "leave residual degrees of freedom for the noise",
-                f"{len(features)} rows for {features.shape[1]} features",
-                "Pass more rows or a larger alpha",
-            )
+            raise _no_freedom(features)
         residual = target - self._model.predict(features).reshape(target.shape)
         self._noise_variance = np.square(residual).sum(axis=0) / degrees
+        self._columns = column_names(X)
         return self
 
     def predict(self, X: Any) -> RegressionPrediction:
@@ -104,10 +102,13 @@ class Ridge:
 
         Raises:
             ShapeError: If the number of features differs from the fit.
+            RangeError: If columns have other names than in the fit, or another order.
             UnsupportedError: If `fit` has not run.
         """
         model = require_fitted("Ridge.predict", self._model, "X, y")
-        features = feature_matrix("Ridge.predict", X, n_features=model.n_features_in_)
+        features = feature_matrix(
+            "Ridge.predict", X, n_features=model.n_features_in_, columns=self._columns
+        )
         mean = torch.from_numpy(np.ascontiguousarray(model.predict(features), dtype=np.float64))
         mean = mean.reshape(len(features), *self._noise_variance.shape)
         return RegressionPrediction(
@@ -119,6 +120,16 @@ class Ridge:
             family="normal",
             index=row_index(X),
         )
+
+
+def _no_freedom(features: Matrix) -> McdropError:
+    return RangeError.of(
+        "Ridge.fit",
+        "X",
+        "leave residual degrees of freedom for the noise",
+        f"{len(features)} rows for {features.shape[1]} features",
+        "Pass more rows or a larger alpha",
+    )
 
 
 def effective_parameters(standardized: Matrix, alpha: float) -> float:

@@ -5,22 +5,26 @@ Tensor, ndarray, DataFrame and lists become float64 NumPy arrays; nothing is imp
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from mcdrop._engine.arrays import is_pandas
 from mcdrop.checks import require_finite
 from mcdrop.errors import RangeError, ShapeError
 from mcdrop.prediction.targets import numbers
 
-__all__ = ["Matrix", "feature_matrix", "label_vector", "target_matrix"]
+__all__ = ["Columns", "Matrix", "column_names", "feature_matrix", "label_vector", "target_matrix"]
 
 Matrix = npt.NDArray[np.float64]
+Columns: TypeAlias = list[str] | None
 
 
-def feature_matrix(function: str, X: Any, *, n_features: int | None = None) -> Matrix:
-    """Return `X` as a finite float64 matrix (N, D), with D as in the fit if it is known."""
+def feature_matrix(
+    function: str, X: Any, *, n_features: int | None = None, columns: Columns = None
+) -> Matrix:
+    """Return `X` as a finite float64 matrix (N, D), with D and columns as in the fit if known."""
     matrix = _numbers(function, "X", X)
     wanted = "D" if n_features is None else str(n_features)
     wrong_width = n_features is not None and matrix.ndim == 2 and matrix.shape[1] != n_features
@@ -32,7 +36,24 @@ def feature_matrix(function: str, X: Any, *, n_features: int | None = None) -> M
             matrix.shape,
             "Pass one row per example and the features of the fit, in the same order",
         )
+    found = column_names(X)
+    if columns is not None and found is not None and found != columns:
+        alike = sorted(found) == sorted(columns)
+        strange = [name for name in found if name not in columns]
+        raise RangeError.of(
+            function,
+            "X",
+            "have the columns of the fit",
+            "them in another order" if alike else f"{strange[:5]} among them",
+            "Pass X[columns of the fit], or X.to_numpy() if they match by place",
+        )
     return matrix
+
+
+def column_names(X: Any) -> Columns:
+    """Return the names of the columns of a DataFrame; None where they are not all text."""
+    names = list(X.columns) if is_pandas(X) and hasattr(X, "columns") else []
+    return names if names and all(isinstance(name, str) for name in names) else None
 
 
 def target_matrix(function: str, y: Any, n_rows: int) -> Matrix:

@@ -19,7 +19,7 @@ from mcdrop.checks import require_readable
 from mcdrop.errors import RangeError, UnsupportedError
 from mcdrop.estimators.network import Members
 from mcdrop.estimators.options import check_options, layer_sizes, random_numbers
-from mcdrop.estimators.rows import TrainingRows, folds, training_rows
+from mcdrop.estimators.rows import TrainingRows, folds, rounded, training_rows
 from mcdrop.estimators.training import Recipe, train
 from mcdrop.prediction.regression import RegressionPrediction
 from mcdrop.wrapper import wrap
@@ -119,7 +119,7 @@ class MCDropoutEstimator(BaseEstimator):  # type: ignore[misc]
             self.activation,
             generator,
         )
-        module.x_mean, module.x_std = (scale.float() for scale in rows.scale(rows.x))
+        module.x_mean, module.x_std = rounded(*rows.scale(rows.x))
         self._set_scale(rows, module)
         return module.eval()
 
@@ -147,7 +147,9 @@ class MCDropoutEstimator(BaseEstimator):  # type: ignore[misc]
             module = self._start(rows, n_outputs, generator)
             self.n_iter_ = 0
         else:
-            module = self._own_module().float()
+            module = self._own_module()
+            for weight in module.parameters():  # the scales stay in float64
+                weight.data = weight.data.float()
             generator = torch.Generator().manual_seed(self.seed_ + self.n_iter_)
         recipe = replace(self._recipe(len(rows)), epochs=1, patience=None)
         nowhere = torch.full((len(rows),), -1)

@@ -33,8 +33,8 @@ class Members(nn.Module):
     Attributes:
         weights: One (M, inputs, units) per layer.
         biases: One (M, 1, units) per layer.
-        x_mean, x_std: Scale of the features, (D,).
-        y_mean, y_std: Scale of the outputs, (K,).
+        x_mean, x_std: Scale of the features, (D,), float64.
+        y_mean, y_std: Scale of the outputs, (K,), float64.
     """
 
     x_mean: Tensor
@@ -67,12 +67,13 @@ class Members(nn.Module):
         with torch.no_grad():
             self.weights[-1].mul_(0.1)
         for name, size in (("x", n_features), ("y", n_outputs)):
-            self.register_buffer(f"{name}_mean", torch.zeros(size, dtype=torch.float32))
-            self.register_buffer(f"{name}_std", torch.ones(size, dtype=torch.float32))
+            self.register_buffer(f"{name}_mean", torch.zeros(size, dtype=torch.float64))
+            self.register_buffer(f"{name}_std", torch.ones(size, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict rows (N, D) with every member, (N, M, K)."""
-        scaled = ((x - self.x_mean) / self.x_std).expand(self.n_members, *x.shape)
+        scaled = ((x - self.x_mean) / self.x_std).to(self.weights[0].dtype)
+        scaled = scaled.expand(self.n_members, *x.shape)
         out = self.layers(scaled, self._drop).transpose(0, 1)
         return self.y_mean + self.y_std * out
 

@@ -20,7 +20,7 @@ from mcdrop.errors import ShapeError
 from mcdrop.estimators.base import MCDropoutEstimator
 from mcdrop.estimators.network import Members
 from mcdrop.estimators.options import check_options, random_numbers
-from mcdrop.estimators.rows import TrainingRows
+from mcdrop.estimators.rows import TrainingRows, rounded
 from mcdrop.prediction.regression import RegressionPrediction
 from mcdrop.prediction.targets import row_index
 
@@ -313,9 +313,9 @@ class MCDropoutRegressor(RegressorMixin, MCDropoutEstimator):  # type: ignore[mi
         return drawn[:, 0] if self._is_flat and drawn.shape[1] == 1 else drawn
 
     def _set_scale(self, rows: TrainingRows, module: Members) -> None:
-        mean, std = (scale.float() for scale in rows.scale(rows.y))
+        mean, std = rounded(*rows.scale(rows.y))
         if self._predicts_noise:
-            mean = torch.cat([mean, 2 * std.log()])
+            mean = torch.cat([mean, 2 * std.float().log().double()])
             std = torch.cat([std, torch.ones_like(std)])
         module.y_mean, module.y_std = mean, std
 

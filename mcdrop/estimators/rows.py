@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["TrainingRows", "folds", "training_rows"]
+__all__ = ["TrainingRows", "folds", "rounded", "training_rows"]
 
 Float64 = npt.NDArray[np.float64]
 
@@ -41,6 +41,15 @@ class TrainingRows:
         # Columns that are constant up to rounding differ from their mean by rounding only.
         constant = (values == values[:1]).all(dim=0) | (std <= 1e-12 * mean.abs())
         return mean, torch.where(constant, 1.0, std)
+
+
+def rounded(mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """Round a scale to float32, the type of the weights, where that moves no column visibly.
+
+    Of columns far from 0 the nearest float32 may lie several standard deviations off the mean.
+    """
+    near = mean.float().double()
+    return torch.where((near - mean).abs() > 1e-3 * std, mean, near), std.float().double()
 
 
 def training_rows(X: Any, y: Any, sample_weight: Float64 | None) -> TrainingRows:

@@ -94,3 +94,34 @@ def test_rows_carry_the_index_of_the_table(method: Any) -> None:
     fitted = method.fit(table, np.arange(20) % 2)
     assert fitted.predict(table[3:5]).index.tolist() == ["row 3", "row 4"]
     assert fitted.predict(table.to_numpy()).index is None
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Ridge(1.0),
+        BayesianRidge(),
+        GaussianProcess(),
+        LogisticL2(1.0),
+        L2Network(4, weight_decay=1e-3, training=Training(max_epochs=1)),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_columns_have_to_be_those_of_the_fit(model: Any) -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(size=(20, 2)), columns=["width", "age"])
+    model.fit(table, np.arange(20) % 2)
+    model.predict(table)
+    model.predict(table.to_numpy())  # goes by place
+    text = r"\.predict: expected `X` to have the columns of the fit, but got "
+    with pytest.raises(mcdrop.RangeError, match=text + r"them in another order\. Pass X\[columns"):
+        model.predict(table[["age", "width"]])
+    with pytest.raises(mcdrop.RangeError, match=text + r"\['height'\] among them"):
+        model.predict(table.rename(columns={"width": "height"}))
+    model.fit(table.to_numpy(), np.arange(20) % 2).predict(table)
+
+
+@pytest.mark.parametrize("alpha", [1.0, "cv"])
+def test_one_row_leaves_no_noise_to_estimate(alpha: Any) -> None:
+    with pytest.raises(mcdrop.RangeError, match="degrees of freedom .*, but got 1 rows for 2 feat"):
+        Ridge(alpha).fit([[1.0, 2.0]], [1.0])

@@ -112,6 +112,14 @@ def test_units_of_features_and_targets_do_not_matter() -> None:
     np.testing.assert_allclose(std_2, 4096 * std, rtol=1e-3)
 
 
+def test_how_far_columns_are_from_zero_does_not_matter() -> None:
+    options: dict[str, Any] = {"n_members": 2, "max_epochs": 5, "random_state": 0}
+    plain = MCDropoutRegressor((16,), **options).fit(X, Y).partial_fit(X, Y)
+    x, y = X + 2.0**27, Y + 2.0**27  # 16 is the distance of numbers in float32 there
+    moved = MCDropoutRegressor((16,), **options).fit(x, y).partial_fit(x, y)
+    np.testing.assert_allclose(moved.predict(x) - 2.0**27, plain.predict(X), atol=1e-3)
+
+
 def test_likeliest_noise_solves_the_likelihood_where_it_has_a_closed_form() -> None:
     squares = torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64)
     weight = torch.tensor([2.0, 1.0, 1.0], dtype=torch.float64)

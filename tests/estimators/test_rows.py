@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mcdrop.estimators.rows import folds, training_rows
+from mcdrop.estimators.rows import folds, rounded, training_rows
 
 
 def test_a_weight_of_k_is_k_copies_in_any_order_to_the_last_bit() -> None:
@@ -54,3 +54,12 @@ def test_columns_are_constant_by_their_values_and_not_by_their_size() -> None:
     _, std = rows.scale(rows.x)
     # Uniform values over 1e-13 have that over the root of 12.
     assert std.tolist() == [1, pytest.approx(1e-13 / 12**0.5, rel=0.01)]
+
+
+def test_scales_are_rounded_only_where_that_is_not_seen() -> None:
+    # 1e8 + 1 lies between two numbers of float32, which are 8 apart there.
+    mean = torch.tensor([0.1, 1e8 + 1, 1e8 + 1], dtype=torch.float64)
+    std = torch.tensor([1.0, 1.0, 1e9], dtype=torch.float64)
+    found, spread = rounded(mean, std)
+    assert found.tolist() == [float(np.float32(0.1)), 1e8 + 1, 1e8]
+    assert torch.equal(spread, std)

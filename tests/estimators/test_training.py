@@ -84,7 +84,7 @@ def test_patience_stops_early_and_the_best_epoch_is_kept() -> None:
     epochs = train(module, noisy, fold, loss, recipe(200, 5), torch.Generator().manual_seed(1))
     assert epochs < 200
     held_out = torch.stack([(s * (fold == torch.arange(2)[:, None])).sum(dim=1) for s in seen])
-    kept = squared(module(rows.x.float()).transpose(0, 1), noisy.y.expand(2, -1, -1))
+    kept = squared(module(rows.x).float().transpose(0, 1), noisy.y.expand(2, -1, -1))
     kept = (kept * (fold == torch.arange(2)[:, None])).sum(dim=1)
     torch.testing.assert_close(kept, held_out.min(dim=0).values, rtol=1e-4, atol=1e-4)
 
