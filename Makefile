@@ -19,6 +19,9 @@ core:
 report: $(VENV)/runtime
 	$(BIN)/python examples/calibration_report.py
 
+# Tests start many processes, each of which would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 test: lint types unit
 
 lint: $(VENV)/development

@@ -270,6 +270,7 @@ def test_time_to_an_accuracy_is_read_between_points_and_beyond_them(
     assert script.time_to(points[:1], {"mean": 0.1, "std": 0.01}) is None
 
 
+@pytest.mark.slow
 def test_users_sizes_are_raced_first_and_later(tmp_path: Path) -> None:
     text, content = run("user_sizes.py", tmp_path, "--repeats", "2", "--workload", "mlp-row")
     assert [each["workload"] for each in content["workloads"]] == ["mlp-row"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -75,10 +76,13 @@ def imported(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
 
 
-IMPORTS = {
-    module_of(path): {name for name in imported(path) if name.startswith("mcdrop.")}
-    for path in SOURCES
-}
+@cache
+def imports() -> dict[str, set[str]]:
+    """Return the modules of the package that each of them imports."""
+    return {
+        module_of(path): {name for name in imported(path) if name.startswith("mcdrop.")}
+        for path in SOURCES
+    }
 
 
 def floor(module: str) -> int:
@@ -93,12 +97,12 @@ def test_every_floor_exists_and_every_file_stands_on_one() -> None:
 @EACH_SOURCE
 def test_imports_run_one_way(path: Path) -> None:
     own = module_of(path)
-    for name in IMPORTS[own]:
+    for name in imports()[own]:
         assert floor(name) <= floor(own), f"{own} imports {name} from above"
 
 
 def test_no_imports_run_in_a_circle() -> None:
-    left = {name: set(others) - {name} for name, others in IMPORTS.items()}
+    left = {name: set(others) - {name} for name, others in imports().items()}
     while left:
         free = [name for name, others in left.items() if not others & left.keys()]
         assert free, f"imports run in a circle among {sorted(left)}"

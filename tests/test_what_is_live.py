@@ -28,11 +28,18 @@ pytestmark = pytest.mark.filterwarnings(
 )
 # The slowest model has a second kind of attention, which others have as well.
 SLOW = ("transformers T5Model (sdpa)",)
+# What takes these models seconds is shown on smaller ones of their kind as well.
+LARGE = (
+    *SLOW,
+    *(f"transformers {name}Model (eager)" for name in ("T5", "Wav2Vec2")),
+    *(f"transformers {name}Model" for name in ("Swin", "ConvNext")),
+    "transformers Wav2Vec2Model (sdpa)",
+)
 
 
-def entries(chosen: Sequence[Entry]) -> pytest.MarkDecorator:
+def entries(chosen: Sequence[Entry], slow: Sequence[str] = SLOW) -> pytest.MarkDecorator:
     found = [
-        pytest.param(e, id=e.name, marks=[pytest.mark.slow] if e.name in SLOW else [])
+        pytest.param(e, id=e.name, marks=[pytest.mark.slow] if e.name in slow else [])
         for e in chosen
     ]
     return pytest.mark.parametrize("entry", found)
@@ -74,7 +81,7 @@ def numpy_state() -> list[int]:
     return list(state[1])
 
 
-@ENTRIES
+@entries(ZOO, LARGE)
 def test_every_site_alone_spreads_the_output(entry: Entry) -> None:
     made = entry.make()
     _, run = draw(entry, made, 2)
@@ -134,7 +141,7 @@ def test_nothing_of_the_model_or_the_random_state_changes(entry: Entry) -> None:
     assert hooks == [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]
 
 
-@entries([e for e in ZOO if e.native])
+@entries([e for e in ZOO if e.native], LARGE)
 def test_mean_and_variance_are_those_of_torchs_own_train_mode(entry: Entry) -> None:
     model, inputs = entry.make()
     ours, _ = draw(entry, (model, inputs), 1500)

@@ -38,7 +38,7 @@ KINDS = (".csv", ".parquet", ".npz")
 
 @pytest.mark.parametrize("kept", KINDS)
 @pytest.mark.parametrize("given_as", KINDS)
-@pytest.mark.parametrize("batch_rows", [1, 7, 99, None])
+@pytest.mark.parametrize("batch_rows", [pytest.param(1, marks=pytest.mark.slow), 7, 99, None])
 def test_blocks_of_any_size_give_the_numbers_of_one_call(
     given_as: str, kept: str, batch_rows: int | None, tmp_path: Path
 ) -> None:
