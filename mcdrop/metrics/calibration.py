@@ -189,7 +189,8 @@ def _calibration_error(sums: Float64, edges: Float64, norm: str, debiased: bool)
     if norm == "max":
         return float(gap.max())
     frequency = event / safe
-    noise = frequency * (1 - frequency) / np.maximum(safe - 1, 1.0) * debiased
+    variance = frequency * (1 - frequency) / np.maximum(safe - 1, 1.0)
+    noise = np.where(used, variance, 0.0) * debiased
     if norm == "l2":
         return math.sqrt(max(0.0, float((share * (gap**2 - noise)).sum(axis=1).mean())))
     return max(0.0, float((share * (2 * gap - _folded_mean(gap, noise))).sum(axis=1).mean()))

@@ -63,7 +63,10 @@ def test_small_networks_take_one_block_for_a_hundred_passes_on_a_device() -> Non
 @pytest.mark.parametrize("size", [1, 8, 64])
 @pytest.mark.parametrize(
     "rows",
-    [range(1), range(7), range(64), range(5, 70), range(63, 64), (3,), (2, 9, 10, 64, 200), (9, 0)],
+    [
+        *(range(1), range(7), range(64), range(5, 70), range(63, 64)),
+        *(range(3, 90, 5), range(70, 5, -1), (3,), (2, 9, 10, 64, 200), (9, 0)),
+    ],
 )
 def test_rows_are_found_in_their_blocks(rows: range | tuple[int, ...], size: int) -> None:
     found = np.full(len(rows), -1)

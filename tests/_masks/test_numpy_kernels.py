@@ -13,8 +13,9 @@ def test_the_same_key_is_the_same_memory() -> None:
     workspace = Workspace()
     first = workspace.empty("a", (3, 4), torch.float32)
     again = workspace.empty("a", (2, 5), torch.float32)
+    full = workspace.empty("a", (4, 3), torch.float32)
     other = workspace.empty("b", (3, 4), torch.float32)
-    assert again.data_ptr() == first.data_ptr() != other.data_ptr()
+    assert again.data_ptr() == full.data_ptr() == first.data_ptr() != other.data_ptr()
     assert again.shape == (2, 5)
 
 

@@ -169,9 +169,11 @@ def test_debiased_l1_subtracts_the_folded_normal_by_hand() -> None:
     assert want == pytest.approx(0.0952, abs=1e-4)
 
 
-def test_debiased_leaves_out_bins_of_one_row() -> None:
-    # The row at 0.9 has no variance to subtract; the four others have the gap of their bin.
-    p, y = [0.5] * 4 + [0.9], [1, 1, 1, 1, 0]
+@pytest.mark.parametrize("event", [0, 1])
+def test_debiased_leaves_out_bins_of_one_row(event: int) -> None:
+    # The row at 0.9 has no variance to subtract, whatever it is; the four others have the gap of
+    # their bin.
+    p, y = [0.5] * 4 + [0.9], [1, 1, 1, 1, event]
     assert ece(p, y, kind="binary", debiased=True) == pytest.approx(0.5 * 4 / 5)
     assert ece(p, y, kind="binary", norm="l2", debiased=True) == pytest.approx(0.5 * (4 / 5) ** 0.5)
 

@@ -25,6 +25,13 @@ def test_ends_count_as_inside() -> None:
     assert coverage([0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0], [0.0, 1.0, 1.5, 0.5]) == 0.75
 
 
+def test_an_interval_may_be_a_point() -> None:
+    # Width 0 at level 0.8, so 2 / a = 10: hit, and missed by 1.
+    assert interval_score([1.0, 1.0], [1.0, 1.0], [1.0, 2.0], level=0.8) == pytest.approx([0, 10])
+    with pytest.raises(RangeError, match=r"a crossed interval in row 1\."):
+        interval_score([1.0, 1.0], [1.0, 0.9], [1.0, 2.0], level=0.8)
+
+
 def test_exact_intervals_cover_their_level() -> None:
     y = np.random.default_rng(1).normal(size=20_000)
     for level in (0.5, 0.9):

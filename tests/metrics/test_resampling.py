@@ -22,6 +22,13 @@ def test_statistic_of_scores_is_their_mean_on_any_rows() -> None:
     np.testing.assert_allclose(found.on(rows), [SCORES[[0, 0, 1]].mean(), SCORES[2:5].mean()])
 
 
+def test_zeros_and_ones_are_a_share_and_other_scores_a_mean() -> None:
+    for scores, kind in (([0.0, 1.0], "share"), ([1.0, 1.0], "share"), ([0.0, 2.0], "mean")):
+        found = statistic("f", lambda s: s, (np.array(scores),), None).row_mean
+        assert found is not None
+        assert found.kind == kind
+
+
 def test_difference_of_statistics_sees_the_same_rows() -> None:
     first = statistic("f", lambda s: s, (SCORES,), None)
     second = statistic("f", lambda s: s, (SCORES - 1,), None)

@@ -25,6 +25,14 @@ MUTANTS: dict[str, tuple[str, ...]] = {
         "mcdrop/recalibration/cross_conformal.py: `_CELLS = 2**22`: 2 -> 3",
         "mcdrop/_masks/stratified.py: `_SLOW_STEPS = 4`: 4 -> 5",
         "mcdrop/_masks/numpy_kernels.py: `_WORKSPACE_BYTES = 64 * 2**20`: 64 -> 65",
+        "mcdrop/_masks/source.py: `_LARGE_SITE = 4 * 2**20`: 4 -> 5",
+        "mcdrop/_masks/numpy_kernels.py: `_TILE = 2**16`: 2 ** 16 -> 2 * 16",
+        "mcdrop/metrics/_resampling.py: `_DRAWN_AT_ONCE = 2**22`: 2 ** 22 -> 2 * 22",
+        "mcdrop/metrics/crps_forms.py: `rows = max(1, _PAIRS_AT_ONCE // len(flat) ** 2)`: 2 -> 3",
+        "mcdrop/_masks/source.py: `kernels = compiled(span.count * numel)`: "
+        "span.count * numel -> span.count / numel",
+        "mcdrop/_masks/numpy_kernels.py: `scaled_before = 2 * x.numel() <= out.numel()`: 2 -> 3",
+        "mcdrop/recalibration/cross_conformal.py: `_CELLS = 2**22`: 22 -> 23",
         "mcdrop/metrics/crps_forms.py: `rows = max(1, _PAIRS_AT_ONCE // len(flat) ** 2)`: "
         "len(flat) ** 2 -> len(flat) * 2",
     ),
@@ -67,6 +75,28 @@ MUTANTS: dict[str, tuple[str, ...]] = {
     ),
     "rounding alone, as u and 1 - u are equally precise next to the median": (
         "mcdrop/recalibration/_level_map.py: `self._mirrored = ends[:-1] + ends[1:] > 0`: 0 -> 1",
+    ),
+    "the sign of all residuals together, whose absolute values are summed": (
+        "mcdrop/metrics/smooth.py: `mass += np.bincount(index, part * residual, _CELLS)`: mass += "
+        "np.bincount(index, part * residual, _CELLS) -> mass -= np.bincount(index, part * "
+        "residual, _CELLS)",
+    ),
+    "a mean that is 0 up to rounding, as every step of the search keeps it": (
+        "mcdrop/recalibration/vector.py: `self._parameters = np.stack([found[0], found[1] - "
+        "found[1].mean()])`: found[1] - found[1].mean() -> found[1] + found[1].mean()",
+    ),
+    "a number of strata that is 0, 2 or 3, and never 1": (
+        "mcdrop/_engine/moments.py: `told = self._groups.by_stratum or self._groups.few_strata > "
+        "0`: 0 -> 1",
+    ),
+    "a constant in a loss, which moves no minimum": (
+        "mcdrop/recalibration/temperature.py: `scores = (given / temperature - totals).logsumexp("
+        "dim=0) - math.log(len(given))`: (given / temperature - totals).logsumexp(dim=0) - "
+        "math.log(len(given)) -> (given / temperature - totals).logsumexp(dim=0) + "
+        "math.log(len(given))",
+    ),
+    "what an empty bin is divided by, where no quotient is used": (
+        "mcdrop/metrics/calibration.py: `safe = np.where(used, count, 2.0)`: 2.0 -> 3.0",
     ),
     "another order of the kinds of patterns, which are only summed over and looked up": (
         "mcdrop/_masks/grid_law.py: `low * _PATTERNS + high, return_index=True, "

@@ -108,3 +108,14 @@ def test_mass_beyond_the_farthest_score_is_put_there() -> None:
     shift, stretch = moments(normal([7.0], 2.0), [LevelMap([FARTHEST], [0.5])])
     assert shift.item() == pytest.approx(37 / 2, abs=1e-6)
     assert stretch.item() == pytest.approx(np.sqrt((1 + 37**2) / 2 - (37 / 2) ** 2), rel=2e-4)
+
+
+def test_moments_do_not_depend_on_how_many_cells_are_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    p, maps = normal([7.0, 1.0], 2.0), [fitted_level_map(np.array([-1.0, 0.5, 2.0]), 3)]
+    whole = moments(p, maps)
+    # Three edges of two rows at a time.
+    monkeypatch.setattr("mcdrop.recalibration._level_map._CELLS", 6)
+    for part, value in zip(moments(p, maps), whole, strict=True):
+        torch.testing.assert_close(part, value, rtol=1e-12, atol=1e-12)
