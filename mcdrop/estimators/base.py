@@ -29,6 +29,9 @@ __all__ = ["MCDropoutEstimator"]
 # With fewer rows than this per member, no fold can tell when to stop.
 _ROWS_PER_FOLD = 4
 
+# An epoch draws as many rows as the weights sum to; more would not fit in memory.
+_MOST_ROWS = 1e8
+
 # Steps of "auto" training: enough for small tables, and few walks over large ones.
 _STEPS = 2000
 _MAX_EPOCHS = 400
@@ -93,6 +96,14 @@ class MCDropoutEstimator(BaseEstimator):  # type: ignore[misc]
                 "be at least 0",
                 f"{weight.min():g}",
                 "Leave out rows that do not count",
+            )
+        if weight.sum() > _MOST_ROWS:
+            raise RangeError.of(
+                f"{type(self).__name__}.fit",
+                "sample_weight",
+                f"sum to at most {_MOST_ROWS:g}, as a row of weight k counts as k rows",
+                f"{weight.sum():g}",
+                "Divide the weights by their mean",
             )
         return weight
 

@@ -123,6 +123,14 @@ def test_negative_weights_are_refused() -> None:
         small(MCDropoutRegressor).fit(X, Y, sample_weight=np.full(60, -1.0))
 
 
+def test_weights_of_more_rows_than_can_be_drawn_are_refused() -> None:
+    for weight in (1e7, 1e300):
+        with pytest.raises(
+            mcdrop.RangeError, match=r"`sample_weight` to sum to at most 1e\+08, as"
+        ):
+            small(MCDropoutRegressor).fit(X, Y, sample_weight=np.full(60, weight))
+
+
 def test_masked_numbers_are_refused() -> None:
     masked = np.ma.masked_greater(X, 1.0)
     with pytest.raises(mcdrop.UnsupportedError, match="`X` to hold numbers in all places, but got"):
