@@ -7,6 +7,7 @@ __all__ = ["LINES", "MUTANTS"]
 LINES: dict[str, str] = {
     "_masks/numba_kernels.py": "compiled by Numba, where lines are not counted; tested against "
     "NumPy's to the last bit",
+    "_masks/triton_kernels.py": "needs Triton, which comes with torch for CUDA",
     "mlflow.py": "needs MLflow, which `make integrations` installs and tests with",
     "_files/workers.py": "runs in the processes of Ray, which `make integrations` starts",
     "baselines/last_layer_laplace.py": "its fits are in the slow suite",
