@@ -274,7 +274,8 @@ def checked_noise(function: str, noise_std: float | Tensor | None) -> Tensor | N
     """Return the standard deviation of the observation noise: a number, or one per output."""
     if noise_std is None:
         return None
-    noise = torch.as_tensor(noise_std, dtype=torch.float64)
+    device = noise_std.device if isinstance(noise_std, Tensor) else "cpu"
+    noise = torch.as_tensor(noise_std, dtype=torch.float64, device=device)
     if not bool(((noise > 0) & noise.isfinite()).all()):
         raise RangeError.of(
             function,

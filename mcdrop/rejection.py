@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mcdrop.checks import require_choice, require_finite, require_unit
 from mcdrop.errors import RangeError, ShapeError, UnsupportedError
 from mcdrop.metrics import mean_interval, share_interval
+from mcdrop.metrics._arrays import tensor_of
 from mcdrop.metrics.estimate import Estimate
 from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.regression import RegressionPrediction
@@ -185,7 +185,7 @@ def _names(prediction: AnyPrediction) -> tuple[str, ...]:
 
 def _scores(function: str, prediction: AnyPrediction, by: Score) -> Tensor:
     """Return the uncertainty of each row, (N,), in float64; higher is less certain."""
-    scores = torch.as_tensor(by(prediction) if callable(by) else getattr(prediction, by))
+    scores = tensor_of(by(prediction) if callable(by) else getattr(prediction, by))
     if by == "confidence":
         scores = -scores
     n = len(prediction)

@@ -69,12 +69,12 @@ class Batch:
 
         Noise is added to floating point tensors; in others, all rows but the first are rotated.
         """
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator("cpu").manual_seed(0)
 
         def disturb(x: Tensor) -> Tensor:
             if not x.is_floating_point():
                 return torch.cat([x[:1], x[1:].roll(1, dims=-1)]) if x.ndim > 1 else x
-            noise = torch.randn(x.shape, generator=generator).to(x)
+            noise = torch.randn(x.shape, generator=generator, device="cpu").to(x)
             return x + noise * (1 + x.abs().amax())
 
         args, kwargs = mapped((self.args, self.kwargs), disturb)

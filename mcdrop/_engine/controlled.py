@@ -84,10 +84,10 @@ class ControlledMoments:
     def __init__(self, *, pools_rows: bool) -> None:
         self.count = 0
         self._pools_rows = pools_rows
-        self._center = self._variance = torch.zeros(0)
-        self._counts = torch.zeros(0)
+        self._center = self._variance = torch.zeros(0, device="cpu")
+        self._counts = torch.zeros(0, device="cpu")
         # Sums of y, l, y^2, y l, l^2 and of what varies with y, (6, groups, n, ...).
-        self._sums = torch.zeros(0)
+        self._sums = torch.zeros(0, device="cpu")
 
     def update(self, values: Tensor, linear: LinearPart, beside: Tensor | None = None) -> None:
         """Add passes.

@@ -179,7 +179,7 @@ def column(counts: Tensor, like: Tensor) -> Tensor:
 @lru_cache(maxsize=64)
 def _uploaded(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(mode=False):
-        return torch.tensor(numbers, dtype=dtype).to(device)
+        return torch.tensor(numbers, dtype=dtype, device="cpu").to(device)
 
 
 def plus(total: Tensor, more: Tensor) -> Tensor:

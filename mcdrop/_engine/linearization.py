@@ -7,7 +7,7 @@ for whatever g, also where a gradient is not that of the network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -149,14 +149,16 @@ class Linearization:
             first: Number of the first pass.
             count: Number of passes.
         """
-        values = sum((site.part(first, count) for site in self.sites), torch.zeros(()))
+        values = sum(
+            (site.part(first, count) for site in self.sites), torch.zeros((), device="cpu")
+        )
         return LinearPart(self._placed(values.flatten(0, 1)), self.variance, self._fresh())
 
     def _fresh(self) -> Callable[[int, int], Tensor]:
         def fresh(first: int, count: int) -> Tensor:
             source = self.sites[0].mask.source.aside()
             each = (site.fresh(source, first, count) for site in self.sites)
-            return self._placed(sum(each, torch.zeros(())))
+            return self._placed(_total(each))
 
         return fresh
 
@@ -222,13 +224,18 @@ def linearized(
         values = values.permute(1, 2, 0).contiguous()
         times = per_pass.get(site.mask.site, 1)
         slopes.append(SiteSlopes(site.mask, site.rate, rows, values, times))
-    variance = sum((site.variance() for site in slopes), torch.zeros(()))
+    variance = _total(site.variance() for site in slopes)
     if not bool(variance.any()):
         raise NoSlopesError("the output has no gradient with respect to what dropout keeps")
     if chosen is not None:
         every = variance.new_zeros(len(output), output[0].numel())
         variance = every.scatter_(1, chosen, variance)
     return Linearization(tuple(slopes), variance.view(output.shape), chosen)
+
+
+def _total(parts: Iterable[Tensor]) -> Tensor:
+    # A number on the CPU may be added to a tensor on any device.
+    return sum(parts, torch.zeros((), device="cpu"))
 
 
 def by_row(values: Tensor, rows: RowDim) -> Tensor:

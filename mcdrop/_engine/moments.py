@@ -31,7 +31,8 @@ _LARGEST_USUAL_SHARE = 0.4
 # Pairs within strata tell how pairs of different ones differ from independent ones if these are
 # at most so many times as correlated; else all of the output is taken to be linear in the masks.
 _MOST_EXTRAPOLATED = 0.5
-_HOST = torch.zeros(0, dtype=torch.float64)
+# Torch may have another default device.
+_HOST = torch.zeros(0, dtype=torch.float64, device="cpu")
 
 
 def accumulation_dtype(device: torch.device) -> torch.dtype:
@@ -55,11 +56,8 @@ class Moments:
         self.count = 0
         self._groups = groups or PassGroups(None)
         self._center: Tensor | None = None
-        self._counts = torch.zeros(0)
-        self._sums = torch.zeros(0)
-        self._squares = torch.zeros(0)
-        self._strata_sums = torch.zeros(0)
-        self._strata_counts = torch.zeros(0)
+        self._counts = self._strata_counts = _HOST
+        self._sums = self._squares = self._strata_sums = _HOST
         self._kept: list[Tensor] = []
         self._left: tuple[Tensor, Tensor, Tensor] | None = None
         self._mean: Tensor | None = None
@@ -82,8 +80,8 @@ class Moments:
             self._center = values.mean(dim=0)
             numel = max(1, self._center.numel())
             n_groups = max(_FEWEST_GROUPS, min(_GROUPS, _GROUPS * _LARGE // numel))
-            self._counts = torch.zeros(n_groups, dtype=torch.float64)
-            self._strata_counts = torch.zeros(self._groups.few_strata, dtype=torch.float64)
+            self._counts = _HOST.new_zeros(n_groups)
+            self._strata_counts = _HOST.new_zeros(self._groups.few_strata)
         shape, count = values.shape[1:], len(values)
         centered = (values - self._center).flatten(1)
         # Matrices and counts on the host are made once for so many passes.
@@ -317,7 +315,7 @@ class Moments:
             return 1 / self.count
         # Of each pass, 9 others of its grid are in no line with it. Their correlation is
         # -(1 - share) / 9, so that the mean over a whole grid has the assumed share.
-        numbers = torch.arange(self.count)
+        numbers = torch.arange(self.count, device="cpu")
         row, column = numbers % STRATUM // SIDE, numbers % SIDE
         apart = (row[:, None] != row) & (column[:, None] != column)
         apart &= numbers[:, None] // STRATUM == numbers // STRATUM

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mcdrop._export.summary import Spread, Summary, entropy
+from mcdrop.metrics._arrays import tensor_of
 
 __all__ = ["MemberClasses", "MemberRegression"]
 
@@ -34,7 +34,7 @@ class MemberRegression(Summary):
         super().__init__()
         self.variance = Spread(n_samples, stratified=stratified)
         self.heteroscedastic = heteroscedastic
-        known = None if noise_std is None else torch.as_tensor(noise_std).square()
+        known = None if noise_std is None else tensor_of(noise_std).square()
         self.register_buffer("noise_variance", known)
 
     def forward(self, passes: Tensor) -> dict[str, Tensor]:

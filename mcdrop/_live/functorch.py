@@ -186,7 +186,7 @@ def is_batched(x: Tensor, index: Tensor) -> bool:
     def note(batched: Sequence[bool], _: Sequence[Tensor]) -> None:
         found.append(batched[0])
 
-    below_vmap(index, note, lambda tensors: (torch.zeros(()),), (x,))
+    below_vmap(index, note, lambda tensors: (torch.zeros((), device="cpu"),), (x,))
     return found[0]
 
 

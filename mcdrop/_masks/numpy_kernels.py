@@ -45,7 +45,7 @@ class Workspace:
         numel = math.prod(shape)
         buffer = self._buffers.get(key)
         if buffer is None or buffer.dtype != dtype or buffer.numel() < numel:
-            buffer = torch.empty(numel, dtype=dtype)
+            buffer = torch.empty(numel, dtype=dtype, device="cpu")
             if self._bytes + buffer.nbytes > _WORKSPACE_BYTES:
                 return buffer.view(shape)
             self._buffers[key] = buffer

@@ -360,5 +360,5 @@ class MaskSource:
     def _empty(self, shape: tuple[int, int]) -> Tensor:
         """Return memory for masks, used again unless a backward pass will read it."""
         if torch.is_grad_enabled():
-            return torch.empty(shape, dtype=torch.bool)
+            return torch.empty(shape, dtype=torch.bool, device="cpu")
         return self.workspace.empty("keep", shape, torch.bool)

@@ -174,7 +174,7 @@ class ControlledClasses:
         self._tails, self._mask_tails = (Tails(probabilities=True) for _ in range(2))
         self._waiting: list[_Chunk] = []
         self._is_fitted = False
-        self._center = self._slope = self._unexplained = torch.zeros(0)
+        self._center = self._slope = self._unexplained = torch.zeros(0, device="cpu")
         self._fresh: Callable[[int, int], Tensor] | None = None
 
     def update(self, scores: Tensor, probs: Tensor, linear: LinearPart, n_passes: int) -> None:

@@ -205,7 +205,7 @@ def _until_settled(
     """Yield the rows of one batch as they settle; where rows are separate, the others go on."""
     chunk = _add_passes(schedule, accumulator, number, batch, (0, CHECKPOINTS[0]))
     n_rows = chunk.shape[1]
-    active = torch.arange(n_rows)
+    active = torch.arange(n_rows, device="cpu")
     whole = batch
     may_leave = cache(lambda: schedule.rows_may_leave(whole))
     for first, end in pairwise(CHECKPOINTS):

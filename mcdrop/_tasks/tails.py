@@ -73,8 +73,8 @@ class Tails:
     def __init__(self, *, probabilities: bool = False) -> None:
         self._probabilities = probabilities
         self._count = 0
-        self._lowest = self._highest = torch.zeros(0)
-        self._center = self._sums = self._squares = torch.zeros(0)
+        self._lowest = self._highest = torch.zeros(0, device="cpu")
+        self._center = self._sums = self._squares = torch.zeros(0, device="cpu")
 
     def update(self, chunk: Tensor) -> None:
         """Add passes, shape (s, ...)."""
@@ -180,10 +180,11 @@ def _missed_probability(count: int) -> float:
 def _variance_widening(count: int) -> float:
     """Return the upper confidence limit of a normal variance over its mean square."""
     # scipy has the quantile, but takes longer to load than a first prediction.
-    shape, low, high = torch.tensor((count - 1) / 2, dtype=torch.float64), 0.0, float(count)
+    shape = torch.tensor((count - 1) / 2, dtype=torch.float64, device="cpu")
+    low, high = 0.0, float(count)
     while high - low > 1e-12 * high:
         middle = (low + high) / 2
-        above = torch.special.gammaincc(shape, torch.tensor(middle / 2, dtype=torch.float64))
+        above = torch.special.gammaincc(shape, torch.full_like(shape, middle / 2))
         low, high = (middle, high) if above > _CONFIDENCE else (low, middle)
     return count / high
 

@@ -70,7 +70,7 @@ def _is_unknown(prediction: RegressionPrediction | ClassificationPrediction) -> 
 
 
 def _errors(given: Tensor | None) -> Tensor:
-    return torch.full((), torch.nan) if given is None else given.double()
+    return torch.full((), torch.nan, device="cpu") if given is None else given.double()
 
 
 def _shown(passes: float) -> str:

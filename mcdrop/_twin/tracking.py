@@ -219,7 +219,7 @@ class Tracker:
         """Open the gate of a module that draws its own numbers, unless every unit is to be kept."""
         attribute = rate_attribute(module)
         rate = float("nan") if attribute is None else float(getattr(module, attribute))
-        first = next(tensors(arguments), torch.empty(0))
+        first = next(tensors(arguments), torch.empty(0, device="cpu"))
         site = call.site("module", rate, tuple(first.shape))
         if call.seen.dropped is not None:
             call.seen.dropped.append(first)

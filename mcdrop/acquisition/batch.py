@@ -91,8 +91,7 @@ def batch_bald(
     require_count("batch_bald", "seed", seed, 0)
     generator = torch.Generator(samples.device).manual_seed(seed)
     known = _Labels.none(samples)
-    gains = torch.full((samples.shape[1],), torch.inf, dtype=known.shares.dtype)
-    gains = gains.to(samples.device)
+    gains = known.shares.new_full((samples.shape[1],), torch.inf)
     rows: list[int] = []
     scores: list[Tensor] = []
     for _ in range(k):

@@ -168,7 +168,7 @@ def top_k(scores: Any, k: int) -> Tensor:
         >>> top_k(torch.tensor([0.1, 0.7, 0.7, 0.2]), 3)
         tensor([1, 2, 3])
     """
-    values = scores if isinstance(scores, Tensor) else torch.as_tensor(np.asarray(scores))
+    values = scores if isinstance(scores, Tensor) else torch.from_numpy(np.array(scores))
     if values.ndim != 1:
         raise ShapeError.of(
             "top_k", "scores", "have shape (N,)", shown(values.shape), "Pass one score per row"

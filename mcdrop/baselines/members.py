@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mcdrop._tasks.settings import Options
 from mcdrop.baselines.fitting import AnyPrediction, Fitted, NetworkTask
+from mcdrop.metrics._arrays import tensor_of
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.wrapper import wrap
 
@@ -31,7 +32,7 @@ def plain_predictions(task: NetworkTask, fitted: Fitted, X: Tensor) -> AnyPredic
         outputs = [mean for mean, _ in outputs]
     means = torch.stack(outputs).reshape(shape)
     if len(means) == 1:
-        std = noise[0] if task == "heteroscedastic" else torch.as_tensor(noise)
+        std = noise[0] if task == "heteroscedastic" else tensor_of(noise)
         return RegressionPrediction.from_mean_std(means[0], std.expand_as(means[0]))
     return RegressionPrediction.from_samples(means, noise_std=noise)
 

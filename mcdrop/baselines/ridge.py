@@ -11,6 +11,7 @@ from mcdrop.baselines.candidates import checked_penalty
 from mcdrop.baselines.table import Columns, Matrix, column_names, feature_matrix, target_matrix
 from mcdrop.checks import require_fitted
 from mcdrop.errors import McdropError, RangeError
+from mcdrop.metrics._arrays import tensor_of
 from mcdrop.prediction import RegressionPrediction
 from mcdrop.prediction.targets import row_index
 
@@ -114,7 +115,7 @@ class Ridge:
         return RegressionPrediction(
             mean=mean,
             epistemic_variance=torch.zeros_like(mean),
-            aleatoric_variance=torch.as_tensor(self._noise_variance).expand_as(mean).clone(),
+            aleatoric_variance=tensor_of(self._noise_variance).expand_as(mean).clone(),
             mcse=torch.zeros_like(mean),
             n_samples=0,
             family="normal",

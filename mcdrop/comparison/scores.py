@@ -18,6 +18,7 @@ from mcdrop.metrics import (
     expected_calibration_error,
     rmse,
 )
+from mcdrop.metrics._arrays import tensor_of
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.prediction.targets import aligned_targets, class_labels
 
@@ -73,7 +74,7 @@ class SplitScore:
     @property
     def value(self) -> float:
         """The score of all rows."""
-        return float(torch.as_tensor(self.metric(*self.arrays)).double().mean())
+        return float(tensor_of(self.metric(*self.arrays)).double().mean())
 
 
 def split_scores(prediction: object, y: Any) -> dict[str, SplitScore]:
@@ -89,7 +90,7 @@ def split_scores(prediction: object, y: Any) -> dict[str, SplitScore]:
 
 def _by_row(values: Any) -> SplitScore:
     """Score by the mean of losses already computed, (N,) or (N, D)."""
-    losses = torch.as_tensor(values).double()
+    losses = tensor_of(values).double()
     losses = losses.reshape(len(losses), -1).mean(dim=1)
     return SplitScore(_itself, (losses,), losses)
 

@@ -82,7 +82,7 @@ class ConvergenceDisplay(Display):
 
 def _running_means(samples: Tensor, numbers: list[int]) -> list[Tensor]:
     """Return the mean over the first passes, (N, ...), for several increasing numbers of them."""
-    total = torch.zeros(samples.shape[1:], dtype=torch.float64)
+    total = torch.zeros(samples.shape[1:], dtype=torch.float64, device="cpu")
     means, start = [], 0
     for end in numbers:
         total = total + samples[start:end].double().cpu().sum(dim=0)

@@ -17,6 +17,7 @@ from mcdrop.displays._curve import Float64
 from mcdrop.displays._draws import Draws
 from mcdrop.errors import RangeError
 from mcdrop.metrics import pit, pit_mixture, pit_normal
+from mcdrop.metrics._arrays import tensor_of
 from mcdrop.prediction import RegressionPrediction
 
 __all__ = ["Array", "Regression"]
@@ -127,7 +128,7 @@ class Regression:
             standardized: Float64 = ((self.y - p.mean) / p.std).numpy()
             return standardized
         # Beyond 8 standard deviations float64 cannot tell the PIT from 0 or 1.
-        inner = torch.as_tensor(self.pit_or_rank).clamp(1e-15, 1 - 1e-15)
+        inner = tensor_of(self.pit_or_rank).clamp(1e-15, 1 - 1e-15)
         normal: Float64 = torch.special.ndtri(inner).numpy()
         return normal
 
@@ -165,7 +166,7 @@ class Regression:
         """
         if self.pit is not None:
             tail = torch.full_like(self.y, (1 - level) / 2)
-            return tail, 1 - tail, torch.as_tensor(self.pit)
+            return tail, 1 - tail, tensor_of(self.pit)
         try:
             return (*self.interval(level), self.y)
         except RangeError:

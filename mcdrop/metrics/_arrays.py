@@ -123,6 +123,14 @@ def take_weights(function: str, weights: ArrayLike | None, like: torch.Tensor) -
     return values
 
 
+def tensor_of(value: Any) -> torch.Tensor:
+    """Return a tensor as it is, and an array or number as one on the CPU.
+
+    `torch.as_tensor` would bring either to the default device, which the caller may have changed.
+    """
+    return value if isinstance(value, torch.Tensor) else torch.as_tensor(value, device="cpu")
+
+
 def require_passes(
     function: str, name: str, samples: torch.Tensor, y: torch.Tensor, *, least: int = 1
 ) -> None:

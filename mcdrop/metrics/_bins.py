@@ -106,7 +106,7 @@ def _unit_edges(n_bins: int, dtype: torch.dtype) -> Float64:
 
     So 0.2 typed in float32 and in float64 is the same side of the edge 3/15.
     """
-    exact = torch.arange(n_bins + 1, dtype=torch.float64) / n_bins
+    exact = torch.arange(n_bins + 1, dtype=torch.float64, device="cpu") / n_bins
     return float64(exact.to(dtype))
 
 

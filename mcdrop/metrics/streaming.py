@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mcdrop.errors import ShapeError, UnsupportedError
-from mcdrop.metrics._arrays import Float64, row_means
+from mcdrop.metrics._arrays import Float64, row_means, tensor_of
 from mcdrop.metrics._reduction import Reduction, ratio, reduction_of
 
 
@@ -123,5 +123,5 @@ class Streaming:
                 f"{self._name}, which returned {type(scores).__name__}",
                 "Pass the function itself and its options as keywords",
             )
-        rows = row_means(torch.as_tensor(scores).detach().double())
+        rows = row_means(tensor_of(scores).detach().double())
         return Reduction(np.array([float(rows.sum()), float(len(rows))]), ratio)

@@ -79,9 +79,9 @@ def _temperature(log_probs: Float64, labels: npt.NDArray[np.int64]) -> float:
     if not possible.any():
         return 1.0
     kept, given = log_probs[possible], labels[possible]
-    ends = (torch.tensor(end, dtype=torch.float64) for end in (_LOWEST, _HIGHEST))
+    ends = (torch.tensor(end, dtype=torch.float64, device="cpu") for end in (_LOWEST, _HIGHEST))
     found, _ = positive_minimum(
-        lambda t: torch.tensor(_tempered(kept, given, float(t)).mean()), *ends
+        lambda t: torch.full_like(t, _tempered(kept, given, float(t)).mean()), *ends
     )
     return float(found)
 

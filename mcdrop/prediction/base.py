@@ -74,7 +74,7 @@ class Prediction:
             rows = slice(row, row + 1 or None)
         if not isinstance(rows, slice):
             device = next(iter(self._tensors().values())).device
-            rows = torch.as_tensor(np.asarray(rows) if not isinstance(rows, Tensor) else rows)
+            rows = rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))
             rows = rows if rows.numel() else rows.long()  # [] is one of floats
             rows = rows.to(device)
         part = self._map(

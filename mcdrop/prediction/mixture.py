@@ -51,7 +51,8 @@ def mixture_quantile(means: Tensor, stds: Tensor, q: float) -> Tensor:
     The quantile of a mixture lies between the smallest and the largest quantile of its
     components, which gives a bracket; F is increasing, so the bracket only shrinks.
     """
-    component = means + stds * torch.special.ndtri(torch.tensor(q, dtype=means.dtype)).item()
+    z = torch.special.ndtri(torch.tensor(q, dtype=means.dtype, device="cpu")).item()
+    component = means + stds * z
     low, high = component.amin(dim=0), component.amax(dim=0)
     x = component.mean(dim=0)
     moving = torch.ones_like(x, dtype=torch.bool)

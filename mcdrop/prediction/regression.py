@@ -320,7 +320,7 @@ class RegressionPrediction(Prediction):
     def _quantile_at(self, method: str, q: float) -> Tensor:
         """Return the quantile at one level, for the public `method`."""
         if self.family == "normal":
-            z = torch.special.ndtri(torch.tensor(q, dtype=torch.float64)).item()
+            z = torch.special.ndtri(torch.tensor(q, dtype=torch.float64, device="cpu")).item()
             return self.mean + z * self.std
         samples = self._require_samples(method)
         variances = self._component_variances().expand_as(samples)

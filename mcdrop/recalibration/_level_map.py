@@ -144,7 +144,7 @@ def moments(prediction: RegressionPrediction, maps: Sequence[LevelMap]) -> tuple
     # Two std beyond the outermost knot R follows the tail of F, which has ended by then.
     outermost = max(float(np.abs(one.scores).max()) for one in maps)
     reach = _STEP * round(min(max(outermost + 2, _REACH), FARTHEST) / _STEP)
-    edges = torch.arange(-reach, reach + _STEP / 2, _STEP, dtype=torch.float64)
+    edges = torch.arange(-reach, reach + _STEP / 2, _STEP, dtype=torch.float64, device="cpu")
     powers = np.zeros((2, 2, n_rows, n_outputs))  # of F and R(F); mean and square
     below = np.zeros((2, 1, n_rows, n_outputs))
     for block in edges.to(mean.device).split(max(1, _CELLS // (n_rows * n_outputs))):

@@ -48,7 +48,7 @@ class Groups:
                 "Pass one group per row in both",
             )
         if groups is None:
-            return torch.zeros(n_rows, dtype=torch.int64)
+            return torch.zeros(n_rows, dtype=torch.int64, device="cpu")
         labels = _labels(function, groups, n_rows)
         unknown = [label for label in dict.fromkeys(labels) if label not in self._index]
         if unknown:
@@ -59,7 +59,7 @@ class Groups:
                 ", ".join(map(repr, unknown[:10])),
                 "Calibrate with rows of every group",
             )
-        return torch.tensor([self._index[label] for label in labels])
+        return torch.tensor([self._index[label] for label in labels], device="cpu")
 
 
 def sorted_scores(scores: Tensor, groups: Groups) -> tuple[tuple[tuple[float, ...], ...], ...]:
@@ -102,6 +102,7 @@ def thresholds(
             for group in scores
         ],
         dtype=torch.float64,
+        device="cpu",
     )
 
 

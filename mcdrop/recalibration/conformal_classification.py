@@ -242,7 +242,7 @@ class ConformalClassifier:
         probs = probs.double()
         if self.method == "lac":
             return 1 - probs
-        place = torch.ones(1, dtype=torch.float64)
+        place = torch.ones(1, dtype=torch.float64, device="cpu")
         if self.seed is not None:
             place = row_uniforms(probs, self.seed)
         ordered, classes = probs.sort(dim=1, descending=True, stable=True)

@@ -93,7 +93,7 @@ class CrossConformalPrediction(RegressionPrediction):
 
     def _ends(self, means: Tensor, scales: Tensor, d: int, rank: int) -> tuple[Tensor, Tensor]:
         """Return both ends of output d for means and scales (K, N)."""
-        scores = [torch.tensor(fold[d], dtype=torch.float64) for fold in self.scores]
+        scores = [torch.tensor(fold[d], dtype=torch.float64, device="cpu") for fold in self.scores]
         n_rows = sum(map(len, scores))
         lower, upper = [], []
         size = max(1, _CELLS // n_rows)
@@ -294,7 +294,7 @@ def _folds(function: str, folds: Any, n_rows: int, n_folds: int | None) -> Tenso
             "Pass the fold of each row",
         )
     seen = found.unique()
-    wanted = torch.arange(len(seen) if n_folds is None else n_folds, dtype=torch.float64)
+    wanted = torch.arange(len(seen) if n_folds is None else n_folds, device="cpu").double()
     if len(wanted) < 2 or not torch.equal(seen, wanted):
         raise RangeError.of(
             function,

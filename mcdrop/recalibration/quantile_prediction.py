@@ -101,7 +101,7 @@ class QuantileRecalibratedPrediction(RegressionPrediction):
         variances = self._component_variances().expand_as(samples)
         # Levels above 1/2 by the mirrored mixture: Phi(-z) keeps the digits that Phi(z) has lost.
         mirror = -1 if z > 0 else 1
-        level = normal_distribution(torch.tensor(-abs(z), dtype=torch.float64)).item()
+        level = normal_distribution(torch.tensor(-abs(z), dtype=torch.float64, device="cpu")).item()
         found = mirror * quantile_by_blocks(mirror * samples, variances, level)
         return found.to(self.mean.dtype)
 

@@ -87,7 +87,7 @@ class WeightedConformalPrediction(RegressionPrediction):
 
     def __repr__(self) -> str:
         """Return one line: the fields, the method and what it was calibrated on."""
-        weights = torch.tensor(self.score_weights[0], dtype=torch.float64)
+        weights = torch.tensor(self.score_weights[0], dtype=torch.float64, device="cpu")
         effective = (weights.sum().square() / weights.square().sum()).item()
         return (
             f"WeightedConformalPrediction({super().__repr__()}, {self.method}, "
@@ -206,9 +206,9 @@ def _weighted_quantiles(
     scores: Sequence[float], weights: Sequence[float], row_weight: Tensor, level: float
 ) -> Tensor:
     """Return the threshold of each new row, (N,); infinite where no score reaches the level."""
-    reached = torch.tensor(weights, dtype=torch.float64).cumsum(dim=0)
+    reached = torch.tensor(weights, dtype=torch.float64, device="cpu").cumsum(dim=0)
     total = reached[-1] + row_weight.cpu()
     # Rounding in the sums must not tip a whole rank over.
     needed = level * total * (1 - 1e-12)
-    padded = torch.tensor([*scores, torch.inf], dtype=torch.float64)
+    padded = torch.tensor([*scores, torch.inf], dtype=torch.float64, device="cpu")
     return padded[torch.searchsorted(reached, needed)].to(row_weight.device)

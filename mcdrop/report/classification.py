@@ -6,6 +6,7 @@ import torch
 
 from mcdrop.displays._classification import Classification
 from mcdrop.metrics import brier_score, nll_categorical
+from mcdrop.metrics._arrays import tensor_of
 from mcdrop.report.detection import error_auroc
 from mcdrop.report.measures import Missing, NamedScores, Score, Uncompared, as_scored
 
@@ -49,7 +50,7 @@ def _error_note(c: Classification) -> str:
 
 def _nll(c: Classification) -> Score | Missing:
     """Score the labels, unless one of them was given probability 0."""
-    scores = torch.as_tensor(nll_categorical(c.prediction.probs, c.y))
+    scores = tensor_of(nll_categorical(c.prediction.probs, c.y))
     impossible = int(torch.isinf(scores).sum())
     if impossible:
         return Missing(f"infinite: the true class of {impossible} rows was given probability 0")

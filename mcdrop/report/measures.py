@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mcdrop.displays._draws import Draws
 from mcdrop.metrics import Estimate, paired_bootstrap
+from mcdrop.metrics._arrays import tensor_of
 
 __all__ = [
     "MEASURES",
@@ -77,7 +78,7 @@ class Score:
     @classmethod
     def by_row(cls, scores: Array, note: str = "") -> Score:
         """Return the mean of scores already computed, (N,) or (N, D): lower is better."""
-        losses = torch.as_tensor(scores)
+        losses = tensor_of(scores)
         return cls(as_scored, (scores,), note, losses=losses.reshape(len(losses), -1).mean(dim=1))
 
 
@@ -137,10 +138,7 @@ def as_scored(scores: Array) -> Array:
 def identical(a: Score, b: Score) -> bool:
     """Whether two methods have the same score in every row, not only on average."""
     first, second = ((s.arrays if s.losses is None else (s.losses,)) for s in (a, b))
-    return all(
-        torch.equal(torch.as_tensor(x), torch.as_tensor(y))
-        for x, y in zip(first, second, strict=True)
-    )
+    return all(torch.equal(tensor_of(x), tensor_of(y)) for x, y in zip(first, second, strict=True))
 
 
 def outcome(key: str, difference: Estimate, rejected: bool) -> Outcome:

@@ -18,6 +18,7 @@ from mcdrop.displays._classification import Classification
 from mcdrop.displays._matching import matched_classification, matched_regression
 from mcdrop.displays._regression import Regression
 from mcdrop.errors import McdropError
+from mcdrop.metrics._arrays import tensor_of
 from mcdrop.prediction import ClassificationPrediction, RegressionPrediction
 from mcdrop.recalibration import (
     QuantileRecalibration,
@@ -127,7 +128,5 @@ def _cross_fitted_classes(
 def _joined(parts: list[Score], order: np.ndarray[Any, Any]) -> Score:
     """Return one score over the rows of all parts, in the order of the rows."""
     columns = zip(*(part.arrays for part in parts), strict=True)
-    arrays = tuple(
-        torch.cat([torch.as_tensor(piece) for piece in column])[order] for column in columns
-    )
+    arrays = tuple(torch.cat([tensor_of(piece) for piece in column])[order] for column in columns)
     return Score(parts[0].metric, arrays, parts[0].note)
