@@ -148,8 +148,10 @@ def train_stacked(
             draws random numbers other than through `nn.Dropout`.
         OutputError: If training diverged.
     """
-    # A network may be built in another type, as where the caller's default is float64.
-    networks = [_built(build, member.seed).to(X.dtype) for member in members]
+    networks = [_built(build, member.seed) for member in members]
+    if X.is_floating_point():
+        # A network may be built in another type, as where the caller's default is float64.
+        networks = [network.to(X.dtype) for network in networks]
     skeleton = _skeleton(function, networks[0], X)
     parameters, _ = stack_module_state(networks)
     sites = [name for name, m in skeleton.named_modules() if isinstance(m, _PlannedDropout)]

@@ -99,6 +99,17 @@ def test_training_a_linear_model_under_dropout_converges_to_ridge(p: float, deca
     assert float((plain - exact).abs().max()) > 0.02
 
 
+def test_tokens_are_looked_up_in_networks_of_their_own_type() -> None:
+    def build() -> nn.Module:
+        layers = (nn.Embedding(5, 4), nn.Flatten(), nn.Dropout(0.5), nn.Linear(12, 2))
+        return nn.Sequential(*layers).double()
+
+    tokens = torch.randint(5, (40, 3), generator=torch.Generator().manual_seed(2))
+    (network,) = train([Member(ROWS, 0.1, 0.0, seed=0)], build, features=tokens)
+    assert {x.dtype for x in network.parameters()} == {torch.float64}
+    assert network(tokens).shape == (40, 2)
+
+
 def test_the_global_generator_is_put_back() -> None:
     before = torch.get_rng_state()
     train([Member(ROWS, 0.5, 0.0, 0)])
