@@ -99,6 +99,7 @@ class RejectionRule:
             (2017); share of new values above an order statistic: Wilks (1941).
 
         Example:
+            >>> import torch
             >>> p = torch.tensor([0.9, 0.8, 0.7, 0.6])
             >>> zero = torch.zeros(4)
             >>> held_out = ClassificationPrediction(
