@@ -35,7 +35,8 @@ def _within(angle: float, degrees: int) -> float:
     Source: Abramowitz & Stegun (1964), 26.7.3 and 26.7.4.
     """
     odd = degrees % 2
-    # cos^k, from one term to the next times (j - 1) / j, where j = k + odd.
+    # Each term of the series is the one before times cos^2 (j - 1) / j, with j = 2, 4, ... for even
+    # degrees and j = 3, 5, ... for odd ones.
     steps = np.arange(2, degrees - 1, 2) + odd
     factors = (steps - 1) / steps * cos(angle) ** 2
     series = 1 + float(np.cumprod(factors).sum())
