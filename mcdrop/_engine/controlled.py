@@ -21,8 +21,10 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from mcdrop._engine.groups import PassGroups
+from mcdrop._engine.jackknife import Sizes, jackknife, means_without_each
 from mcdrop._engine.linearization import LinearPart
-from mcdrop._engine.moments import accumulation_dtype, jackknife
+from mcdrop._engine.moments import accumulation_dtype
 from mcdrop._engine.student import widening
 
 __all__ = ["Controlled", "ControlledMoments"]
@@ -85,7 +87,7 @@ class ControlledMoments:
         self.count = 0
         self._pools_rows = pools_rows
         self._center = self._variance = torch.zeros(0, device="cpu")
-        self._counts = torch.zeros(0, device="cpu")
+        self._groups = PassGroups(None)
         # Sums of y, l, y^2, y l, l^2 and of what varies with y, (6, groups, n, ...).
         self._sums = torch.zeros(0, device="cpu")
 
@@ -104,17 +106,14 @@ class ControlledMoments:
             self._variance = linear.variance.to(y)
             numel = max(1, self._center.numel())
             n_groups = max(_FEWEST_GROUPS, min(_GROUPS, _GROUPS * _LARGE // numel))
-            self._counts = y.new_zeros(n_groups)
             self._sums = y.new_zeros((6, n_groups, *y.shape[1:]))
         y = y - self._center
-        numbers = torch.arange(self.count, self.count + len(y), device=y.device)
-        numbers %= len(self._counts)
+        member = self._groups.of(self.count, len(y), self._sums.shape[1], y)
         terms = [y, part, y.square(), y * part, part.square()]
-        for total, term in zip(self._sums, terms, strict=False):
-            total.index_add_(0, numbers, term)
         if beside is not None:
-            self._sums[5].index_add_(0, numbers, beside.to(y))
-        self._counts.index_add_(0, numbers, torch.ones_like(numbers, dtype=y.dtype))
+            terms.append(beside.to(y))
+        for total, term in zip(self._sums, terms, strict=False):
+            total.add_((member @ term.flatten(1)).view_as(total))
         self.count += len(y)
 
     @property
@@ -130,7 +129,7 @@ class ControlledMoments:
         """
         part = copy(self)
         part._center, part._variance = self._center[rows], self._variance[rows]
-        part._counts, part._sums = self._counts.clone(), self._sums[:, :, rows]
+        part._sums = self._sums[:, :, rows]
         return part
 
     def result(self) -> Controlled:
@@ -187,26 +186,24 @@ class ControlledMoments:
 
     def _error_by_groups(self) -> Tensor:
         """Return the squared jackknife error of every value's own slope, (n, ...)."""
-        used = self._counts > 0
-        sums = self._sums[:, used]
-        y, part, _, yl, ll, _ = sums.sum(dim=1, keepdim=True) - sums
-        left = self.count - self._counts[used]
-        each = left.view(-1, *(1 for _ in y.shape[1:]))
-        own = (yl - y * part / each) / (ll - part.square() / each).clamp_min(_LEAST)
-        error = jackknife(own.mean(dim=0), own, left, self.count)
-        return (error / widening(len(left) - 1)).square()
+        sizes = self._sizes()
+        remaining = self._sums[:, : len(sizes)]
+        y, part, _, yl, ll, _ = (means_without_each(sums, sizes) for sums in remaining)
+        own = (yl - y * part) / (ll - part.square()).clamp_min(_LEAST)
+        error = jackknife(own.mean(dim=0), own, sizes)
+        return (error / widening(len(sizes) - 1)).square()
 
     def _error_of_rest(self, mean: Tensor, b: Tensor) -> Tensor:
         """Return the standard error of E[r^2] plus the mean of what varies with it."""
-        used = self._counts > 0
-        y, part, yy, yl, ll, beside = self._sums[:, used]
+        sizes = self._sizes()
+        y, part, yy, yl, ll, beside = self._sums[:, : len(sizes)]
         rest = y - b * part
         square = yy - 2 * b * yl + b.square() * ll - 2 * mean * rest
-        counts = self._counts[used].view(-1, *(1 for _ in mean.shape))
-        sums = square + counts * mean.square() + beside
-        left = self.count - counts
-        without = (sums.sum(dim=0) - sums) / left
-        return jackknife(without.mean(dim=0), without, left.flatten(), self.count)
+        without = means_without_each(square + beside, sizes) + mean.square()
+        return jackknife(without.mean(dim=0), without, sizes)
+
+    def _sizes(self) -> Sizes:
+        return self._groups.sizes(self.count, self._sums.shape[1])
 
 
 def _between_rows(own: Tensor, weight: Tensor) -> Tensor:

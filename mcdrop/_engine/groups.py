@@ -8,11 +8,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from mcdrop._engine.jackknife import Sizes
 from mcdrop._masks.grid import on_grid
 from mcdrop._masks.pairs import pair_correlations
 from mcdrop._masks.stratified import STRATUM
 
-__all__ = ["GroupedPasses", "PassGroups", "Rates", "column", "indicators", "plus"]
+__all__ = ["GroupedPasses", "PassGroups", "Rates", "indicators", "plus"]
 
 # Dropout rate of every site whose masks are drawn.
 Rates = tuple[float, ...]
@@ -107,6 +108,14 @@ class PassGroups:
         """
         return _shares_of_pairs(self._strata, count, n_groups)
 
+    def sizes(self, count: int, n_groups: int) -> Sizes:
+        """Return how many of the first `count` passes are in each group that has any."""
+        return _sizes(GroupedPasses(0, count, self._strata if self.by_stratum else -1), n_groups)
+
+    def sizes_of_strata(self, count: int) -> Sizes:
+        """Return how many of the first `count` passes are in each stratum, if they are 2 or 3."""
+        return _sizes(GroupedPasses(0, count, self._strata), self.few_strata)
+
     def of(self, first: int, count: int, n_groups: int, like: Tensor) -> Tensor:
         """Return the indicator matrix of group membership, (groups, passes).
 
@@ -149,6 +158,13 @@ def _shares_of_pairs(strata: int | None, count: int, n_groups: int) -> tuple[flo
     return of_strata, others
 
 
+@lru_cache(maxsize=64)
+def _sizes(passes: GroupedPasses, n_groups: int) -> Sizes:
+    """Return the sizes of groups; passes fill the first ones, as they are numbered from 0."""
+    numbers = passes.numbers(torch.device("cpu")) % n_groups
+    return tuple(torch.bincount(numbers).tolist())
+
+
 def indicators(
     passes: GroupedPasses, n_groups: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
@@ -165,21 +181,6 @@ def _kept_indicators(
     with torch.inference_mode(mode=False):
         groups = torch.arange(n_groups, device=device).unsqueeze(1)
         return (passes.numbers(device) % n_groups == groups).to(dtype)
-
-
-def column(counts: Tensor, like: Tensor) -> Tensor:
-    """Return numbers known on the host as (G, 1, ...), beside a tensor (G, ...)."""
-    if counts.device == like.device:
-        column = counts.to(like.dtype)
-    else:
-        column = _uploaded(tuple(counts.tolist()), like.dtype, like.device)
-    return column.view(-1, *(1 for _ in like.shape[1:]))
-
-
-@lru_cache(maxsize=64)
-def _uploaded(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(mode=False):
-        return torch.tensor(numbers, dtype=dtype, device="cpu").to(device)
 
 
 def plus(total: Tensor, more: Tensor) -> Tensor:

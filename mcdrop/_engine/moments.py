@@ -8,17 +8,19 @@ than 32 stratified ones are kept, because the variance is read off passes that a
 
 from __future__ import annotations
 
-from math import comb
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from mcdrop._engine.groups import PassGroups, column, plus
+from mcdrop._engine.groups import PassGroups, plus
+from mcdrop._engine.jackknife import Sizes, means_without_each, squared_sums, variance_of_mean
+from mcdrop._engine.lines import powers_of_mean, variance_on_lines
 from mcdrop._engine.student import widening
-from mcdrop._masks.grid import SIDE, independent_sets
+from mcdrop._masks.grid import SIDE
 from mcdrop._masks.stratified import STRATUM
 
-__all__ = ["Moments", "accumulation_dtype", "jackknife"]
+__all__ = ["Moments", "accumulation_dtype"]
 
 _GROUPS = 16
 # Beyond so many elements per pass, fewer groups are kept, to bound the memory.
@@ -46,7 +48,7 @@ class Moments:
     Values are centered on the mean of the first chunk, which avoids cancellation where the spread
     is small against the mean.
 
-    Counts stay on the host, where they are known, so that no device is waited for.
+    Sizes of groups are known on the host, so that no device is waited for.
 
     Args:
         groups: Groups of passes for the jackknife; by default single passes.
@@ -56,13 +58,14 @@ class Moments:
         self.count = 0
         self._groups = groups or PassGroups(None)
         self._center: Tensor | None = None
-        self._counts = self._strata_counts = _HOST
+        self._n_groups = 0
         self._sums = self._squares = self._strata_sums = _HOST
         self._kept: list[Tensor] = []
-        self._left: tuple[Tensor, Tensor, Tensor] | None = None
+        self._left: tuple[Sizes, Tensor, Tensor] | None = None
         self._mean: Tensor | None = None
         self._mean_variance: Tensor | None = None
         self._from_strata: Tensor | None = None
+        self._on_lines: Tensor | None = None
         self._square_about_mean: Tensor | None = None
         self._totals: dict[int, Tensor] = {}
 
@@ -79,24 +82,20 @@ class Moments:
         if self._center is None:
             self._center = values.mean(dim=0)
             numel = max(1, self._center.numel())
-            n_groups = max(_FEWEST_GROUPS, min(_GROUPS, _GROUPS * _LARGE // numel))
-            self._counts = _HOST.new_zeros(n_groups)
-            self._strata_counts = _HOST.new_zeros(self._groups.few_strata)
+            self._n_groups = max(_FEWEST_GROUPS, min(_GROUPS, _GROUPS * _LARGE // numel))
         shape, count = values.shape[1:], len(values)
         centered = (values - self._center).flatten(1)
-        # Matrices and counts on the host are made once for so many passes.
-        member = self._groups.of(self.count, count, len(self._counts), values)
-        self._counts += self._groups.of(self.count, count, len(self._counts), _HOST).sum(dim=1)
+        # Matrices are made once for so many passes.
+        member = self._groups.of(self.count, count, self._n_groups, values)
         self._sums = plus(self._sums, (member @ centered).view(-1, *shape))
         if self._groups.few_strata:
             strata = self._groups.strata(self.count, count, values)
-            self._strata_counts += self._groups.strata(self.count, count, _HOST).sum(dim=1)
             self._strata_sums = plus(self._strata_sums, (strata @ centered).view(-1, *shape))
         self._squares = plus(self._squares, (member @ centered.square_()).view(-1, *shape))
         self.count += count
         self._totals.clear()
         self._left = self._mean = self._mean_variance = self._square_about_mean = None
-        self._from_strata = None
+        self._from_strata = self._on_lines = None
 
     @property
     def mean(self) -> Tensor:
@@ -159,43 +158,29 @@ class Moments:
         For fewer than 4 strata it is that of independent passes, an upper bound.
         """
         independent = (self._plain_variance() / max(1, self.count - 1)).sqrt()
-        if not self._groups.by_stratum or self._used() < 2:
+        n_used = len(self._sizes()) if self._groups.by_stratum else 0
+        if n_used < 2:
             return independent * widening(self.count - 1)
-        error = self._variance_of_mean().sqrt() * widening(self._used() - 1)
+        error = self._variance_of_mean().sqrt() * widening(n_used - 1)
         # With few strata the estimate is noisy; cap it at the error of independent passes.
         return torch.minimum(error, independent)
 
     def powers_of_mean(self) -> tuple[Tensor, Tensor]:
-        """Return unbiased estimates of the squared and the cubed mean, of passes on a grid.
+        """Return unbiased estimates of the squared and the cubed mean, of passes on a grid."""
+        return powers_of_mean(self._passes().to(self._base()))
 
-        They are means over pairs and triples of independent passes of the product of their values.
-        Two passes know no cube: theirs is that of values without a third central moment.
-        """
-        kept, mean = self._passes(), self.mean
-        squares, cubes, n_pairs, n_triples = torch.zeros_like(mean), torch.zeros_like(mean), 0, 0
-        for line in independent_sets(self.count):
-            x = kept[list(line)].to(mean)
-            # Elementary symmetric polynomials by Newton's identities.
-            total, of_squares = x.sum(dim=0), x.square().sum(dim=0)
-            squares += (total.square() - of_squares) / 2
-            cubes += (total**3 - 3 * total * of_squares + 2 * (x**3).sum(dim=0)) / 6
-            n_pairs, n_triples = n_pairs + comb(len(line), 2), n_triples + comb(len(line), 3)
-        square = squares / n_pairs
-        return square, cubes / n_triples if n_triples else 3 * mean * square - 2 * mean**3
-
-    def without_each(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the leave-one-group-out counts (G,) on the host, means and variances (G, ...).
+    def without_each(self) -> tuple[Sizes, Tensor, Tensor]:
+        """Return the sizes of groups, and the means and variances without each of them, (G, ...).
 
         These variances are divided by the count, not by the count minus 1.
         """
-        if self._left is not None:
-            return self._left
-        used = slice(0, self._used())
-        counts = self.count - self._counts[used]
-        share = column(counts, self._sums)
-        means = (self._total(self._sums) - self._sums[used]) / share
-        variances = (self._total(self._squares) - self._squares[used]) / share - means.square()
-        self._left = counts, self._base() + means, variances.clamp_min_(0)
+        if self._left is None:
+            sizes = self._sizes()
+            used = slice(0, len(sizes))
+            means = means_without_each(self._sums[used], sizes)
+            variances = means_without_each(self._squares[used], sizes)
+            variances.addcmul_(means, means, value=-1).clamp_min_(0)
+            self._left = sizes, means.add_(self._base()), variances
         return self._left
 
     def rows(self, rows: Tensor) -> Moments:
@@ -205,10 +190,9 @@ class Moments:
             rows: Indices along dimension 1 of the chunks.
         """
         part = Moments(self._groups)
-        part.count, part._counts = self.count, self._counts.clone()
+        part.count, part._n_groups = self.count, self._n_groups
         part._center = self._base()[rows]
         part._sums, part._squares = self._sums[:, rows], self._squares[:, rows]
-        part._strata_counts = self._strata_counts.clone()
         if self._groups.few_strata:
             part._strata_sums = self._strata_sums[:, rows]
         part._kept = [chunk[:, rows] for chunk in self._kept]
@@ -225,14 +209,11 @@ class Moments:
         return self._kept[0]
 
     def _variance_on_lines(self) -> Tensor:
-        """Average (x - x')^2 / 2 over the pairs of independent passes on a grid."""
-        kept, halves, n_pairs = self._passes(), torch.zeros_like(self._base()), 0
-        for line in independent_sets(self.count):
-            x = kept[list(line)].to(halves)
-            # The squared differences of n values sum to n times their squares about the mean.
-            halves += (x - x.mean(dim=0)).square_().sum(dim=0) * (len(line) / 2)
-            n_pairs += comb(len(line), 2)
-        return halves / n_pairs
+        """Return the variance of passes on a grid."""
+        if self._on_lines is None:
+            base = self._base()
+            self._on_lines = variance_on_lines(self._passes().to(base) - base)
+        return self._on_lines
 
     def _total(self, by_group: Tensor) -> Tensor:
         """Return the sum over groups, which is computed once."""
@@ -241,15 +222,19 @@ class Moments:
             total = self._totals[id(by_group)] = by_group.sum(dim=0)
         return total
 
-    def _used(self) -> int:
-        """Return how many groups have passes: the first ones, as passes are numbered from 0."""
-        return int((self._counts > 0).sum())
+    def _sizes(self) -> Sizes:
+        """Return how many passes are in every group that has any."""
+        return self._groups.sizes(self.count, self._n_groups)
+
+    def _strata(self) -> tuple[Tensor, Sizes]:
+        """Return the sums over strata and their sizes; no sizes where passes are not in strata."""
+        if self._groups.few_strata:
+            return self._strata_sums, self._groups.sizes_of_strata(self.count)
+        return self._sums, self._sizes() if self._groups.by_stratum else ()
 
     def _strata_tell(self) -> bool:
         """Tell whether at least two strata ran, so that their means have a variance."""
-        counts = self._strata_counts if self._groups.few_strata else self._counts
-        told = self._groups.by_stratum or self._groups.few_strata > 0
-        return told and int((counts > 0).sum()) > 1
+        return len(self._strata()[1]) > 1
 
     def _plain_variance(self) -> Tensor:
         """Return the mean square about the mean of the passes."""
@@ -262,15 +247,8 @@ class Moments:
     def _variance_of_mean(self) -> Tensor:
         """Return the squared standard error of the mean from the spread between strata."""
         if self._mean_variance is None:
-            mean = self.mean
-            if self._groups.few_strata:
-                used = slice(0, int((self._strata_counts > 0).sum()))
-                counts = self.count - self._strata_counts[used]
-                left = self._strata_sums.sum(dim=0) - self._strata_sums[used]
-                means = self._base() + left / column(counts, self._strata_sums)
-            else:
-                counts, means, _ = self.without_each()
-            self._mean_variance = _jackknife_variance(mean, means, counts, self.count)
+            sums, sizes = self._strata()
+            self._mean_variance = variance_of_mean(sums[: len(sizes)], sizes)
         return self._mean_variance
 
     def _variance_from_strata(self) -> Tensor:
@@ -301,64 +279,26 @@ class Moments:
         Its expectation is the first number times that of (x - x')^2 / 2 over pairs of a stratum,
         plus the second number times that over other pairs.
         """
-        sums, counts = self._sums, self._counts
-        if self._groups.few_strata:
-            sums, counts = self._strata_sums, self._strata_counts
-        used = int((counts > 0).sum())
-        same, others = self._groups.shares_of_pairs(self.count, len(counts))
-        of_means = _weighted(1 / counts[:used], sums[:used].square())
+        n_groups = self._groups.few_strata or self._n_groups
+        same, others = self._groups.shares_of_pairs(self.count, n_groups)
+        sums, sizes = self._strata()
+        of_means = squared_sums(sums[: len(sizes)], sizes)
         return same, others, self._total(self._squares) - of_means
 
     def _share_of_mean(self) -> float:
         """Return Var(mean) / Var(x), known for independent passes, assumed for few strata."""
-        if not self._groups.stratified:
-            return 1 / self.count
-        # Of each pass, 9 others of its grid are in no line with it. Their correlation is
-        # -(1 - share) / 9, so that the mean over a whole grid has the assumed share.
-        numbers = torch.arange(self.count, device="cpu")
-        row, column = numbers % STRATUM // SIDE, numbers % SIDE
-        apart = (row[:, None] != row) & (column[:, None] != column)
-        apart &= numbers[:, None] // STRATUM == numbers // STRATUM
-        return (self.count - int(apart.sum()) * (1 - _LARGEST_USUAL_SHARE) / 9) / self.count**2
+        return _assumed_share(self.count) if self._groups.stratified else 1 / self.count
 
 
-def jackknife(whole: Tensor, without_each: Tensor, counts: Tensor, count: int) -> Tensor:
-    """Jackknife standard error of a quantity from its leave-one-group-out values.
+@lru_cache(maxsize=64)
+def _assumed_share(count: int) -> float:
+    """Return Var(mean) / Var(x) if a whole grid has the largest usual share.
 
-    It is widened by Student's t with G - 1 degrees of freedom, so that 1.96 standard errors cover
-    95 % also for few groups.
-
-    Args:
-        whole: The quantity from all passes.
-        without_each: The quantity without each group, (G, ...).
-        counts: Passes that remain without each group, (G,).
-        count: Passes in total.
-
-    Returns:
-        Standard error, shape of `whole`. NaN for fewer than three groups: of two passes, one
-        remains, whose variance is 0, and the standard error would wrongly be 0.
-
-    Source:
-        Busing, Meijer & van der Leeden (1999), the delete-m_j jackknife.
+    Of each pass, 9 others of its grid are in no line with it. Their correlation is then
+    -(1 - share) / 9.
     """
-    if len(counts) < 3:
-        return torch.full_like(whole, torch.nan)
-    variance = _jackknife_variance(whole, without_each, counts, count)
-    return variance.sqrt() * widening(len(counts) - 1)
-
-
-def _jackknife_variance(whole: Tensor, without: Tensor, counts: Tensor, count: int) -> Tensor:
-    """Return the squared standard error; groups may differ in size.
-
-    With h_j the number of passes over that of group j, its pseudo-value is W - (h_j - 1)(W_j - W).
-    Their mean, weighted by 1 / h_j, is the center.
-    """
-    share = count / (count - counts)
-    off = (without - whole).mul_(column(share - 1, without))
-    deviation = (_weighted(1 / share, off) - off).square_()
-    return _weighted(1 / ((share - 1) * len(counts)), deviation)
-
-
-def _weighted(weights: Tensor, values: Tensor) -> Tensor:
-    """Return the sum over groups, with weights known on the host."""
-    return torch.tensordot(column(weights, values).flatten(), values, dims=1)
+    numbers = torch.arange(count, device="cpu")
+    row, column = numbers % STRATUM // SIDE, numbers % SIDE
+    apart = (row[:, None] != row) & (column[:, None] != column)
+    apart &= numbers[:, None] // STRATUM == numbers // STRATUM
+    return (count - int(apart.sum()) * (1 - _LARGEST_USUAL_SHARE) / 9) / count**2

@@ -26,8 +26,9 @@ from torch import Tensor
 from typing_extensions import Self
 
 from mcdrop._engine.groups import PassGroups
+from mcdrop._engine.jackknife import Sizes, jackknife
 from mcdrop._engine.linearization import LinearPart
-from mcdrop._engine.moments import Moments, accumulation_dtype, jackknife
+from mcdrop._engine.moments import Moments, accumulation_dtype
 from mcdrop._engine.student import widening
 from mcdrop._masks.stratified import STRATUM
 from mcdrop._tasks.likelihoods import score_probabilities
@@ -111,8 +112,8 @@ class _Sums:
         entropies = entropy(probs, dim=2)
         if len(probs) > n_passes:
             by_pass = probs.unflatten(0, (n_passes, -1))
-            self._within.update(by_pass.var(dim=1, correction=0))
             probs = by_pass.mean(dim=1)
+            self._within.update((by_pass - probs.unsqueeze(1)).square_().mean(dim=1))
             entropies = entropies.unflatten(0, (n_passes, -1)).mean(dim=1)
         self._probs.update(probs)
         self._entropies.update(entropies)
@@ -130,12 +131,12 @@ class _Sums:
         spread = self._probs.mean_square + within
         return _Means(self._probs.mean, spread, self._entropies.mean)
 
-    def without_each(self) -> tuple[Tensor, _Means]:
-        """Return the passes that remain without each group, and the means over them."""
-        counts, probs, spread = self._probs.without_each()
+    def without_each(self) -> tuple[Sizes, _Means]:
+        """Return the passes of every group, and the means over all others."""
+        sizes, probs, spread = self._probs.without_each()
         if self._within.count:
             spread = spread + self._within.without_each()[1]
-        return counts, _Means(probs, spread, self._entropies.without_each()[1])
+        return sizes, _Means(probs, spread, self._entropies.without_each()[1])
 
 
 @dataclass(frozen=True)
@@ -251,18 +252,18 @@ class ControlledClasses:
         )
         classes = 1 - passes.probs.ndim
         found = _estimated(passes, surrogates, masks, classes)
-        counts, passes_without = self._passes.without_each()
+        sizes, passes_without = self._passes.without_each()
         surrogates_without = self._surrogates.without_each()[1]
         without = _estimated(passes_without, surrogates_without, masks, classes)
         of_masks, masks_without = self._masks.without_each()
         other = _estimated(passes, surrogates, masks_without, classes)
-        degrees = len(counts) - 1
+        degrees = len(sizes) - 1
         fitted = widening(degrees - _FITTED_DEGREES) / widening(degrees)
 
         def error(name: str) -> Tensor:
             left, replaced = getattr(without, name), getattr(other, name)
-            of_passes = jackknife(left.mean(dim=0), left, counts, self._passes.count)
-            rest = jackknife(replaced.mean(dim=0), replaced, of_masks, self._masks.count)
+            of_passes = jackknife(left.mean(dim=0), left, sizes)
+            rest = jackknife(replaced.mean(dim=0), replaced, of_masks)
             return torch.hypot(of_passes * fitted, rest)
 
         names = ("probs", "variance", "predictive_entropy", "mutual_information")

@@ -10,8 +10,9 @@ from typing_extensions import Self
 
 from mcdrop._engine.controlled import Controlled, ControlledMoments
 from mcdrop._engine.groups import PassGroups
+from mcdrop._engine.jackknife import jackknife
 from mcdrop._engine.linearization import LinearPart
-from mcdrop._engine.moments import Moments, accumulation_dtype, jackknife
+from mcdrop._engine.moments import Moments, accumulation_dtype
 from mcdrop._engine.outputs import check_rows_finite
 from mcdrop._tasks.accumulate import extremes, numbered, result_dtype
 from mcdrop._tasks.likelihoods import OutputType, mean_and_variance
@@ -175,7 +176,7 @@ class RegressionAccumulator:
 
     def _std_error(self, noise: Tensor) -> Tensor:
         """Return the jackknife standard error of the predictive standard deviation."""
-        counts, _, variances = self._moments.without_each()
+        sizes, _, variances = self._moments.without_each()
         if self._spread is not None:
             _, noise, _ = self._noise.without_each()
         if self._exact_last:
@@ -183,7 +184,7 @@ class RegressionAccumulator:
         without_each = (variances + noise).sqrt()
         # The jackknife's center; the value from all passes differs from it by a bias only.
         whole = without_each.mean(dim=0)
-        return jackknife(whole, without_each, counts, self._moments.count)
+        return jackknife(whole, without_each, sizes)
 
 
 def _noise_variance(function: str, noise_std: Tensor | None, mean: Tensor) -> Tensor:

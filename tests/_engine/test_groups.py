@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from mcdrop._engine.groups import GroupedPasses, PassGroups, column, indicators, plus
+from mcdrop._engine.groups import GroupedPasses, PassGroups, indicators, plus
 from mcdrop._masks.pairs import pair_correlations
 
 CPU = torch.device("cpu")
@@ -37,9 +37,20 @@ def test_an_incomplete_last_stratum_joins_the_one_before() -> None:
     assert GroupedPasses(0, 40, None).numbers(CPU).tolist() == [0] * 16 + [1] * 16 + [2] * 8
 
 
-def test_numbers_of_the_host_stand_beside_groups() -> None:
-    counts = torch.tensor([3.0, 4.0], dtype=torch.float64)
-    assert torch.equal(column(counts, torch.zeros(2, 5, 6)), torch.tensor([[[3.0]], [[4.0]]]))
+@pytest.mark.parametrize("count", [1, 3, 16, 31, 40, 47, 100, 1000])
+@pytest.mark.parametrize("stratified", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+def test_sizes_count_the_passes_of_every_group(count: int, stratified: bool, known: bool) -> None:
+    groups = PassGroups(count if known else None, stratified=stratified)
+    counted = groups.of(0, count, 16, torch.zeros(0)).sum(dim=1)
+    assert groups.sizes(count, 16) == tuple(int(n) for n in counted if n > 0)
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(32, (16, 16)), (47, (16, 31)), (63, (16, 16, 31))])
+def test_two_or_three_strata_have_sizes_of_their_own(count: int, sizes: tuple[int, ...]) -> None:
+    groups = PassGroups(count, stratified=True)
+    assert groups.few_strata == len(sizes)
+    assert groups.sizes_of_strata(count) == sizes
 
 
 def test_a_sum_begins_empty() -> None:

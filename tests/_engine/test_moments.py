@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from mcdrop._engine.groups import PassGroups
-from mcdrop._engine.moments import Moments, accumulation_dtype, jackknife
+from mcdrop._engine.jackknife import jackknife
+from mcdrop._engine.moments import Moments, accumulation_dtype
 from mcdrop._masks.source import MaskSource, Span, effective_rate
 from tests.oracles import TinyNet, exact_classification
 
@@ -64,11 +65,11 @@ def test_a_small_spread_about_a_large_mean_keeps_its_digits() -> None:
 
 def test_means_and_variances_without_each_group() -> None:
     passes = torch.randn(40, 2, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    counts, means, variances = moments_of(passes).without_each()
+    sizes, means, variances = moments_of(passes).without_each()
     numbers = torch.arange(40) % 16
     for group in range(16):
         left = passes[numbers != group]
-        assert counts[group] == len(left)
+        assert sizes[group] == 40 - len(left)
         torch.testing.assert_close(means[group], left.mean(dim=0))
         torch.testing.assert_close(variances[group], left.var(dim=0, correction=0))
 
@@ -80,9 +81,9 @@ def test_large_outputs_are_kept_in_fewer_groups_but_four_at_least(
     # As much memory as 16 groups of 8 units take, as long as the jackknife has four groups.
     monkeypatch.setattr("mcdrop._engine.moments._LARGE", 8)
     passes = torch.randn(40, units, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    counts, means, _ = moments_of(passes).without_each()
+    sizes, means, _ = moments_of(passes).without_each()
     numbers = torch.arange(40) % n_groups
-    assert len(counts) == n_groups
+    assert len(sizes) == n_groups
     for group in range(n_groups):
         torch.testing.assert_close(means[group], passes[numbers != group].mean(dim=0))
 
@@ -114,8 +115,8 @@ def test_rows_have_the_moments_of_their_passes(n_samples: int) -> None:
 def test_jackknife_of_the_mean_is_the_error_of_the_mean(n: int, quantile: float) -> None:
     passes = torch.randn(n, 3, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
     moments = moments_of(passes)
-    counts, means, _ = moments.without_each()
-    error = jackknife(moments.mean, means, counts, n)
+    sizes, means, _ = moments.without_each()
+    error = jackknife(moments.mean, means, sizes)
     # Groups of one pass: s / sqrt(n), times the quantile of t(n - 1) over 1.95996 (tables).
     expected = passes.std(dim=0) / n**0.5 * (quantile / 1.959964)
     torch.testing.assert_close(error, expected, rtol=1e-6, atol=0)
@@ -123,8 +124,8 @@ def test_jackknife_of_the_mean_is_the_error_of_the_mean(n: int, quantile: float)
 
 def test_two_passes_have_no_error_of_the_spread() -> None:
     moments = moments_of(torch.tensor([[1.0], [2.0]]))
-    counts, _, variances = moments.without_each()
-    assert jackknife(variances.mean(dim=0), variances, counts, 2).isnan().all()
+    sizes, _, variances = moments.without_each()
+    assert jackknife(variances.mean(dim=0), variances, sizes).isnan().all()
 
 
 def test_moments_without_passes_are_an_error() -> None:
