@@ -23,10 +23,12 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from mcdrop._engine.matrices import KeptMatrix
 from mcdrop._masks.stratified import CYCLE
 
 __all__ = ["Missed", "Tails", "never_dropped"]
@@ -36,6 +38,10 @@ _NODES = 5
 # Probabilities are kept this far from 0 and 1; float32 cannot resolve 1 - p below 6e-8.
 _LEAST = 1e-12
 _MOST = 1 - 1e-7
+# Means whose places are looked at together.
+_TILE = 2**16
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -118,34 +124,40 @@ class Tails:
             farthest = torch.maximum(highest - mean, mean - lowest)
             missed = _missed_probability(self._count)
             return Missed(missed * farthest, missed * farthest.square(), None)
-        shift, variance, divergence = (torch.zeros_like(mean) for _ in range(3))
-        for places in self._places(mean):
-            one_shift, one_variance, one_divergence = (torch.zeros_like(mean) for _ in range(3))
-            for probability, place in places:
-                distance = place - mean
-                one_shift += probability * distance
-                one_variance += probability * distance.square()
-                one_divergence += probability * _divergence(place, mean)
-            shift = torch.maximum(shift, one_shift.abs())
-            variance = torch.maximum(variance, one_variance)
-            divergence = torch.maximum(divergence, one_divergence)
-        return Missed(shift, variance, divergence)
+        parts = [
+            self._missed_probabilities(mean.flatten()[some], some) for some in _tiles(mean.numel())
+        ]
+        return Missed(*(torch.cat(each).view_as(mean) for each in zip(*parts, strict=True)))
 
-    def _places(self, mean: Tensor) -> Iterator[list[tuple[float, Tensor]]]:
-        """Yield distributions of the passes that were not drawn, as weighted points."""
-        missed = _missed_probability(self._count)
-        for extreme in (self._lowest, self._highest):
-            yield [(missed, extreme.to(mean))]
+    def _missed_probabilities(self, mean: Tensor, some: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Return shift, variance and divergence for some of the means, (k,)."""
+        places, weights = self._places(mean, some)
+        distance = places - mean
+        floor = mean.clamp_min(torch.finfo(mean.dtype).tiny)
+        # p log(p / mean) - (p - mean) is the addend of p to the mutual information.
+        divergence = torch.special.xlogy(places, places / floor).sub_(distance)
+        shift, variance, divergence = (
+            weights.times(each) for each in (distance, distance.square(), divergence)
+        )
+        return shift.abs_().amax(dim=0), variance.amax(dim=0), divergence.amax(dim=0).clamp_min_(0)
+
+    def _places(self, mean: Tensor, some: slice) -> tuple[Tensor, KeptMatrix]:
+        """Return where passes that were not drawn may lie, (places, k), and how likely that is.
+
+        Every row of the matrix is one distribution over the places.
+        """
+        extremes = [x.flatten()[some].to(mean) for x in (self._lowest, self._highest)]
+        weights, steps = _distributions(self._count)
         if self._count < 2:
-            return
-        center = self._sums / self._count
-        variance = (self._squares / self._count - center.square()).clamp_min_(0)
+            return torch.stack(extremes), weights
+        center, sums, squares = (
+            x.flatten()[some] for x in (self._center, self._sums, self._squares)
+        )
+        center_of_rest = sums / self._count
+        variance = (squares / self._count - center_of_rest.square()).clamp_min_(0)
         std = (variance * _variance_widening(self._count)).sqrt_()
-        for sign in (-1, 1):
-            yield [
-                (weight, torch.sigmoid(self._center + center + sign * z * std))
-                for weight, z in _normal_tail(self._count)
-            ]
+        tails = torch.sigmoid(steps.like(std) * std + (center + center_of_rest))
+        return torch.cat([torch.stack(extremes), tails]), weights
 
 
 def never_dropped(rate: float, n_samples: int, *, stratified: bool) -> float:
@@ -166,12 +178,6 @@ def never_dropped(rate: float, n_samples: int, *, stratified: bool) -> float:
     return float(max(0.0, 1 - CYCLE * rare) ** cycles * max(0.0, 1 - rest * rare))
 
 
-def _divergence(place: Tensor, mean: Tensor) -> Tensor:
-    """Return p log(p / mean) - (p - mean), the addend of p to the mutual information."""
-    floor = mean.clamp_min(torch.finfo(mean.dtype).tiny)
-    return torch.special.xlogy(place, place / floor) - (place - mean)
-
-
 def _missed_probability(count: int) -> float:
     return min(0.5, -math.log(1 - _CONFIDENCE) / count)
 
@@ -190,8 +196,26 @@ def _variance_widening(count: int) -> float:
 
 
 @cache
-def _normal_tail(count: int) -> tuple[tuple[float, float], ...]:
-    """Return weighted points for the upper tail of the standard normal distribution.
+def _distributions(count: int) -> tuple[KeptMatrix, KeptMatrix]:
+    """Return four distributions of the passes that were not drawn, and places of two of them.
+
+    They lie at either extreme, or in either tail of a normal distribution.
+
+    Returns:
+        Weights of the two extremes and of the places in both tails, (4, 2 + 2 nodes), or of the
+        extremes alone, (2, 2), for a single pass; these places, in standard deviations, (2 nodes,
+        1).
+    """
+    of_tail, places = _normal_tail(count)
+    weights = np.zeros((4, 2 + 2 * _NODES))
+    weights[0, 0] = weights[1, 1] = _missed_probability(count)
+    weights[2, 2 : 2 + _NODES] = weights[3, 2 + _NODES :] = of_tail
+    steps = np.concatenate([-places, places])[:, None]
+    return KeptMatrix(weights if count > 1 else weights[:2, :2]), KeptMatrix(steps)
+
+
+def _normal_tail(count: int) -> tuple[Floats, Floats]:
+    """Return weights and places of points for the upper tail of the standard normal distribution.
 
     With u uniform on (0, 1), x(q u) runs through the tail of probability q. Substituting
     u = exp(-t) gives an integral over exp(-t), which Gauss-Laguerre quadrature resolves far out.
@@ -199,4 +223,9 @@ def _normal_tail(count: int) -> tuple[tuple[float, float], ...]:
     missed = _missed_probability(count)
     nodes, weights = np.polynomial.laguerre.laggauss(_NODES)
     places = -torch.special.ndtri(torch.from_numpy(missed * np.exp(-nodes)))
-    return tuple(zip((missed * weights).tolist(), places.tolist(), strict=True))
+    return missed * weights, places.numpy()
+
+
+def _tiles(numel: int) -> Iterator[slice]:
+    """Yield slices that bound the memory of all places together."""
+    return (slice(first, first + _TILE) for first in range(0, max(1, numel), _TILE))

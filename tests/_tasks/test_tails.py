@@ -62,15 +62,25 @@ def test_chunks_and_rows_change_nothing(sizes: list[int]) -> None:
         torch.testing.assert_close(getattr(found, name), getattr(expected, name))
 
 
+def test_many_means_are_looked_at_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = torch.rand(20, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    tails, mean = tails_of(passes, probabilities=True), passes.mean(dim=0)
+    whole = tails.missed(mean)
+    monkeypatch.setattr("mcdrop._tasks.tails._TILE", 4)
+    tiled = tails.missed(mean)
+    for name in ("mean", "variance", "divergence"):
+        torch.testing.assert_close(getattr(tiled, name), getattr(whole, name))
+
+
 @pytest.mark.parametrize("count", [16, 100, 1000])
 def test_weighted_points_integrate_over_the_tail(count: int) -> None:
     q = Q / count
     start = stats.norm.isf(q)
-    points = _normal_tail(count)
-    assert sum(weight for weight, _ in points) == pytest.approx(q)
+    weights, places = _normal_tail(count)
+    assert weights.sum() == pytest.approx(q)
     # E[exp(x); x > start], a lognormal tail, by adaptive quadrature and by five points.
     exact, _ = integrate.quad(lambda x: math.exp(x) * stats.norm.pdf(x), start, 12)
-    assert sum(weight * math.exp(x) for weight, x in points) == pytest.approx(exact, rel=0.01)
+    assert weights @ np.exp(places) == pytest.approx(exact, rel=0.01)
 
 
 def test_variance_is_widened_to_its_upper_confidence_limit() -> None:
