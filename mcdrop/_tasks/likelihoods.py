@@ -21,6 +21,9 @@ OutputType = Literal["logits", "probs", "log_probs", "log_variance", "variance"]
 
 # Rows of probabilities may miss 1 by this much: half precision keeps three digits.
 _SUM_TOLERANCE = 1e-3
+# Up to so many classes in the last dimension, torch's softmax takes longer: over ten of them, four
+# times as long.
+_FEW_CLASSES = 64
 
 
 def class_probabilities(
@@ -68,7 +71,7 @@ def _many_class(function: str, values: Tensor, output_type: OutputType) -> Tenso
     if output_type == "logits":
         if normalized and bool((values >= 0).all()):
             raise _mislabeled(function, "be logits", "probabilities: rows sum to 1", "'probs'")
-        return values.softmax(dim=2)
+        return _softmax(values)
     if not normalized or (output_type == "probs" and bool((values < 0).any())):
         found = f"rows that sum to {total.min().item():.4g} ... {total.max().item():.4g}"
         raise _mislabeled(function, f"be {output_type}", found, "'logits'")
@@ -128,12 +131,18 @@ def score_probabilities(scores: Tensor, *, binary: bool, multilabel: bool = Fals
         multilabel: As there.
     """
     if not binary:
-        # torch's softmax over ten classes takes six times as long.
-        odds = (scores - scores.amax(dim=2, keepdim=True)).exp_()
-        return odds.div_(odds.sum(dim=2, keepdim=True))
+        return _softmax(scores)
     if not multilabel and scores.ndim == 3:
         scores = scores.squeeze(2)
     return torch.stack([(-scores).sigmoid(), scores.sigmoid()], dim=2)
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    """Return the softmax along dimension 2."""
+    if scores.ndim > 3 or scores.shape[2] > _FEW_CLASSES:
+        return scores.softmax(dim=2)
+    odds = (scores - scores.amax(dim=2, keepdim=True)).exp_()
+    return odds.div_(odds.sum(dim=2, keepdim=True))
 
 
 def _mislabeled(function: str, condition: str, found: str, instead: str) -> McdropError:

@@ -18,7 +18,9 @@ __all__ = ["ClassificationPrediction", "entropy"]
 
 def entropy(probs: Tensor, dim: int = 1) -> Tensor:
     """Shannon entropy in nats along `dim`; 0 log 0 = 0."""
-    return -torch.special.xlogy(probs, probs).sum(dim=dim)
+    # `torch.special.xlogy` takes twice as long.
+    logs = probs.clamp_min(torch.finfo(probs.dtype).tiny).log()
+    return -(probs * logs).sum(dim=dim)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

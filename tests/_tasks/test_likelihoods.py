@@ -171,3 +171,12 @@ def test_scores_of_certain_outputs_are_finite() -> None:
     certain = torch.tensor([[[1.0, 0.0]]])
     assert bool(class_scores(certain, "probs", binary=False).isfinite().all())
     assert bool(class_scores(certain, "probs", binary=True).isfinite().all())
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 2), (3, 4, 64), (3, 4, 65), (2, 3, 5, 4, 4)])
+def test_logits_become_their_softmax(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = 300 * torch.randn(shape, generator=generator, dtype=torch.float64)
+    found = class_probabilities("f", scores, "logits", binary=False)
+    torch.testing.assert_close(found, scores.softmax(dim=2), rtol=1e-9, atol=0)
+    torch.testing.assert_close(score_probabilities(scores, binary=False), found)

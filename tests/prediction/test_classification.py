@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import mcdrop
+from mcdrop.prediction.classification import entropy
 
 X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 NET = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 3))
@@ -35,6 +36,17 @@ def test_every_field_follows_from_the_kept_samples() -> None:
     np.testing.assert_allclose(p.predictive_entropy, -(mean * np.log(mean)).sum(axis=1), rtol=1e-5)
     votes = np.stack([np.bincount(row, minlength=3) for row in samples.argmax(axis=2).T])
     np.testing.assert_allclose(p.variation_ratio, 1 - votes.max(axis=1) / 100, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_entropy_of_certain_and_of_denormal_probabilities(dtype: torch.dtype) -> None:
+    tiny = torch.finfo(dtype).tiny / 16
+    probs = torch.tensor([[1.0, 0.0], [0.5, 0.5], [1.0, tiny]], dtype=dtype, requires_grad=True)
+    found = entropy(probs)
+    torch.testing.assert_close(found, torch.tensor([0.0, np.log(2), 0.0], dtype=dtype))
+    found.sum().backward()
+    assert probs.grad is not None
+    assert bool(probs.grad.isfinite().all())
 
 
 def test_per_pixel_classes_lie_along_dimension_one() -> None:
