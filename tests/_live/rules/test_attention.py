@@ -47,6 +47,22 @@ def test_with_every_weight_kept_it_is_the_fused_kernel(options: dict[str, Any]) 
     torch.testing.assert_close(opened(attend, 0.4), attend(0.0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("length", [1, 15, 16])
+def test_weights_are_the_softmax_for_any_number_of_keys(length: int) -> None:
+    generator = torch.Generator().manual_seed(length)
+    q, k, v = (torch.randn(2, length, 6, generator=generator, requires_grad=True) for _ in range(3))
+
+    def attend(dropout_p: float) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p)
+
+    explicit, fused = opened(attend, 0.4), attend(0.0)
+    torch.testing.assert_close(explicit, fused, rtol=1e-5, atol=1e-6)
+    for each, expected in zip(
+        *(torch.autograd.grad(x.square().sum(), (q, k, v)) for x in (explicit, fused)), strict=True
+    ):
+        torch.testing.assert_close(each, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_query_that_may_attend_to_nothing_returns_zero() -> None:
     out = opened(
         lambda: F.scaled_dot_product_attention(QUERY, KEY, VALUE, attn_mask=NOTHING, dropout_p=0.4)
