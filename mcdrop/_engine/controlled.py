@@ -108,12 +108,12 @@ class ControlledMoments:
             n_groups = max(_FEWEST_GROUPS, min(_GROUPS, _GROUPS * _LARGE // numel))
             self._sums = y.new_zeros((6, n_groups, *y.shape[1:]))
         y = y - self._center
-        member = self._groups.of(self.count, len(y), self._sums.shape[1], y)
+        member = self._groups.of(self.count, len(y), self._sums.shape[1])
         terms = [y, part, y.square(), y * part, part.square()]
         if beside is not None:
             terms.append(beside.to(y))
         for total, term in zip(self._sums, terms, strict=False):
-            total.add_((member @ term.flatten(1)).view_as(total))
+            member.add(total, term)
         self.count += len(y)
 
     @property

@@ -1,19 +1,23 @@
-"""Which passes belong together, and matrices of it that are made once and stay on their device."""
+"""Which passes belong together, and sums over those that do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from mcdrop._engine.jackknife import Sizes
+from mcdrop._engine.matrices import KeptMatrix
 from mcdrop._masks.grid import on_grid
 from mcdrop._masks.pairs import pair_correlations
 from mcdrop._masks.stratified import STRATUM
 
-__all__ = ["GroupedPasses", "PassGroups", "Rates", "indicators", "plus"]
+__all__ = ["GroupedPasses", "Membership", "PassGroups", "Rates"]
+
+Integers = npt.NDArray[np.int64]
 
 # Dropout rate of every site whose masks are drawn.
 Rates = tuple[float, ...]
@@ -38,13 +42,45 @@ class GroupedPasses:
     count: int
     strata: int | None
 
-    def numbers(self, device: torch.device) -> Tensor:
+    def numbers(self) -> Integers:
         """Return the number of each pass or of its stratum; an incomplete last one joins others."""
-        numbers = torch.arange(self.first, self.first + self.count, device=device)
+        numbers = np.arange(self.first, self.first + self.count)
         if self.strata == -1:
             return numbers
-        numbers = numbers // STRATUM
-        return numbers if self.strata is None else numbers.clamp_max(self.strata - 1)
+        numbers //= STRATUM
+        return numbers if self.strata is None else numbers.clip(max=self.strata - 1)
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Which groups some successive passes belong to.
+
+    Attributes:
+        n_groups: Groups in all.
+        some: The groups from the first to the last that any of the passes belongs to.
+        matrix: Ones where a pass belongs to a group, (groups among `some`, passes).
+    """
+
+    n_groups: int
+    some: slice
+    matrix: KeptMatrix
+
+    @classmethod
+    def of(cls, passes: GroupedPasses, n_groups: int) -> Membership:
+        """Return the membership of passes in groups that take turns; that of few is kept."""
+        make = _kept_membership if passes.count <= _SMALL else _kept_membership.__wrapped__
+        return make(passes, n_groups)
+
+    def add(self, total: Tensor, values: Tensor) -> Tensor:
+        """Add passes, (s, ...), to the sums over groups, which begin as an empty tensor."""
+        sums = self.matrix.times(values)
+        if len(sums) == self.n_groups:
+            return total.add_(sums) if total.numel() else sums
+        if not total.numel():
+            total = sums.new_zeros((self.n_groups, *sums.shape[1:]))
+        # A chunk of few passes leaves most groups alone.
+        total[self.some] += sums
+        return total
 
 
 class PassGroups:
@@ -116,28 +152,25 @@ class PassGroups:
         """Return how many of the first `count` passes are in each stratum, if they are 2 or 3."""
         return _sizes(GroupedPasses(0, count, self._strata), self.few_strata)
 
-    def of(self, first: int, count: int, n_groups: int, like: Tensor) -> Tensor:
-        """Return the indicator matrix of group membership, (groups, passes).
+    def of(self, first: int, count: int, n_groups: int) -> Membership:
+        """Return which groups some passes belong to.
 
         Args:
             first: Number of the first pass.
             count: Number of passes.
             n_groups: Number of groups.
-            like: Tensor whose dtype and device the result has.
         """
         strata = self._strata if self.by_stratum else -1
-        return indicators(GroupedPasses(first, count, strata), n_groups, like.dtype, like.device)
+        return Membership.of(GroupedPasses(first, count, strata), n_groups)
 
-    def strata(self, first: int, count: int, like: Tensor) -> Tensor:
-        """Return the indicator matrix of strata, (strata, passes), if they are 2 or 3.
+    def strata(self, first: int, count: int) -> Membership:
+        """Return which strata some passes belong to, if they are 2 or 3.
 
         Args:
             first: Number of the first pass.
             count: Number of passes.
-            like: Tensor whose dtype and device the result has.
         """
-        passes = GroupedPasses(first, count, self._strata)
-        return indicators(passes, self.few_strata, like.dtype, like.device)
+        return Membership.of(GroupedPasses(first, count, self._strata), self.few_strata)
 
 
 @lru_cache(maxsize=64)
@@ -161,28 +194,12 @@ def _shares_of_pairs(strata: int | None, count: int, n_groups: int) -> tuple[flo
 @lru_cache(maxsize=64)
 def _sizes(passes: GroupedPasses, n_groups: int) -> Sizes:
     """Return the sizes of groups; passes fill the first ones, as they are numbered from 0."""
-    numbers = passes.numbers(torch.device("cpu")) % n_groups
-    return tuple(torch.bincount(numbers).tolist())
-
-
-def indicators(
-    passes: GroupedPasses, n_groups: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """Return ones where a pass belongs to a group, (groups, passes); small ones are kept."""
-    make = _kept_indicators if passes.count <= _SMALL else _kept_indicators.__wrapped__
-    return make(passes, n_groups, dtype, device)
+    return tuple(np.bincount(passes.numbers() % n_groups).tolist())
 
 
 @lru_cache(maxsize=64)
-def _kept_indicators(
-    passes: GroupedPasses, n_groups: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    # What is kept has to serve calls outside inference mode as well.
-    with torch.inference_mode(mode=False):
-        groups = torch.arange(n_groups, device=device).unsqueeze(1)
-        return (passes.numbers(device) % n_groups == groups).to(dtype)
-
-
-def plus(total: Tensor, more: Tensor) -> Tensor:
-    """Add to a sum, which begins as an empty tensor."""
-    return total.add_(more) if total.numel() else more
+def _kept_membership(passes: GroupedPasses, n_groups: int) -> Membership:
+    groups = passes.numbers() % n_groups
+    some = slice(int(groups.min()), int(groups.max()) + 1)
+    matrix = groups == np.arange(some.start, some.stop)[:, None]
+    return Membership(n_groups, some, KeptMatrix(matrix.astype(np.float64)))

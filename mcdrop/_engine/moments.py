@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from mcdrop._engine.groups import PassGroups, plus
+from mcdrop._engine.groups import PassGroups
 from mcdrop._engine.jackknife import Sizes, means_without_each, squared_sums, variance_of_mean
 from mcdrop._engine.lines import powers_of_mean, variance_on_lines
 from mcdrop._engine.student import widening
@@ -83,15 +83,13 @@ class Moments:
             self._center = values.mean(dim=0)
             numel = max(1, self._center.numel())
             self._n_groups = max(_FEWEST_GROUPS, min(_GROUPS, _GROUPS * _LARGE // numel))
-        shape, count = values.shape[1:], len(values)
-        centered = (values - self._center).flatten(1)
-        # Matrices are made once for so many passes.
-        member = self._groups.of(self.count, count, self._n_groups, values)
-        self._sums = plus(self._sums, (member @ centered).view(-1, *shape))
+        count, centered = len(values), values - self._center
+        member = self._groups.of(self.count, count, self._n_groups)
+        self._sums = member.add(self._sums, centered)
         if self._groups.few_strata:
-            strata = self._groups.strata(self.count, count, values)
-            self._strata_sums = plus(self._strata_sums, (strata @ centered).view(-1, *shape))
-        self._squares = plus(self._squares, (member @ centered.square_()).view(-1, *shape))
+            strata = self._groups.strata(self.count, count)
+            self._strata_sums = strata.add(self._strata_sums, centered)
+        self._squares = member.add(self._squares, centered.square_())
         self.count += count
         self._totals.clear()
         self._left = self._mean = self._mean_variance = self._square_about_mean = None

@@ -6,35 +6,51 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
-from mcdrop._engine.groups import GroupedPasses, PassGroups, indicators, plus
+from mcdrop._engine.groups import GroupedPasses, Membership, PassGroups
 from mcdrop._masks.pairs import pair_correlations
 
-CPU = torch.device("cpu")
+
+def indicators(passes: GroupedPasses, n_groups: int) -> Tensor:
+    """Return ones where a pass belongs to a group, by adding one pass at a time."""
+    values = torch.eye(passes.count, dtype=torch.float64)
+    return Membership.of(passes, n_groups).add(torch.zeros(0), values)
 
 
-@pytest.mark.parametrize("count", [3, 2000])
+@pytest.mark.parametrize("count", [1, 3, 2000])
 def test_single_passes_take_turns(count: int) -> None:
-    found = indicators(GroupedPasses(5, count, -1), 4, torch.float64, CPU)
+    found = indicators(GroupedPasses(5, count, -1), 4)
     expected = torch.zeros(4, count, dtype=torch.float64)
     for place in range(count):
         expected[(5 + place) % 4, place] = 1
     assert torch.equal(found, expected)
 
 
-def test_small_ones_are_made_once_also_inside_inference_mode() -> None:
-    with torch.inference_mode():
-        first = indicators(GroupedPasses(0, 7, -1), 3, torch.float32, CPU)
-    assert indicators(GroupedPasses(0, 7, -1), 3, torch.float32, CPU) is first
-    assert not first.is_inference()
-    large = indicators(GroupedPasses(0, 2000, -1), 3, torch.float32, CPU)
-    assert indicators(GroupedPasses(0, 2000, -1), 3, torch.float32, CPU) is not large
+def test_small_ones_are_made_once() -> None:
+    first = Membership.of(GroupedPasses(0, 7, -1), 3)
+    assert Membership.of(GroupedPasses(0, 7, -1), 3) is first
+    large = Membership.of(GroupedPasses(0, 2000, -1), 3)
+    assert Membership.of(GroupedPasses(0, 2000, -1), 3) is not large
 
 
 def test_an_incomplete_last_stratum_joins_the_one_before() -> None:
     # 40 passes are two strata and a half.
-    assert GroupedPasses(0, 40, 2).numbers(CPU).tolist() == [0] * 16 + [1] * 24
-    assert GroupedPasses(0, 40, None).numbers(CPU).tolist() == [0] * 16 + [1] * 16 + [2] * 8
+    assert GroupedPasses(0, 40, 2).numbers().tolist() == [0] * 16 + [1] * 24
+    assert GroupedPasses(0, 40, None).numbers().tolist() == [0] * 16 + [1] * 16 + [2] * 8
+
+
+@pytest.mark.parametrize("steps", [(40,), (3, 1, 16, 20), (16, 16, 8), (1,) * 40])
+@pytest.mark.parametrize("strata", [-1, 2, None])
+def test_sums_do_not_depend_on_chunks(steps: tuple[int, ...], strata: int | None) -> None:
+    values = torch.randn(40, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    total, first = torch.zeros(0), 0
+    for chunk in values.split(list(steps)):
+        total = Membership.of(GroupedPasses(first, len(chunk), strata), 5).add(total, chunk)
+        first += len(chunk)
+    numbers = torch.from_numpy(GroupedPasses(0, 40, strata).numbers()) % 5
+    expected = torch.stack([values[numbers == group].sum(dim=0) for group in range(5)])
+    torch.testing.assert_close(total, expected)
 
 
 @pytest.mark.parametrize("count", [1, 3, 16, 31, 40, 47, 100, 1000])
@@ -42,7 +58,7 @@ def test_an_incomplete_last_stratum_joins_the_one_before() -> None:
 @pytest.mark.parametrize("known", [False, True])
 def test_sizes_count_the_passes_of_every_group(count: int, stratified: bool, known: bool) -> None:
     groups = PassGroups(count if known else None, stratified=stratified)
-    counted = groups.of(0, count, 16, torch.zeros(0)).sum(dim=1)
+    counted = groups.of(0, count, 16).add(torch.zeros(0), torch.ones(count, 1))[:, 0]
     assert groups.sizes(count, 16) == tuple(int(n) for n in counted if n > 0)
 
 
@@ -51,11 +67,6 @@ def test_two_or_three_strata_have_sizes_of_their_own(count: int, sizes: tuple[in
     groups = PassGroups(count, stratified=True)
     assert groups.few_strata == len(sizes)
     assert groups.sizes_of_strata(count) == sizes
-
-
-def test_a_sum_begins_empty() -> None:
-    total = plus(torch.zeros(0), torch.ones(2))
-    assert torch.equal(plus(total, torch.ones(2)), torch.full((2,), 2.0))
 
 
 @pytest.mark.parametrize(

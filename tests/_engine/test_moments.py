@@ -90,7 +90,7 @@ def test_large_outputs_are_kept_in_fewer_groups_but_four_at_least(
 
 def test_groups_of_stratified_passes_are_whole_strata() -> None:
     groups = PassGroups(100, stratified=True)
-    member = groups.of(0, 100, 16, torch.zeros(1))
+    member = groups.of(0, 100, 16).add(torch.zeros(0), torch.eye(100))
     # 6 whole strata; the last 4 passes join the sixth.
     assert member.sum(dim=1).tolist() == [16.0] * 5 + [20.0] + [0.0] * 10
     assert member[5].nonzero().flatten().tolist() == list(range(80, 100))
