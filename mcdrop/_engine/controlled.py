@@ -113,7 +113,7 @@ class ControlledMoments:
         if beside is not None:
             terms.append(beside.to(y))
         for total, term in zip(self._sums, terms, strict=False):
-            member.add(total, term)
+            member.add(total, term, len(total))
         self.count += len(y)
 
     @property

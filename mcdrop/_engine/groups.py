@@ -71,15 +71,25 @@ class Membership:
         make = _kept_membership if passes.count <= _SMALL else _kept_membership.__wrapped__
         return make(passes, n_groups)
 
-    def add(self, total: Tensor, values: Tensor) -> Tensor:
-        """Add passes, (s, ...), to the sums over groups, which begin as an empty tensor."""
-        sums = self.matrix.times(values)
-        if len(sums) == self.n_groups:
-            return total.add_(sums) if total.numel() else sums
+    def add(self, total: Tensor, values: Tensor, n_begun: int) -> Tensor:
+        """Add passes, (s, ...), to the sums over groups, which begin as an empty tensor.
+
+        Args:
+            total: Sums so far, (groups, ...); those of groups without passes are not read.
+            values: The passes.
+            n_begun: How many groups have passes already: the first ones, as passes come in order.
+        """
+        sums, (first, end) = self.matrix.times(values), (self.some.start, self.some.stop)
         if not total.numel():
-            total = sums.new_zeros((self.n_groups, *sums.shape[1:]))
+            if len(sums) == self.n_groups:
+                return sums
+            total = sums.new_empty((self.n_groups, *sums.shape[1:]))
         # A chunk of few passes leaves most groups alone.
-        total[self.some] += sums
+        begun = max(first, min(end, n_begun))
+        if begun > first:
+            total[first:begun] += sums[: begun - first]
+        if end > begun:
+            total[begun:end] = sums[begun - first :]
         return total
 
 

@@ -5,8 +5,9 @@ These lie within the rows and within the columns of the grid; see `_masks/grid.p
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
-from math import comb, sqrt
+from math import comb
 
 import numpy as np
 from torch import Tensor
@@ -20,10 +21,15 @@ __all__ = ["powers_of_mean", "variance_on_lines"]
 def variance_on_lines(passes: Tensor) -> Tensor:
     """Average (x - x')^2 / 2 over the pairs of independent passes on a grid.
 
+    The squared differences of n values sum to n times the sum of squares, less the squared sum.
+
     Args:
         passes: All of them, (S, ...); near zero, to lose no digits.
     """
-    return _within_lines(len(passes)).times(passes).square_().sum(dim=0)
+    lines = _lines(len(passes))
+    squares = lines.pairs.times(passes.square())[0]
+    total = squares - lines.members.times(passes).square_().sum(dim=0)
+    return total.div_(2 * lines.n_pairs).clamp_min_(0)
 
 
 def powers_of_mean(passes: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,42 +41,49 @@ def powers_of_mean(passes: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         passes: All passes on a grid, (S, ...).
     """
-    lines = independent_sets(len(passes))
-    n_pairs, n_triples = (sum(comb(len(line), k) for line in lines) for k in (2, 3))
-    members = _members(len(passes))
-    square = passes.square()
-    first, second = members.times(passes), members.times(square)
+    lines, square = _lines(len(passes)), passes.square()
+    first = lines.members.times(passes)
     # Elementary symmetric polynomials by Newton's identities.
-    pairs = (first.square() - second).sum(dim=0) / (2 * n_pairs)
-    if not n_triples:
+    pairs = first.square().sum(dim=0) - lines.times.times(square)[0]
+    pairs /= 2 * lines.n_pairs
+    if not lines.n_triples:
         mean = passes.mean(dim=0)
         return pairs, 3 * mean * pairs - 2 * mean**3
-    third = members.times(square * passes)
-    triples = first * (first.square() - 3 * second) + 2 * third
-    return pairs, triples.sum(dim=0) / (6 * n_triples)
+    second, third = lines.members.times(square), lines.times.times(square.mul_(passes))[0]
+    triples = (first.square() - 3 * second).mul_(first).sum(dim=0) + 2 * third
+    return pairs, triples / (6 * lines.n_triples)
 
 
-@lru_cache(maxsize=64)
-def _within_lines(n_samples: int) -> KeptMatrix:
-    """Return what subtracts the mean of its line from every pass, weighted for the average.
+@dataclass(frozen=True)
+class _Lines:
+    """The lines that some passes on a grid lie on.
 
-    The squared differences of n values sum to n times their squares about the mean.
+    Attributes:
+        n_pairs: Pairs of passes on a line.
+        n_triples: Triples of passes on a line.
+        members: Ones where a pass lies on a line, (lines, passes).
+        times: On how many lines a pass lies, (1, passes).
+        pairs: The same, weighted by the number of passes on the line.
     """
-    lines = independent_sets(n_samples)
-    n_pairs = sum(comb(len(line), 2) for line in lines)
-    rows = []
-    for line in lines:
-        about_mean = np.zeros((len(line), n_samples))
-        about_mean[:, line] = np.eye(len(line)) - 1 / len(line)
-        rows.append(about_mean * sqrt(len(line) / 2 / n_pairs))
-    return KeptMatrix(np.concatenate(rows))
+
+    n_pairs: int
+    n_triples: int
+    members: KeptMatrix
+    times: KeptMatrix
+    pairs: KeptMatrix
 
 
 @lru_cache(maxsize=64)
-def _members(n_samples: int) -> KeptMatrix:
-    """Return ones where a pass lies on a line, (lines, passes)."""
+def _lines(n_samples: int) -> _Lines:
     lines = independent_sets(n_samples)
     members = np.zeros((len(lines), n_samples))
     for number, line in enumerate(lines):
         members[number, line] = 1
-    return KeptMatrix(members)
+    sizes = members.sum(axis=1, keepdims=True)
+    return _Lines(
+        sum(comb(len(line), 2) for line in lines),
+        sum(comb(len(line), 3) for line in lines),
+        KeptMatrix(members),
+        KeptMatrix(members.sum(axis=0, keepdims=True)),
+        KeptMatrix((members * sizes).sum(axis=0, keepdims=True)),
+    )

@@ -85,11 +85,13 @@ class Moments:
             self._n_groups = max(_FEWEST_GROUPS, min(_GROUPS, _GROUPS * _LARGE // numel))
         count, centered = len(values), values - self._center
         member = self._groups.of(self.count, count, self._n_groups)
-        self._sums = member.add(self._sums, centered)
+        n_begun = len(self._sizes())
+        self._sums = member.add(self._sums, centered, n_begun)
         if self._groups.few_strata:
             strata = self._groups.strata(self.count, count)
-            self._strata_sums = strata.add(self._strata_sums, centered)
-        self._squares = member.add(self._squares, centered.square_())
+            n_strata = len(self._groups.sizes_of_strata(self.count))
+            self._strata_sums = strata.add(self._strata_sums, centered, n_strata)
+        self._squares = member.add(self._squares, centered.square_(), n_begun)
         self.count += count
         self._totals.clear()
         self._left = self._mean = self._mean_variance = self._square_about_mean = None
@@ -181,19 +183,19 @@ class Moments:
             self._left = sizes, means.add_(self._base()), variances
         return self._left
 
-    def rows(self, rows: Tensor) -> Moments:
-        """Return the moments of some rows.
+    def part(self, *index: Tensor | slice) -> Moments:
+        """Return the moments of a part of the values.
 
         Args:
-            rows: Indices along dimension 1 of the chunks.
+            index: Selects along the dimensions of the chunks behind the first.
         """
-        part = Moments(self._groups)
+        part, of_each = Moments(self._groups), (slice(None), *index)
         part.count, part._n_groups = self.count, self._n_groups
-        part._center = self._base()[rows]
-        part._sums, part._squares = self._sums[:, rows], self._squares[:, rows]
+        part._center = self._base()[index]
+        part._sums, part._squares = self._sums[of_each], self._squares[of_each]
         if self._groups.few_strata:
-            part._strata_sums = self._strata_sums[:, rows]
-        part._kept = [chunk[:, rows] for chunk in self._kept]
+            part._strata_sums = self._strata_sums[of_each]
+        part._kept = [chunk[of_each] for chunk in self._kept]
         return part
 
     def _base(self) -> Tensor:
@@ -217,7 +219,7 @@ class Moments:
         """Return the sum over groups, which is computed once."""
         total = self._totals.get(id(by_group))
         if total is None:
-            total = self._totals[id(by_group)] = by_group.sum(dim=0)
+            total = self._totals[id(by_group)] = by_group[: len(self._sizes())].sum(dim=0)
         return total
 
     def _sizes(self) -> Sizes:

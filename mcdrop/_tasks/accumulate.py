@@ -21,8 +21,8 @@ from mcdrop._engine.outputs import check_rows_finite
 from mcdrop._tasks.controlled_classes import ControlledClasses
 from mcdrop._tasks.likelihoods import OutputType, class_probabilities, class_scores
 from mcdrop._tasks.tails import Tails
+from mcdrop._tasks.tiles import in_tiles, is_large
 from mcdrop._tasks.widths import HALF_WIDTH, std_shift
-from mcdrop.prediction.base import Prediction
 from mcdrop.prediction.classification import ClassificationPrediction, entropy
 
 __all__ = [
@@ -30,13 +30,11 @@ __all__ = [
     "ClassificationAccumulator",
     "SampleAccumulator",
     "extremes",
-    "joined",
     "joined_samples",
     "numbered",
     "result_dtype",
 ]
 
-AnyPrediction = TypeVar("AnyPrediction", bound=Prediction)
 Result_co = TypeVar("Result_co", covariant=True)
 
 
@@ -180,18 +178,23 @@ class ClassificationAccumulator:
 
     def rows(self, rows: Tensor) -> Self:
         """Return an accumulator that has seen the same passes of some rows."""
-        part = copy(self)
-        part._first_row = numbered(self._first_row, rows)
+        part = self._part(rows)
         if self._controlled is not None:
             part._controlled = self._controlled.rows(rows)
-        else:
-            part._moments = self._moments.rows(rows)
-            part._entropies = self._entropies.rows(rows)
-            part._tails = self._tails.rows(rows)
+        return part
+
+    def _part(self, rows: Tensor | slice, *places: slice) -> Self:
+        """Return an accumulator that has seen the same passes of some rows and places."""
+        part, of_classes = copy(self), (rows, slice(None), *places)
+        part._first_row = numbered(self._first_row, rows)
+        if self._controlled is None:
+            part._moments = self._moments.part(*of_classes)
+            part._entropies = self._entropies.part(rows, *places)
+            part._tails = self._tails.part(*of_classes)
             if self._redrawn:
-                part._within = self._within.rows(rows)
-                part._draw_tails = self._draw_tails.rows(rows)
-        part._votes = None if self._votes is None else self._votes[rows]
+                part._within = self._within.part(*of_classes)
+                part._draw_tails = self._draw_tails.part(*of_classes)
+        part._votes = None if self._votes is None else self._votes[of_classes]
         if self._samples is not None:
             part._samples = [chunk[:, rows] for chunk in self._samples]
         return part
@@ -200,7 +203,18 @@ class ClassificationAccumulator:
         """Return the prediction for the batch."""
         if self._votes is None:
             raise RuntimeError("ClassificationAccumulator.result: no passes have been added")
-        votes = 1 - self._votes.amax(dim=1) / self._votes.sum(dim=1)
+        if self._controlled is not None or self._samples is not None or not is_large(self._votes):
+            return self._result(self._votes)
+        whole = self._votes
+
+        def of_tile(rows: slice, places: slice) -> ClassificationPrediction:
+            some = (rows, slice(None), places)[: whole.ndim]
+            return self._part(rows, *some[2:])._result(whole[some])
+
+        return in_tiles(whole, 2, of_tile)
+
+    def _result(self, votes_of: Tensor) -> ClassificationPrediction:
+        votes = 1 - votes_of.amax(dim=1) / votes_of.sum(dim=1)
         samples = None if self._samples is None else torch.cat(self._samples)
         if self._controlled is not None:
             return self._controlled.prediction(votes, samples, self._dtype)
@@ -275,19 +289,6 @@ def _entropy_shift(probs: Tensor, missed: Tensor) -> Tensor:
     return torch.where(probs == top, 0, change).square().sum(dim=1).sqrt()
 
 
-def joined(parts: Sequence[AnyPrediction]) -> AnyPrediction:
-    """Concatenate the predictions of successive batches along the rows."""
-    if len(parts) == 1:
-        return parts[0]
-    first = parts[0]
-
-    def all_rows(name: str, _: Tensor) -> Tensor:
-        dim = 1 if name in first._passes_first else 0
-        return torch.cat([getattr(part, name) for part in parts], dim=dim)
-
-    return first._map(all_rows)
-
-
 def joined_samples(parts: Sequence[Tensor]) -> Tensor:
     """Concatenate the passes over successive batches along the rows, (S, N, ...)."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
@@ -298,8 +299,10 @@ def extremes(chunk: Tensor) -> Tensor:
     return chunk.amax(dim=0) / 2 + chunk.amin(dim=0) / 2
 
 
-def numbered(first_row: int | Tensor, rows: Tensor) -> Tensor:
-    """Return the numbers, among all inputs, of some rows of a batch."""
+def numbered(first_row: int | Tensor, rows: Tensor | slice) -> int | Tensor:
+    """Return the numbers, among all inputs, of some rows of a batch; of a slice, the first's."""
+    if isinstance(rows, slice):
+        return first_row[rows] if isinstance(first_row, Tensor) else first_row + rows.start
     return first_row[rows] if isinstance(first_row, Tensor) else first_row + rows
 
 

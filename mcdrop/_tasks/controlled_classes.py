@@ -121,8 +121,8 @@ class _Sums:
     def rows(self, rows: Tensor) -> _Sums:
         """Return the sums of some rows."""
         part = copy(self)
-        part._probs, part._entropies = self._probs.rows(rows), self._entropies.rows(rows)
-        part._within = self._within.rows(rows) if self._within.count else self._within
+        part._probs, part._entropies = self._probs.part(rows), self._entropies.part(rows)
+        part._within = self._within.part(rows) if self._within.count else self._within
         return part
 
     def whole(self) -> _Means:
@@ -203,8 +203,8 @@ class ControlledClasses:
             self._take()
         part = copy(self)
         part._passes, part._surrogates = self._passes.rows(rows), self._surrogates.rows(rows)
-        part._masks, part._tails = self._masks.rows(rows), self._tails.rows(rows)
-        part._mask_tails = self._mask_tails.rows(rows)
+        part._masks, part._tails = self._masks.rows(rows), self._tails.part(rows)
+        part._mask_tails = self._mask_tails.part(rows)
         part._center, part._slope = self._center[rows], self._slope[rows]
         part._unexplained, part._waiting = self._unexplained[rows], []
         return part

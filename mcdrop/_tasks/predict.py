@@ -18,9 +18,10 @@ from mcdrop._engine.groups import Rates
 from mcdrop._engine.record import Run
 from mcdrop._engine.schedule import Schedule
 from mcdrop._engine.settings import ClosedFormLostError, Settings
-from mcdrop._tasks.accumulate import Accumulator, SampleAccumulator, joined, joined_samples
+from mcdrop._tasks.accumulate import Accumulator, SampleAccumulator, joined_samples
 from mcdrop._tasks.home import Home
 from mcdrop._tasks.settings import TaskSettings
+from mcdrop._tasks.tiles import joined
 from mcdrop._tasks.tolerance import (
     CHECKPOINTS,
     PredictionT,

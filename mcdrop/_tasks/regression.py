@@ -17,6 +17,7 @@ from mcdrop._engine.outputs import check_rows_finite
 from mcdrop._tasks.accumulate import extremes, numbered, result_dtype
 from mcdrop._tasks.likelihoods import OutputType, mean_and_variance
 from mcdrop._tasks.tails import Missed, Tails
+from mcdrop._tasks.tiles import in_tiles, is_large
 from mcdrop._tasks.widths import HALF_WIDTH, on_log_scale, std_shift
 from mcdrop.errors import ShapeError
 from mcdrop.prediction.regression import RegressionPrediction
@@ -104,16 +105,23 @@ class RegressionAccumulator:
 
     def rows(self, rows: Tensor) -> Self:
         """Return an accumulator that has seen the same passes of some rows."""
-        part = copy(self)
+        part = self._part(rows)
+        if self._controlled is not None:
+            part._controlled = self._controlled.rows(rows)
+            part._rest = self._rest.part(rows)
+        return part
+
+    def _part(self, rows: Tensor | slice, *places: slice) -> Self:
+        """Return an accumulator that has seen the same passes of some rows and places."""
+        part, some = copy(self), (rows, *places)
         part._first_row = numbered(self._first_row, rows)
         if self._controlled is None:
-            part._moments = self._moments.rows(rows)
-        else:
-            part._controlled = self._controlled.rows(rows)
-            part._rest = self._rest.rows(rows)
-        part._tails = self._tails.rows(rows)
-        part._noise = self._noise.rows(rows) if self._spread is not None else self._noise
-        part._last = self._last.rows(rows) if self._exact_last else self._last
+            part._moments = self._moments.part(*some)
+        part._tails = self._tails.part(*some)
+        part._noise = self._noise.part(*some) if self._spread is not None else self._noise
+        part._last = self._last.part(*some) if self._exact_last else self._last
+        if places and self._noise_std is not None and self._noise_std.ndim:
+            part._noise_std = self._noise_std[places]
         if self._samples is not None:
             part._samples = [chunk[:, rows] for chunk in self._samples]
             part._variances = [chunk[:, rows] for chunk in self._variances]
@@ -121,6 +129,24 @@ class RegressionAccumulator:
 
     def result(self) -> RegressionPrediction:
         """Return the prediction for the batch."""
+        if self._controlled is not None or self._samples is not None:
+            return self._result()
+        mean = self._moments.mean
+        if not is_large(mean):
+            return self._result()
+        # All rows and the whole shape are to be named.
+        check_rows_finite(self._function, mean, self._first_row)
+        if self._spread is not None:
+            check_rows_finite(self._function, self._noise.mean, self._first_row)
+        else:
+            _noise_variance(self._function, self._noise_std, mean)
+
+        def of_tile(rows: slice, places: slice) -> RegressionPrediction:
+            return self._part(rows, *(places,) * (mean.ndim > 1))._result()
+
+        return in_tiles(mean, 1, of_tile)
+
+    def _result(self) -> RegressionPrediction:
         controlled = None
         if self._controlled is not None:
             check_rows_finite(self._function, self._controlled.plain_mean, self._first_row)

@@ -100,17 +100,17 @@ class Tails:
             self._squares += logits.square_().sum(dim=0)
         self._count += len(chunk)
 
-    def rows(self, rows: Tensor) -> Self:
-        """Return the tails of some rows.
+    def part(self, *index: Tensor | slice) -> Self:
+        """Return the tails of a part of the values.
 
         Args:
-            rows: Indices along dimension 1 of the chunks.
+            index: Selects along the dimensions of the chunks behind the first.
         """
         part = copy(self)
-        part._lowest, part._highest = self._lowest[rows], self._highest[rows]
+        part._lowest, part._highest = self._lowest[index], self._highest[index]
         if self._probabilities:
-            part._center, part._sums = self._center[rows], self._sums[rows]
-            part._squares = self._squares[rows]
+            part._center, part._sums = self._center[index], self._sums[index]
+            part._squares = self._squares[index]
         return part
 
     def missed(self, mean: Tensor) -> Missed:
@@ -133,9 +133,10 @@ class Tails:
         """Return shift, variance and divergence for some of the means, (k,)."""
         places, weights = self._places(mean, some)
         distance = places - mean
-        floor = mean.clamp_min(torch.finfo(mean.dtype).tiny)
-        # p log(p / mean) - (p - mean) is the addend of p to the mutual information.
-        divergence = torch.special.xlogy(places, places / floor).sub_(distance)
+        tiny = torch.finfo(mean.dtype).tiny
+        # p log(p / mean) - (p - mean) is the addend of p to the mutual information; 0 log 0 = 0.
+        logs = (places / mean.clamp_min(tiny)).clamp_min_(tiny).log_()
+        divergence = logs.mul_(places).sub_(distance)
         shift, variance, divergence = (
             weights.times(each) for each in (distance, distance.square(), divergence)
         )

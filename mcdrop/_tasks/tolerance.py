@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from mcdrop._engine.record import Run
-from mcdrop._tasks.accumulate import joined
 from mcdrop._tasks.tails import never_dropped
+from mcdrop._tasks.tiles import joined
 from mcdrop.errors import RangeError
 from mcdrop.prediction.base import Prediction
 from mcdrop.prediction.classification import ClassificationPrediction

@@ -15,7 +15,7 @@ from mcdrop._masks.pairs import pair_correlations
 def indicators(passes: GroupedPasses, n_groups: int) -> Tensor:
     """Return ones where a pass belongs to a group, by adding one pass at a time."""
     values = torch.eye(passes.count, dtype=torch.float64)
-    return Membership.of(passes, n_groups).add(torch.zeros(0), values)
+    return Membership.of(passes, n_groups).add(torch.zeros(0), values, 0)
 
 
 @pytest.mark.parametrize("count", [1, 3, 2000])
@@ -24,7 +24,8 @@ def test_single_passes_take_turns(count: int) -> None:
     expected = torch.zeros(4, count, dtype=torch.float64)
     for place in range(count):
         expected[(5 + place) % 4, place] = 1
-    assert torch.equal(found, expected)
+    used = expected.any(dim=1)
+    assert torch.equal(found[used], expected[used])
 
 
 def test_small_ones_are_made_once() -> None:
@@ -44,13 +45,16 @@ def test_an_incomplete_last_stratum_joins_the_one_before() -> None:
 @pytest.mark.parametrize("strata", [-1, 2, None])
 def test_sums_do_not_depend_on_chunks(steps: tuple[int, ...], strata: int | None) -> None:
     values = torch.randn(40, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    numbers = torch.from_numpy(GroupedPasses(0, 40, strata).numbers()) % 5
     total, first = torch.zeros(0), 0
     for chunk in values.split(list(steps)):
-        total = Membership.of(GroupedPasses(first, len(chunk), strata), 5).add(total, chunk)
+        n_begun = len(numbers[:first].unique())
+        total = Membership.of(GroupedPasses(first, len(chunk), strata), 5).add(
+            total, chunk, n_begun
+        )
         first += len(chunk)
-    numbers = torch.from_numpy(GroupedPasses(0, 40, strata).numbers()) % 5
-    expected = torch.stack([values[numbers == group].sum(dim=0) for group in range(5)])
-    torch.testing.assert_close(total, expected)
+    for group in numbers.unique():
+        torch.testing.assert_close(total[group], values[numbers == group].sum(dim=0))
 
 
 @pytest.mark.parametrize("count", [1, 3, 16, 31, 40, 47, 100, 1000])
@@ -58,8 +62,10 @@ def test_sums_do_not_depend_on_chunks(steps: tuple[int, ...], strata: int | None
 @pytest.mark.parametrize("known", [False, True])
 def test_sizes_count_the_passes_of_every_group(count: int, stratified: bool, known: bool) -> None:
     groups = PassGroups(count if known else None, stratified=stratified)
-    counted = groups.of(0, count, 16).add(torch.zeros(0), torch.ones(count, 1))[:, 0]
-    assert groups.sizes(count, 16) == tuple(int(n) for n in counted if n > 0)
+    counted = groups.of(0, count, 16).add(torch.zeros(0), torch.ones(count, 1), 0)[:, 0]
+    sizes = groups.sizes(count, 16)
+    assert sizes == tuple(counted[: len(sizes)].tolist())
+    assert sum(sizes) == count
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(32, (16, 16)), (47, (16, 31)), (63, (16, 16, 31))])

@@ -17,10 +17,10 @@ from mcdrop._masks.source import effective_rate
 from mcdrop._tasks.accumulate import (
     ClassificationAccumulator,
     SampleAccumulator,
-    joined,
     joined_samples,
 )
 from mcdrop._tasks.regression import RegressionAccumulator
+from mcdrop._tasks.tiles import joined
 from mcdrop.errors import NonFiniteError, ShapeError
 from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.regression import RegressionPrediction

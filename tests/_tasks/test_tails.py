@@ -56,7 +56,7 @@ def test_chunks_and_rows_change_nothing(sizes: list[int]) -> None:
         tails.update(chunk)
     rows = torch.tensor([3, 1])
     mean = passes.mean(dim=0)[rows]
-    found, whole = tails.rows(rows).missed(mean), tails_of(passes[:, rows], probabilities=True)
+    found, whole = tails.part(rows).missed(mean), tails_of(passes[:, rows], probabilities=True)
     expected = whole.missed(mean)
     for name in ("mean", "variance", "divergence"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name))
