@@ -74,14 +74,19 @@ class Moments:
         """Whether the passes lie on a grid."""
         return self._groups.on_grid
 
-    def update(self, chunk: Tensor) -> None:
-        """Add passes, shape (s, ...)."""
+    def update(self, chunk: Tensor, beside: int = 0) -> None:
+        """Add passes, shape (s, ...).
+
+        Args:
+            chunk: The passes.
+            beside: Numbers per pass of other moments that need the same groups as these.
+        """
         values = chunk.to(accumulation_dtype(chunk.device))
         if self._groups.on_grid:
             self._kept.append(chunk)
         if self._center is None:
             self._center = values.mean(dim=0)
-            numel = max(1, self._center.numel())
+            numel = max(1, beside, self._center.numel())
             self._n_groups = max(_FEWEST_GROUPS, min(_GROUPS, _GROUPS * _LARGE // numel))
         count, centered = len(values), values - self._center
         member = self._groups.of(self.count, count, self._n_groups)

@@ -173,7 +173,7 @@ class ClassificationAccumulator:
             self._within.update((by_pass - means.unsqueeze(1)).square_().mean(dim=1))
             self._draw_tails.update(probs)
         self._moments.update(means)
-        self._entropies.update(entropies)
+        self._entropies.update(entropies, beside=means[0].numel())
         self._tails.update(means)
 
     def rows(self, rows: Tensor) -> Self:

@@ -116,7 +116,7 @@ class _Sums:
             self._within.update((by_pass - probs.unsqueeze(1)).square_().mean(dim=1))
             entropies = entropies.unflatten(0, (n_passes, -1)).mean(dim=1)
         self._probs.update(probs)
-        self._entropies.update(entropies)
+        self._entropies.update(entropies, beside=probs[0].numel())
 
     def rows(self, rows: Tensor) -> _Sums:
         """Return the sums of some rows."""

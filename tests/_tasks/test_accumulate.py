@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,6 +111,26 @@ def test_bias_of_the_mutual_information_of_few_passes_to_third_order() -> None:
         expected += (square - m**2) / (2 * m) - (cube - 3 * m * square + 2 * m**3) / (6 * m**2)
     assert bias is not None
     assert bias.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"multilabel": True}, {"redrawn": True}])
+@pytest.mark.parametrize("n_samples", [20, 40, 100])
+@pytest.mark.parametrize("stratified", [True, False])
+def test_large_outputs_have_as_many_groups_for_their_entropies(
+    options: dict[str, Any], n_samples: int, stratified: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A quarter of these classes would be kept in 16 groups, all of them in 8.
+    monkeypatch.setattr("mcdrop._engine.moments._LARGE", 20)
+    passes = torch.rand(n_samples, 10, 4, 5, generator=torch.Generator().manual_seed(0))
+    accumulator = ClassificationAccumulator(
+        "f", 0, False, PassGroups(n_samples, stratified=stratified), output_type="logits", **options
+    )
+    for chunk in passes.split(7):
+        accumulator.update(chunk)
+    p = accumulator.result()
+    assert p.mutual_information_mcse is not None
+    assert bool(p.mutual_information_mcse.isfinite().all())
+    assert float(p.mutual_information_mcse.min()) > 0
 
 
 def test_classes_that_never_occur_have_no_bias() -> None:

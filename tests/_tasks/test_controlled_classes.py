@@ -185,6 +185,17 @@ def test_a_row_does_not_depend_on_batches_chunks_and_strategies(masks: Any) -> N
             torch.testing.assert_close(errors_of(other)[name], error)
 
 
+def test_large_outputs_are_kept_in_fewer_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = Classes(0.25)
+    whole = predicted(net, X, 40)
+    monkeypatch.setattr("mcdrop._engine.moments._LARGE", 12)
+    found = predicted(net, X, 40)
+    for name in NAMES:
+        torch.testing.assert_close(getattr(found, name), getattr(whole, name))
+    for error in errors_of(found).values():
+        assert bool(error.isfinite().all())
+
+
 def test_kept_samples_are_plain_passes() -> None:
     net = Classes(0.25)
     found = predicted(net, X, keep_samples=True)
