@@ -65,6 +65,54 @@ def test_linear_layers_are_those_of_one_pass_at_a_time(
     torch.testing.assert_close(found, draw(model, x, 16, "sequential")[0], rtol=1e-4, atol=1e-5)
 
 
+MEANS, SPREADS = torch.randn(6, generator=GENERATOR), torch.rand(6, generator=GENERATOR) + 0.1
+SCALES, SHIFTS = torch.randn(6, generator=GENERATOR), torch.randn(6, generator=GENERATOR)
+NORMALIZED: dict[str, Callable[[Tensor], Tensor]] = {
+    "plain": lambda x: F.batch_norm(x, MEANS, SPREADS),
+    "scaled": lambda x: F.batch_norm(x, MEANS, SPREADS, SCALES, SHIFTS, False, 0.1, 1e-3),
+    "by name": lambda x: F.batch_norm(input=x, running_mean=MEANS, running_var=SPREADS, eps=0.1),
+    "scale that differs by pass": lambda x: F.batch_norm(
+        x, MEANS, SPREADS, weight=SCALES * x.mean(), bias=SHIFTS
+    ),
+    "statistics of the batch": lambda x: F.batch_norm(x, None, None, training=True),
+    "input that does not differ": lambda x: (
+        x + F.batch_norm(torch.ones_like(x), MEANS, SPREADS, SCALES, SHIFTS)
+    ),
+    "a layer": lambda x: nn.BatchNorm1d(6).eval()(x) if x.ndim < 4 else nn.BatchNorm2d(6).eval()(x),
+}
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 3), (4, 6, 3, 2)])
+@pytest.mark.parametrize("function", NORMALIZED.values(), ids=NORMALIZED.keys())
+def test_batch_normalization_is_that_of_one_pass_at_a_time(
+    function: Callable[[Tensor], Tensor], shape: tuple[int, ...]
+) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    model = after_a_sum(function)
+    found, run = draw(model, x, 16, "vectorized")
+    assert run.strategy == "vectorized"
+    torch.testing.assert_close(found, draw(model, x, 16, "sequential")[0], rtol=1e-4, atol=1e-5)
+
+
+def test_batch_normalization_takes_all_passes_as_further_rows() -> None:
+    given = []
+
+    class Noted(DispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if "batch_norm" in func.overloadpacket.__name__:
+                given.append(tuple(args[0].shape))
+            return func(*args, **(kwargs or {}))
+
+    model = after_a_sum(NORMALIZED["scaled"])
+    with Noted():  # type: ignore[no-untyped-call]
+        draw(model, torch.ones(4, 6, 3), 16, "vectorized")
+    # vmap takes the units of all passes for units of one, which have to be copied beside each other.
+    assert given[-1] == (64, 6, 3)
+    assert all(shape[1:] == (6, 3) for shape in given)
+
+
 def test_a_large_linear_layer_is_one_kernel_for_all_passes() -> None:
     x = torch.ones(2048, 6)
     model = after_a_sum(LINEAR["by position"])
