@@ -25,6 +25,7 @@ class Workload:
         n_rows: Rows.
         n_samples: Passes, S.
         targets: Least ratios to the loop of the first and of a later call; None where none is set.
+        classes: Whether the output is class scores, of which probabilities and entropies are asked.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Workload:
     n_rows: int
     n_samples: int
     targets: tuple[float, float] | None = None
+    classes: bool = False
 
     def make(self) -> tuple[nn.Module, Tensor]:
         """Return the model, in eval mode, and its inputs."""
@@ -140,7 +142,7 @@ def resnet(body: float, head: float) -> nn.Module:
 class UNet(nn.Module):
     """A U-Net of three levels with spatial dropout after every pair of convolutions."""
 
-    def __init__(self, width: int, p: float) -> None:
+    def __init__(self, width: int, p: float, n_out: int = 1) -> None:
         super().__init__()
         self.first, self.second = self._pair(1, width, p), self._pair(width, 2 * width, p)
         self.bottom = self._pair(2 * width, 4 * width, p)
@@ -148,7 +150,7 @@ class UNet(nn.Module):
         self.up_first = nn.ConvTranspose2d(2 * width, width, 2, 2)
         self.join_second = self._pair(4 * width, 2 * width, p)
         self.join_first = self._pair(2 * width, width, p)
-        self.head = nn.Conv2d(width, 1, 1)
+        self.head = nn.Conv2d(width, n_out, 1)
 
     @staticmethod
     def _pair(inner: int, outer: int, p: float) -> nn.Module:
@@ -233,6 +235,15 @@ WORKLOADS = (
         _images(1, 64),
         2,
         20,
+    ),
+    Workload(
+        "segmentation",
+        "the same of 96 x 96 with 10 classes: probabilities, their spread and entropies by pixel",
+        lambda: UNet(16, 0.1, 10),
+        _images(1, 96),
+        2,
+        20,
+        classes=True,
     ),
 )
 

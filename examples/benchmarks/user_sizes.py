@@ -40,10 +40,29 @@ def seconds_of(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.thread_time() - began, found
 
 
-def predicted(mc: mcdrop.MCDropout, x: Tensor, n_samples: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return mean and variance over the passes."""
-    found = mc.predict_with_uncertainty(x, n_samples=n_samples, seed=seed, task="regression")
+def predicted(mc: mcdrop.MCDropout, x: Tensor, work: Workload, seed: int) -> tuple[Tensor, Tensor]:
+    """Return mean and variance over the passes, of the output or of its class probabilities."""
+    if work.classes:
+        classes = mc.predict_with_uncertainty(
+            x, n_samples=work.n_samples, seed=seed, task="classification"
+        )
+        return classes.probs, classes.probs_std.square()
+    found = mc.predict_with_uncertainty(x, n_samples=work.n_samples, seed=seed, task="regression")
     return found.mean, found.variance
+
+
+def by_hand(live: nn.Module, x: Tensor, work: Workload) -> Tensor:
+    """Run the loop; of classes, with the statistics that one would write as well."""
+    passes = loop(live, x, work.n_samples)
+    if not work.classes:
+        return passes
+    with torch.inference_mode():
+        probs = passes.softmax(dim=2)
+        mean = probs.mean(dim=0)
+        for each in (mean.unsqueeze(0), probs):
+            torch.special.entr(each).sum(dim=2).mean(dim=0)
+        probs.std(dim=0)
+    return probs
 
 
 def of_a_process(work: Workload) -> float:
@@ -51,9 +70,9 @@ def of_a_process(work: Workload) -> float:
     model, x = work.make()
     live = live_copy(model, Attention)
     loop(live, x, 2)
-    loop_seconds, _ = seconds_of(lambda: loop(live, x, work.n_samples))
+    loop_seconds, _ = seconds_of(lambda: by_hand(live, x, work))
     mc = mcdrop.wrap(model)
-    seconds, _ = seconds_of(lambda: predicted(mc, x, work.n_samples, 1))
+    seconds, _ = seconds_of(lambda: predicted(mc, x, work, 1))
     return loop_seconds / seconds
 
 
@@ -72,7 +91,8 @@ def warmed_up() -> None:
     """Load what torch and mcdrop load on first use, by another network."""
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Dropout(0.5), nn.Linear(8, 2))
     for masks in MASKS:
-        predicted(mcdrop.wrap(net.eval(), masks=masks), torch.randn(3, 1, 4, 4), 10, 0)
+        mc = mcdrop.wrap(net.eval(), masks=masks)
+        mc.predict_with_uncertainty(torch.randn(3, 1, 4, 4), n_samples=10, task="regression")
 
 
 def measured(work: Workload, repeats: int) -> dict[str, Any]:
@@ -85,7 +105,7 @@ def measured(work: Workload, repeats: int) -> dict[str, Any]:
     run_dense = dense(model, x, work.n_samples, tile)
     later = {masks: mcdrop.wrap(model, masks=masks) for masks in MASKS}
     for mc in later.values():
-        predicted(mc, x, work.n_samples, 0)
+        predicted(mc, x, work, 0)
     times: dict[str, list[float]] = {}
     pools = {masks: Pool() for masks in MASKS}
     reference, passes = Pool(), []
@@ -96,7 +116,7 @@ def measured(work: Workload, repeats: int) -> dict[str, Any]:
         return found
 
     for seed in range(1, repeats + 1):
-        samples = turn("loop", lambda: loop(live, x, work.n_samples))
+        samples = turn("loop", lambda: by_hand(live, x, work))
         reference.add(samples.mean(dim=0), samples.var(dim=0), work.n_samples)
         passes.append(samples)
         turn("dense", run_dense)
@@ -105,7 +125,7 @@ def measured(work: Workload, repeats: int) -> dict[str, Any]:
             for name, mc in (("first", new), ("later", later[masks])):
 
                 def call(mc: mcdrop.MCDropout = mc, seed: int = seed) -> tuple[Tensor, Tensor]:
-                    return predicted(mc, x, work.n_samples, seed)
+                    return predicted(mc, x, work, seed)
 
                 answer = turn(f"{name} {masks}", call)
             mean, variance = answer
