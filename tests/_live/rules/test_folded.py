@@ -108,7 +108,7 @@ def test_batch_normalization_takes_all_passes_as_further_rows() -> None:
     model = after_a_sum(NORMALIZED["scaled"])
     with Noted():  # type: ignore[no-untyped-call]
         draw(model, torch.ones(4, 6, 3), 16, "vectorized")
-    # vmap takes the units of all passes for units of one, which have to be copied beside each other.
+    # vmap takes the units of all passes for units of one, which have to be copied together.
     assert given[-1] == (64, 6, 3)
     assert all(shape[1:] == (6, 3) for shape in given)
 
