@@ -48,6 +48,7 @@ def for_all_rows(plan: Plan, n_few: int, n_rows: int) -> Plan | None:
         sites=tuple(grown),
         output_numel=plan.output_numel * n_rows // n_few,
         widest=plan.widest * n_rows // n_few,
+        largest=plan.largest * n_rows // n_few,
         work_before=plan.work_before * n_rows // n_few,
         work_per_pass=plan.work_per_pass * n_rows // n_few,
     )

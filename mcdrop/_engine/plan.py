@@ -30,6 +30,8 @@ class Plan:
         dtype: Type of the output.
         output_numel: Elements of the output of one pass.
         widest: Elements of the largest tensor of one pass that is held in memory after a dropout.
+        largest: Elements of the largest tensor of one pass that is computed after a dropout, and so
+            once for every pass of a chunk.
         work_before: Floating point operations before the first dropout, done once per chunk.
         work_per_pass: Floating point operations after it.
         rows: The row dimensions, where all rows share one mask.
@@ -50,6 +52,7 @@ class Plan:
     dtype: torch.dtype = torch.float32
     output_numel: int = 1
     widest: int = 1
+    largest: int = 1
     work_before: int = 0
     work_per_pass: int = 0
     rows: RowLayout | None = None

@@ -212,6 +212,7 @@ class Planner:
             reason="with every mask open it reproduces model(x)",
             sites=tuple(seen.sites),
             widest=max(plain.numel(), seen.widest),
+            largest=max(1, seen.largest),
             work_before=before,
             work_per_pass=(counter.total - before) // 2,
         )

@@ -25,6 +25,9 @@ _BYTES_AT_A_TIME = 16 * 4
 # How much larger a chunk may be to save work before the first dropout.
 _PREFIX_FACTOR = 16
 
+# How much larger the largest tensor of a chunk may be, whatever a model computes between dropouts.
+_LARGEST_FACTOR = 16
+
 # How much larger where dropout is deferred, which takes no memory; a chunk is also the step of the
 # progress bar.
 _DEFERRED_FACTOR = 16
@@ -49,7 +52,8 @@ def passes_that_fit(plan: Plan, device: torch.device, *, rows_split: bool = Fals
     """Return the passes per vectorized call.
 
     They fill the cache. Where much work comes before the first dropout they take more memory: each
-    call repeats that work, and it should stay below a tenth of the call.
+    call repeats that work, and it should stay below a tenth of the call. Where a model computes
+    tensors much larger than those that it drops units of, they are fewer.
     """
     outputs = plan.output_numel * (1 + plan.redraws)
     widest = max([1, outputs, *(math.prod(site.shape) for site in plan.sites)])
@@ -60,6 +64,7 @@ def passes_that_fit(plan: Plan, device: torch.device, *, rows_split: bool = Fals
         chunk = max(chunk, min(budget // max(1, plan.widest), _DEFERRED_FACTOR * chunk))
     wanted = 10 * plan.work_before // max(1, plan.work_per_pass)
     chunk = max(chunk, min(wanted, _PREFIX_FACTOR * budget // widest))
+    chunk = max(1, min(chunk, _LARGEST_FACTOR * budget // plan.largest))
     # Masks are drawn in blocks of up to 64 passes, a power of two.
     return int(chunk - chunk % 64 if chunk > 64 else 2 ** (chunk.bit_length() - 1))
 

@@ -49,6 +49,9 @@ _OWNERS = (*DROPOUT_MODULES, nn.RNNBase, nn.MultiheadAttention)
 
 TorchFunction = Callable[..., Any]
 
+# What these return takes no memory of its own.
+_EXPANDING = ("expand", "expand_as", "broadcast_to")
+
 
 class InPlaceError(RuntimeError):
     """A model reads a tensor that an in-place dropout should have overwritten, but did not."""
@@ -81,6 +84,7 @@ class Seen:
         overwritten: Tensors that an in-place dropout of torch's would have written to, and that
             were left alone.
         widest: Numbers per pass in the largest tensor that was dropped out at once.
+        largest: Numbers per pass in the largest tensor that differs by pass, if work is counted.
         used_registered: Whether a kernel was answered by what the user registered for it.
         hands_out_memory: Whether the model may have written to tensors where torch does not count.
         drawn_by_batch: Sites whose masks, and modules whose random numbers, depend on the batch as
@@ -96,6 +100,7 @@ class Seen:
     open_gates: int = 0
     overwritten: list[Tensor] = field(default_factory=list)
     widest: int = 0
+    largest: int = 0
     used_registered: bool = False
     hands_out_memory: bool = False
     drawn_by_batch: list[str] = field(default_factory=list)
@@ -178,6 +183,14 @@ class Call:
         if self.flops is not None:
             self.seen.flops_before.append(self.flops())
         return site
+
+    def note_sizes(self, func: TorchFunction, out: Any) -> None:
+        """Note how large the tensors are that a function returned for every pass."""
+        if getattr(func, "__name__", "") in _EXPANDING:
+            return
+        for x in tensors(out):
+            if x.numel() > self.seen.largest and self.is_batched(x):
+                self.seen.largest = x.numel()
 
     def mask(self, site: DropoutSite, shape: tuple[int, ...]) -> DropoutMask:
         """Return the mask of a dropout call that fires.

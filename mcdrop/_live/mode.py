@@ -39,6 +39,7 @@ class LiveDropout(TorchFunctionMode):
         if "out" in kwargs:
             call.check_not_shared(kwargs["out"])
         rule = call.rules.get(func)
-        if rule is None:
-            return func(*args, **kwargs)
-        return rule(call, func, args, kwargs)
+        out = func(*args, **kwargs) if rule is None else rule(call, func, args, kwargs)
+        if call.flops is not None:
+            call.note_sizes(func, out)
+        return out

@@ -43,6 +43,44 @@ class Rows(nn.Module):
         return out
 
 
+def test_a_tensor_much_larger_than_what_is_dropped_makes_chunks_smaller() -> None:
+    # 8 MiB of float32 are 2^21 numbers, and sixteen times as many are held at once.
+    for largest, chunk in ((2**8, 2**13), (2**12, 2**13), (2**13, 2**12), (2**25, 1), (2**30, 1)):
+        assert passes_that_fit(plan_of(2**8, largest=largest), CPU) == chunk
+
+
+class Widens(nn.Module):
+    """Drops 4 units, and returns the mean of many numbers."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.drop, self.weight = nn.Dropout(0.5), nn.Parameter(torch.ones(2**14))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.drop(x).unsqueeze(-1), self.weight).mean(dim=(1, 2))
+
+
+@pytest.mark.parametrize("n_rows", [1, 8])
+@pytest.mark.parametrize(
+    ("function", "most"),
+    [
+        # 2^25 numbers, 4 units by 2^14 in every row and pass.
+        (lambda x, weight: (x * weight).sin(), 512),
+        (lambda x, weight: x + weight.expand(4, -1).sin().mean(), None),
+        (lambda x, weight: x.expand(-1, -1, 2**14)[:, :, :2], None),
+    ],
+    ids=["different by pass", "the same for all passes", "expanded"],
+)
+def test_what_is_computed_after_a_dropout_is_held_for_few_passes(
+    function: Callable[[Tensor, Tensor], Tensor], most: int | None, n_rows: int
+) -> None:
+    mc, x = mcdrop.wrap(Widens(function)), X[:n_rows]
+    run = mc.predict_with_uncertainty(x, n_samples=640, seed=0, task="regression").run
+    assert run is not None
+    assert run.sample_chunk == (640 if most is None else most // n_rows)
+
+
 def test_deferred_layers_take_no_memory_so_chunks_are_larger() -> None:
     chunks = []
     for reader in ([], [nn.LayerNorm(2000)]):
