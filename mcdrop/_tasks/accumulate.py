@@ -19,7 +19,7 @@ from mcdrop._engine.linearization import LinearPart
 from mcdrop._engine.moments import Moments, accumulation_dtype
 from mcdrop._engine.outputs import check_rows_finite
 from mcdrop._tasks.controlled_classes import ControlledClasses
-from mcdrop._tasks.likelihoods import OutputType, class_probabilities, class_scores
+from mcdrop._tasks.likelihoods import OutputType, class_distributions, class_scores
 from mcdrop._tasks.tails import Tails
 from mcdrop._tasks.tiles import in_tiles, is_large
 from mcdrop._tasks.widths import HALF_WIDTH, std_shift
@@ -140,7 +140,7 @@ class ClassificationAccumulator:
         check_rows_finite(self._function, extremes(chunk), self._first_row)
         self._dtype = result_dtype(chunk)
         wide = chunk.to(accumulation_dtype(chunk.device))
-        probs = class_probabilities(
+        probs, entropies = class_distributions(
             self._function,
             wide,
             self._output_type,
@@ -148,7 +148,7 @@ class ClassificationAccumulator:
             multilabel=self._multilabel,
         )
         if linear is None:
-            self._add(probs, n_passes)
+            self._add(probs, entropies, n_passes)
         else:
             if self._controlled is None:
                 self._controlled = ControlledClasses(self._binary, self._multilabel)
@@ -162,9 +162,9 @@ class ClassificationAccumulator:
         if self._samples is not None:
             self._samples.append(probs.to(self._dtype))
 
-    def _add(self, probs: Tensor, n_passes: int) -> None:
-        """Add probabilities, (n_passes * draws, n, C, ...)."""
-        means, entropies = probs, entropy(probs, dim=2)
+    def _add(self, probs: Tensor, entropies: Tensor, n_passes: int) -> None:
+        """Add probabilities, (n_passes * draws, n, C, ...), and their entropies."""
+        means = probs
         if self._redrawn:
             by_pass = probs.unflatten(0, (n_passes, -1))
             means = by_pass.mean(dim=1)

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from mcdrop.errors import McdropError, OutputError, ShapeError
+from mcdrop.prediction.classification import entropy
 
 __all__ = [
     "OutputType",
+    "class_distributions",
     "class_probabilities",
     "class_scores",
     "mean_and_variance",
@@ -56,8 +58,39 @@ def class_probabilities(
     return _many_class(function, values, output_type)
 
 
+def class_distributions(
+    function: str,
+    values: Tensor,
+    output_type: OutputType,
+    *,
+    binary: bool,
+    multilabel: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Return what `class_probabilities` does, and the entropies over the classes, in nats."""
+    if binary or output_type != "logits":
+        probs = class_probabilities(
+            function, values, output_type, binary=binary, multilabel=multilabel
+        )
+        return probs, entropy(probs, dim=2)
+    _check_many_class(function, values, output_type)
+    # With z = sum exp(s - max s), H = log z - sum p (s - max s): no logarithm of every probability.
+    shifted = values - values.amax(dim=2, keepdim=True)
+    odds = shifted.exp()
+    total = odds.sum(dim=2, keepdim=True)
+    probs = odds.div_(total)
+    return probs, (total.log_().squeeze(2) - shifted.mul_(probs).sum(dim=2)).clamp_min_(0)
+
+
 def _many_class(function: str, values: Tensor, output_type: OutputType) -> Tensor:
     """Turn outputs into probabilities over C classes along dimension 2."""
+    _check_many_class(function, values, output_type)
+    if output_type == "logits":
+        return _softmax(values)
+    return values.exp() if output_type == "log_probs" else values
+
+
+def _check_many_class(function: str, values: Tensor, output_type: OutputType) -> None:
+    """Refuse outputs over C classes that contradict what they are said to be."""
     if values.ndim < 3 or values.shape[2] < 2:
         raise ShapeError.of(
             function,
@@ -71,11 +104,10 @@ def _many_class(function: str, values: Tensor, output_type: OutputType) -> Tenso
     if output_type == "logits":
         if normalized and bool((values >= 0).all()):
             raise _mislabeled(function, "be logits", "probabilities: rows sum to 1", "'probs'")
-        return _softmax(values)
+        return
     if not normalized or (output_type == "probs" and bool((values < 0).any())):
         found = f"rows that sum to {total.min().item():.4g} ... {total.max().item():.4g}"
         raise _mislabeled(function, f"be {output_type}", found, "'logits'")
-    return values.exp() if output_type == "log_probs" else values
 
 
 def _two_class(function: str, values: Tensor, output_type: OutputType, multilabel: bool) -> Tensor:

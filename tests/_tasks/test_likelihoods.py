@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mcdrop._tasks.likelihoods import (
     OutputType,
+    class_distributions,
     class_probabilities,
     class_scores,
     mean_and_variance,
@@ -173,10 +174,16 @@ def test_scores_of_certain_outputs_are_finite() -> None:
     assert bool(class_scores(certain, "probs", binary=True).isfinite().all())
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 300.0])
 @pytest.mark.parametrize("shape", [(3, 4, 2), (3, 4, 64), (3, 4, 65), (2, 3, 5, 4, 4)])
-def test_logits_become_their_softmax(shape: tuple[int, ...]) -> None:
+def test_logits_become_their_softmax(shape: tuple[int, ...], scale: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    scores = 300 * torch.randn(shape, generator=generator, dtype=torch.float64)
+    scores = scale * torch.randn(shape, generator=generator, dtype=torch.float64)
     found = class_probabilities("f", scores, "logits", binary=False)
     torch.testing.assert_close(found, scores.softmax(dim=2), rtol=1e-9, atol=0)
     torch.testing.assert_close(score_probabilities(scores, binary=False), found)
+    probs, entropies = class_distributions("f", scores, "logits", binary=False)
+    torch.testing.assert_close(probs, found)
+    expected = torch.special.entr(found).sum(dim=2)
+    torch.testing.assert_close(entropies, expected, rtol=1e-9, atol=1e-12)
+    assert float(entropies.min()) >= 0
