@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import threading
 
 import numpy as np
 import torch
@@ -16,9 +17,20 @@ __all__ = ["Key", "Streams"]
 Key = tuple[int, int, int]
 """Block of rows, site and block of passes; negative entries name streams of other kinds."""
 
-
 # The fourth word of a state of SFC64 is a counter.
 _COUNTER = struct.pack("<q", 1)
+# The generator's author discards so many rounds after seeding.
+_DISCARDED = 12
+
+
+class _Generators(threading.local):
+    """A generator for each thread: every stream sets its state, so that one serves all."""
+
+    def __init__(self) -> None:
+        self.sfc64 = np.random.SFC64(0)
+
+
+_GENERATORS = _Generators()
 
 
 class Streams:
@@ -36,12 +48,13 @@ class Streams:
         n_bytes = max(8, seed.bit_length() // 8 + 1)
         self._seed_bytes = seed.to_bytes(n_bytes, "little", signed=True)
         self.device = device
-        self._generator = np.random.SFC64(0) if device.type == "cpu" else torch.Generator(device)
+        self._on_cpu = device.type == "cpu"
+        self._generator = None if self._on_cpu else torch.Generator(device)
 
     @property
     def on_cpu(self) -> bool:
         """Whether bits are drawn on the CPU."""
-        return self.device.type == "cpu"
+        return self._on_cpu
 
     def lanes(self, n: int, bits: int, key: Key) -> Tensor:
         """Draw uniform signed integers.
@@ -53,7 +66,7 @@ class Streams:
             bits: 16 or 32.
             key: Names the stream.
         """
-        if not isinstance(self._generator, torch.Generator):
+        if self._generator is None:
             return torch.from_numpy(self.array(n, bits, key))
         digest = self._digest(key)
         self._generator.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
@@ -64,18 +77,17 @@ class Streams:
 
     def array(self, n: int, bits: int, key: Key) -> Integers:
         """Draw as `lanes` does, to an array; on the CPU alone."""
-        if isinstance(self._generator, torch.Generator):
+        if self._generator is not None:
             raise RuntimeError("Streams.array: bits are drawn on a device")
+        generator = _GENERATORS.sfc64
         words = np.frombuffer(self._digest(key) + _COUNTER, dtype=np.uint64)
-        self._generator.state = {
+        generator.state = {
             "bit_generator": "SFC64",
             "state": {"state": words},
             "has_uint32": 0,
             "uinteger": 0,
         }
-        # The generator's author discards 12 rounds after seeding.
-        self._generator.random_raw(12, output=False)
-        raw = np.asarray(self._generator.random_raw(-(-n * bits // 64)))
+        raw = np.asarray(generator.random_raw(_DISCARDED - (-n * bits // 64)))[_DISCARDED:]
         drawn: Integers = raw.view(np.int16 if bits == 16 else np.int32)
         return drawn[:n]
 
