@@ -9,14 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from torch import Tensor
 
 from mcdrop._masks.device_kernels import kept
-from mcdrop._masks.numba_kernels import Compiled, Floats
-from mcdrop._masks.numpy_kernels import compare
+from mcdrop._masks.numba_kernels import Booleans, Compiled, Floats
+from mcdrop._masks.numpy_kernels import multiply
 from mcdrop._masks.stratified import kept_passes
 
-__all__ = ["Drawn", "DropPatterns", "Lanes"]
+__all__ = ["Drawn", "DropPatterns", "Lanes", "times"]
 
 
 class Drawn(Protocol):
@@ -26,14 +27,30 @@ class Drawn(Protocol):
     def bits(self) -> Tensor:
         """The integers they are packed in."""
 
-    def keep(self, first: int, out: Tensor) -> None:
-        """Write booleans, (passes, units), True where a unit is kept, from the first pass on."""
+    def keep(self, first: int, out: Booleans) -> None:
+        """Write True where a unit is kept, (passes, units), for passes from number `first` on."""
 
     def kept(self, first: int, count: int) -> Tensor:
-        """Return these booleans for some passes on a device, where memory is not used again."""
+        """Return the same for some passes on a device, where memory is not used again."""
 
     def times(self, first: int, x: Floats, scale: Any, out: Floats, kernels: Compiled) -> None:
         """Write ``x * keep * scale``, (passes, units); `x` has as many passes, or one for all."""
+
+
+def times(
+    drawn: Drawn, first: int, x: Floats, scale: Any, out: Floats, kernels: Compiled | None
+) -> None:
+    """Do what `Drawn.times` does, without compiled kernels if there are none."""
+    if kernels is not None:
+        drawn.times(first, x, scale, out, kernels)
+        return
+
+    def keep(passes: slice) -> Booleans:
+        kept = np.empty((passes.stop - passes.start, out.shape[1]), dtype=np.bool_)
+        drawn.keep(first + passes.start, kept)
+        return kept
+
+    multiply(x, keep, scale, out)
 
 
 @dataclass(frozen=True)
@@ -48,9 +65,15 @@ class Lanes:
     bits: Tensor
     threshold: int
 
-    def keep(self, first: int, out: Tensor) -> None:
+    @classmethod
+    def of(cls, lanes: Tensor, numerator: int, bits: int) -> Lanes:
+        """Drop at a rate of numerator / 2^bits."""
+        # Lanes are signed, so the lowest of them start at -2^(bits - 1).
+        return cls(lanes, numerator - 2 ** (bits - 1))
+
+    def keep(self, first: int, out: Booleans) -> None:
         """See `Drawn`."""
-        compare(self.bits[first : first + len(out)], self.threshold, out)
+        np.greater_equal(self.bits.numpy()[first : first + len(out)], self.threshold, out=out)
 
     def kept(self, first: int, count: int) -> Tensor:
         """See `Drawn`."""
@@ -71,9 +94,9 @@ class DropPatterns:
 
     bits: Tensor
 
-    def keep(self, first: int, out: Tensor) -> None:
+    def keep(self, first: int, out: Booleans) -> None:
         """See `Drawn`."""
-        kept_passes(self.bits, first, out)
+        kept_passes(self.bits.numpy(), first, out)
 
     def kept(self, first: int, count: int) -> Tensor:
         """See `Drawn`."""

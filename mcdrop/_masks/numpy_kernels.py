@@ -7,15 +7,16 @@ buffers that are used again save asking the system for new pages; docs/performan
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mcdrop._masks.device_kernels import scaled
+from mcdrop._masks.numba_kernels import Booleans, Floats
 
-__all__ = ["FLOATS", "Workspace", "compare", "scaled_product", "tiles"]
+__all__ = ["FLOATS", "Workspace", "multiply", "scaled_product", "tiles"]
 
 # Buffers beyond this many bytes in all are allocated and freed as usual.
 _WORKSPACE_BYTES = 64 * 2**20
@@ -50,7 +51,7 @@ class Workspace:
                 return buffer.view(shape)
             self._buffers[key] = buffer
             self._bytes += buffer.nbytes
-        return buffer[:numel].view(shape)
+        return (buffer if buffer.numel() == numel else buffer[:numel]).view(shape)
 
     def holds(self, x: Tensor) -> bool:
         """Tell whether a tensor lies in one of the buffers."""
@@ -68,12 +69,26 @@ def tiles(length: int, per_item: int) -> Iterator[slice]:
         per_item: Elements in one item.
     """
     step = max(1, _TILE // max(1, per_item))
-    return (slice(first, first + step) for first in range(0, length, step))
+    return (slice(first, min(first + step, length)) for first in range(0, length, step))
 
 
-def compare(lanes: Tensor, threshold: int, out: Tensor) -> None:
-    """Write ``lanes >= threshold`` to `out`."""
-    np.greater_equal(lanes.numpy(), threshold, out=out.numpy())
+def multiply(x: Floats, keep: Callable[[slice], Booleans], scale: float, out: Floats) -> None:
+    """Write ``x * keep * scale``.
+
+    Args:
+        x: Values, (passes, ...), or (1, ...) where they are the same for all passes.
+        keep: Returns the mask of some passes; broadcasts.
+        scale: Factor of the kept units.
+        out: The product, (passes, ...).
+    """
+    scaled_before = 2 * x.size <= out.size
+    if scaled_before:
+        x = np.multiply(x, scale, dtype=x.dtype)
+    for passes in tiles(len(out), out[0].size):
+        product = out[passes]
+        np.multiply(x[passes] if len(x) > 1 else x, keep(passes), out=product)
+        if not scaled_before:
+            np.multiply(product, scale, out=product, dtype=product.dtype)
 
 
 def scaled_product(
@@ -103,13 +118,11 @@ def scaled_product(
     out = workspace.empty(key, shape, x.dtype)
     if out.ndim == 0 or out.numel() == 0:
         return torch.mul(x, keep, out=out).mul_(scale)
-    product, factors = out.numpy(), np.broadcast_to(keep.numpy(), shape)
-    values = np.broadcast_to(x.detach().numpy(), shape)
-    scaled_before = 2 * x.numel() <= out.numel()
-    if scaled_before:
-        values = np.broadcast_to((x.detach() * scale).numpy(), shape)
-    for items in tiles(shape[0], product[0].size):
-        np.multiply(values[items], factors[items], out=product[items])
-        if not scaled_before:
-            np.multiply(product[items], scale, out=product[items], dtype=product.dtype)
+    values, flags = x.detach().numpy(), keep.numpy()
+    # Broadcasting costs as much as a small product.
+    if flags.shape != shape:
+        flags = np.broadcast_to(flags, shape)
+    if values.shape[1:] != shape[1:]:
+        values = np.broadcast_to(values, shape)
+    multiply(values, flags.__getitem__, scale, out.numpy())
     return out

@@ -10,8 +10,10 @@ together, because starting a stream costs as much as thousands of units.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -27,7 +29,7 @@ from mcdrop._masks.blocks import (
     row_blocks,
     rows_per_block,
 )
-from mcdrop._masks.drawn import Drawn, DropPatterns, Lanes
+from mcdrop._masks.drawn import Drawn, DropPatterns, Lanes, times
 from mcdrop._masks.grid import grid_patterns, on_grid
 from mcdrop._masks.numba_kernels import compiled
 from mcdrop._masks.numpy_kernels import FLOATS, Workspace
@@ -40,20 +42,22 @@ __all__ = ["MaskSource", "Span", "effective_rate"]
 
 # Bytes of random bits that are kept from one chunk of passes to the next.
 _KEPT_BITS = 64 * 2**20
+# Bytes of patterns of one site up to which a call costs more than what it draws.
+_SMALL_SITE = 2**15
 # Bytes of patterns of one site beyond which a block of passes is kept in part.
 _LARGE_SITE = 4 * 2**20
 # The same on a device, where every part is drawn anew, in launches of its own.
 _LARGE_DEVICE_SITE = 16 * 2**20
 
 
-def _lane_bits(p: float) -> int:
-    """Return the bits per unit: 16 resolve a rate to 2^-16, rates near 0 or 1 need 32."""
-    return 16 if 2**-6 <= p <= 1 - 2**-6 else 32
+@lru_cache(maxsize=256)
+def _fraction(p: float) -> tuple[int, int]:
+    """Return the rate in units of 2^-bits, neither 0 nor 1, and bits, those of one unit's lane.
 
-
-def _numerator(p: float, bits: int) -> int:
-    """Return the rate in units of 2^-bits, neither 0 nor 1."""
-    return min(max(round(p * 2**bits), 1), 2**bits - 1)
+    16 bits resolve a rate to 2^-16; rates near 0 or 1 need 32.
+    """
+    bits = 16 if 2**-6 <= p <= 1 - 2**-6 else 32
+    return min(max(round(p * 2**bits), 1), 2**bits - 1), bits
 
 
 def effective_rate(p: float) -> float:
@@ -62,8 +66,8 @@ def effective_rate(p: float) -> float:
     The survivors are rescaled by this rate rather than the nominal one, so that the expectation
     of a dropped-out unit is exact.
     """
-    bits = _lane_bits(p)
-    return _numerator(p, bits) / 2.0**bits
+    numerator, bits = _fraction(p)
+    return numerator / 2.0**bits
 
 
 @dataclass(frozen=True)
@@ -144,8 +148,9 @@ class MaskSource:
         if not self._streams.on_cpu:
             return self._kept_there(p, place, site, span).view(span.count, *shape)
         keep = self._empty((span.count, place.numel))
+        flags = keep.numpy()
         for passes, first, drawn in self._drawn(p, place, site, span):
-            drawn.keep(first, keep[passes])
+            drawn.keep(first, flags[passes])
         return keep.view(span.count, *shape)
 
     def times(
@@ -156,7 +161,7 @@ class MaskSource:
         where: tuple[tuple[int, ...], int, Span, RowDim | None],
         key: object,
     ) -> Tensor | None:
-        """Drop units of `x` without masks in memory, where a compiled kernel does that.
+        """Drop units of `x` without masks in memory, where a kernel does that.
 
         Args:
             x: Values, (span.count, ...), or (1, ...) where they are the same for all passes.
@@ -176,14 +181,12 @@ class MaskSource:
         if x.dtype not in FLOATS:
             return None
         kernels = compiled(span.count * numel)
-        if kernels is None:
-            return None
         out = self.workspace.empty(key, (span.count, numel), x.dtype)
         values, product = x.detach().reshape(len(x), numel).contiguous().numpy(), out.numpy()
         factor = product.dtype.type(scale)
         for passes, first, drawn in self._drawn(p, place, site, span):
             some = values[passes] if len(values) > 1 else values
-            drawn.times(first, some, factor, product[passes], kernels)
+            times(drawn, first, some, factor, product[passes], kernels)
         return out.view(span.count, *x.shape[1:])
 
     def aside(self) -> MaskSource:
@@ -214,15 +217,14 @@ class MaskSource:
     def _drawn(
         self, p: float, place: Place, site: int, span: Span
     ) -> Iterator[tuple[slice, int, Drawn]]:
-        """Yield the blocks of a span: passes, number of the first within its block, bits."""
+        """Yield the passes of a span: some of them, number of the first among the bits, bits."""
         last = span.first + span.count
         blocks = grid_blocks if self._on_grid else self._blocks
-        for block in blocks(span.first, last, place.units):
-            for wanted in self._in_parts(block, place.numel):
-                begin, end = max(wanted.start, span.first), min(wanted.stop, last)
-                if begin < end:
-                    drawn = self._bits(p, place, site, (block, wanted))
-                    yield slice(begin - span.first, end - span.first), begin - wanted.start, drawn
+        for passes in self._parts(blocks(span.first, last, place.units), place.numel):
+            begin, end = max(passes[1].start, span.first), min(passes[1].stop, last)
+            if begin < end:
+                drawn = self._bits(p, place, site, passes)
+                yield slice(begin - span.first, end - span.first), begin - passes[1].start, drawn
 
     def _bits(self, p: float, place: Place, site: int, passes: tuple[range, range]) -> Drawn:
         """Return the bits of some passes; the latest of every site are kept for the next call.
@@ -231,17 +233,14 @@ class MaskSource:
             p: Probability that a unit is dropped.
             place: The rows and their units.
             site: Number of the dropout call.
-            passes: A block of passes, and those of it that are wanted.
+            passes: From `_parts`.
         """
         named = (p, place, passes)
         latest = self._latest.get(site)
         if latest is not None and latest[0] == named:
             return latest[1]
         bits = self._of_rows(p, place, site, passes)
-        # Lanes are signed, so the lowest of them start at -2^(bits - 1).
-        lane = _lane_bits(p)
-        threshold = _numerator(p, lane) - 2 ** (lane - 1)
-        drawn = DropPatterns(bits) if self.stratified else Lanes(bits, threshold)
+        drawn = DropPatterns(bits) if self.stratified else Lanes.of(bits, *_fraction(p))
         held = sum(old.bits.nbytes for other, (_, old) in self._latest.items() if other != site)
         if held + drawn.bits.nbytes <= _KEPT_BITS:
             self._latest[site] = (named, drawn)
@@ -249,7 +248,7 @@ class MaskSource:
 
     def _of_rows(self, p: float, place: Place, site: int, passes: tuple[range, range]) -> Tensor:
         """Put the bits of all rows together, (strata or passes, units of all rows)."""
-        per_unit = len(passes[0])
+        per_unit = passes[0].step
         if self.stratified:
             # All blocks of passes of one cycle have the same blocks of rows, as they share starts.
             per_unit = max(per_unit, CYCLE) // STRATUM
@@ -259,7 +258,7 @@ class MaskSource:
             bits = self._of_block(p, (size, place.units), (number, site), passes, within)
             if place.outer == 1 and bits.shape[1] == len(place.rows):
                 # Compiled kernels take contiguous arrays alone.
-                return bits.reshape(len(bits), -1).contiguous()
+                return bits.flatten(1).contiguous()
             if whole is None:
                 shape = (len(bits), place.outer, len(place.rows), place.inner)
                 whole = bits.new_empty(shape)
@@ -317,23 +316,38 @@ class MaskSource:
         upto: int | None = None,
     ) -> Tensor:
         """Draw the bits of the first rows of a block, (strata or passes, rows, units)."""
-        (block, wanted), (rows, units), bits = passes, size, _lane_bits(p)
-        rate = _numerator(p, bits), bits
+        (blocks, wanted), (rows, units) = passes, size
         if self._on_grid:
-            return grid_patterns(self._streams, rate, size, (*key, block.start // STRATUM))
+            return grid_patterns(self._streams, _fraction(p), size, (*key, blocks.start // STRATUM))
         if self.stratified:
-            part = PatternPart(block, wanted, rows, units, upto)
-            return drop_patterns(self._streams, rate, part, key)
-        named = (*key, block.start // len(block))
-        lanes = self._streams.lanes(rows * len(block) * units, bits, named)
-        return lanes.view(rows, len(block), units).transpose(0, 1)
+            part = PatternPart(blocks, wanted, rows, units, upto)
+            return drop_patterns(self._streams, _fraction(p), part, key)
+        (_, bits), named = _fraction(p), (*key, blocks.start // blocks.step)
+        lanes = self._streams.lanes(rows * blocks.step * units, bits, named)
+        return lanes.view(rows, blocks.step, units).transpose(0, 1)
 
-    def _in_parts(self, block: range, numel: int) -> Iterator[range]:
-        """Yield a block of stratified passes, in cycles or strata where it takes much memory."""
-        step, most = len(block), _LARGE_SITE if self._streams.on_cpu else _LARGE_DEVICE_SITE
-        if self.stratified and len(block) // STRATUM * numel * 2 > most:
-            step = CYCLE if len(block) > CYCLE else STRATUM
-        return (range(start, start + step) for start in range(block.start, block.stop, step))
+    def _parts(self, blocks: Iterable[range], numel: int) -> Iterator[tuple[range, range]]:
+        """Yield blocks as a `PatternPart` names them, and the passes of theirs to draw at a time.
+
+        Stratified passes are drawn cycle by cycle or stratum by stratum where they take much
+        memory, and for all blocks of one length where that is little.
+        """
+        on_cpu = self._streams.on_cpu
+        few = _SMALL_SITE if on_cpu and self.stratified and not self._on_grid else 0
+        most = _LARGE_SITE if on_cpu else _LARGE_DEVICE_SITE
+        for length, group in groupby(blocks, len):
+            starts = [block.start for block in group]
+            first, end = starts[0], starts[-1] + length
+            n_bytes = 2 * numel * length // STRATUM
+            if n_bytes * len(starts) <= few:
+                yield range(first, end, length), range(first, end)
+                continue
+            step = length
+            if self.stratified and n_bytes > most:
+                step = CYCLE if length > CYCLE else STRATUM
+            for start in starts:
+                for begin in range(start, start + length, step):
+                    yield range(start, start + length, length), range(begin, begin + step)
 
     def _kept_there(self, p: float, place: Place, site: int, span: Span) -> Tensor:
         """Return which units survive on a device, (span.count, units of all rows)."""

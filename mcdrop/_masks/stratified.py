@@ -11,6 +11,7 @@ rho = -1/15 + e (1 - e) / (240 p (1 - p)), where e is the fractional part of 16 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -26,7 +27,7 @@ from mcdrop._masks.device_kernels import (
     picks_and_starts,
     signed_table,
 )
-from mcdrop._masks.numba_kernels import Integers, compiled
+from mcdrop._masks.numba_kernels import Booleans, Integers, PatternBits, compiled
 from mcdrop._masks.numpy_kernels import tiles
 from mcdrop._masks.streams import Key, Streams
 from mcdrop._masks.triton_kernels import ready
@@ -49,20 +50,22 @@ _LARGE_PASS = 2**13
 # Cost of looking up one pattern, in multiplications; sets the size of the tiles.
 _SLOW_STEPS = 4
 
+_SIGNED = {16: np.int16, 32: np.int32}
+
 
 @dataclass(frozen=True)
 class PatternPart:
-    """Which patterns of one stream are wanted.
+    """Which patterns of successive streams are wanted.
 
     Attributes:
-        passes: The passes of the stream.
-        wanted: Some of them: all, whole cycles, or one stratum.
+        blocks: Number of the first pass of each stream; the step is how many passes it holds.
+        wanted: Some of the passes: all, or whole cycles or one stratum of a single stream.
         rows: Rows, the first of the block.
         units: Units of one row.
         upto: On a device, how many of the rows are wanted; None for all.
     """
 
-    passes: range
+    blocks: range
     wanted: range
     rows: int
     units: int
@@ -70,15 +73,15 @@ class PatternPart:
 
     @property
     def strata(self) -> tuple[int, int]:
-        """First and end of the strata that are wanted, counted from the first of the stream."""
-        begin = (self.wanted.start - self.passes.start) // STRATUM
+        """First and end of the strata that are wanted, counted from the first of all."""
+        begin = (self.wanted.start - self.blocks.start) // STRATUM
         return begin, begin + len(self.wanted) // STRATUM
 
 
 def drop_patterns(
     streams: Streams, rate: tuple[int, int], part: PatternPart, key: tuple[int, int]
 ) -> Tensor:
-    """Draw the passes of one stream in which each unit is dropped.
+    """Draw the passes of successive streams in which each unit is dropped.
 
     With 16 p = fewest + extra / 2^bits and u uniform on the integers below 2^bits, drawn once per
     unit and cycle, stratum k drops the unit `fewest` times, and one extra time iff
@@ -97,36 +100,40 @@ def drop_patterns(
         pass 16 b + s of those wanted drops unit i of row r.
     """
     numerator, bits = rate
-    n_strata, first = len(part.passes) // STRATUM, part.passes.start // STRATUM
     fewest, extra = divmod(STRATUM * numerator, 2**bits)
-    # Cycles, or the part of one that the block covers.
-    per_cycle = min(n_strata, CYCLE // STRATUM) if extra else n_strata
+    n_strata, first = part.blocks.step // STRATUM, part.blocks.start // STRATUM
+    # Cycles, or the part of one that a block covers.
+    per_cycle = min(n_strata, CYCLE // STRATUM)
+    shapes = (part.rows, n_strata, part.units), (part.rows, n_strata // per_cycle, part.units)
     # Blocks of passes are numbered from 0, so negative numbers are free for the cycles.
-    picks_key, starts_key = (*key, first), (*key, -1 - part.passes.start // CYCLE)
+    keys = [((*key, each // STRATUM), (*key, -1 - each // CYCLE)) for each in part.blocks]
     if not streams.on_cpu:
-        names = (picks_key, starts_key), (n_strata, per_cycle)
-        return _on_device(streams, (fewest, extra, bits), part, names)
-    shapes = [(part.rows, n, part.units) for n in (n_strata, n_strata // per_cycle)]
+        return _on_device(streams, (fewest, extra, bits), part, (keys[0], (n_strata, per_cycle)))
+    picks = _joined(streams, shapes[0], 16, [names[0] for names in keys])
+    starts = _joined(streams, shapes[1], bits, [names[1] for names in keys]) if extra else picks
+    begin, end = part.strata
+    if end - begin < picks.shape[1]:
+        cycles = slice(begin // per_cycle, -(-end // per_cycle))
+        picks, starts = (np.ascontiguousarray(x) for x in (picks[:, begin:end], starts[:, cycles]))
     # The cast wraps modulo 2^bits, as signed integers.
-    jumps = ((first + 1 + np.arange(n_strata)) * extra).astype(f"int{bits}")
+    jumps = (np.arange(first + begin + 1, first + end + 1) * extra).astype(_SIGNED[bits])
     # Extra drop iff (u + k * extra) mod 2^b < extra. Integers are signed here, so the least is
     # -2^(bits - 1); for extra = 0 nothing lies below the limit.
     limit = extra - 2 ** (bits - 1)
-    begin, end = part.strata
-    tables = _tables(fewest, streams.device)
-    cycles = slice(begin // per_cycle, -(-end // per_cycle))
-    draws = streams.array(prod(shapes[0]), 16, picks_key).reshape(shapes[0])
-    begun = draws[:, :1]
-    if extra:
-        begun = streams.array(prod(shapes[1]), bits, starts_key).reshape(shapes[1])
-    if end - begin < n_strata:
-        draws, begun, jumps = draws[:, begin:end], begun[:, cycles], jumps[begin:end]
     out = np.empty((end - begin, part.rows, part.units), dtype=np.int16)
     kernels = compiled(out.size)
     look_up = _look_up if kernels is None else kernels.choose_patterns
-    draws, begun, jumps = (np.ascontiguousarray(each) for each in (draws, begun, jumps))
-    look_up(tables.numpy(), draws, begun, jumps, per_cycle, limit, out)
+    table = _tables(fewest, streams.device).numpy()
+    look_up(table, picks, starts, jumps, per_cycle, limit, out)
     return torch.from_numpy(out)
+
+
+def _joined(
+    streams: Streams, shape: tuple[int, int, int], bits: int, keys: Sequence[Key]
+) -> Integers:
+    """Draw the same shape from each stream; the second dimension goes on from one to the next."""
+    drawn = [streams.array(prod(shape), bits, key).reshape(shape) for key in keys]
+    return drawn[0] if len(drawn) == 1 else np.concatenate(drawn, axis=1)
 
 
 def _on_device(
@@ -137,11 +144,11 @@ def _on_device(
 ) -> Tensor:
     """Draw what `drop_patterns` returns, in few operations of the device."""
     (fewest, extra, bits), (keys, (n_strata, per_cycle)) = drops, names
-    first, (begin, end) = part.passes.start // STRATUM, part.strata
+    first, (begin, end) = part.blocks.start // STRATUM, part.strata
     shapes = (n_strata, part.rows, part.units), (n_strata // per_cycle, part.rows, part.units)
     starts = None
     if extra:
-        alone = len(part.passes) >= CYCLE
+        alone = part.blocks.step >= CYCLE
         picks, starts = picks_and_starts(streams, shapes, bits, keys, together=alone)
         starts = starts[:, : part.upto]
     else:
@@ -175,10 +182,9 @@ def _look_up(
     out: Integers,
 ) -> None:
     """Look patterns up as the compiled `choose_patterns` does, in tiles that fit the cache."""
-    lanes = picks.view(np.uint16).transpose(1, 0, 2)
+    lanes, cycles = picks.view(np.uint16).transpose(1, 0, 2), np.arange(len(out)) // per_cycle
     for some in tiles(len(out), _SLOW_STEPS * out[0].size):
-        numbers = np.arange(len(out))[some] // per_cycle
-        begun = starts[:, numbers].transpose(1, 0, 2)
+        begun = starts.take(cycles[some], axis=1).transpose(1, 0, 2)
         once_more = begun + steps[some, None, None] < limit
         where = np.left_shift(once_more, 16, dtype=np.int32)
         where |= lanes[some]
@@ -186,38 +192,37 @@ def _look_up(
         np.take(table, where, mode="wrap", out=out[some])
 
 
-def kept_passes(patterns: Tensor, first: int, out: Tensor) -> None:
+def kept_passes(patterns: PatternBits, first: int, out: Booleans) -> None:
     """Unpack patterns to masks, on the CPU.
 
     Args:
-        patterns: From `drop_patterns`, (strata, numel).
-        first: Number of the first pass within the stream.
-        out: Boolean tensor (passes, numel), set to True where a unit is kept.
+        patterns: From `drop_patterns`, (strata, units).
+        first: Number of the first pass within the patterns.
+        out: Set to True where a unit is kept, (passes, units).
     """
-    numbers = range(first, first + len(out))
-    packed, kept = patterns.numpy(), out.numpy()
-    kernels = compiled(out.numel())
+    kernels = compiled(out.size)
     if kernels is not None:
-        kernels.kept_by_pattern(packed, first, kept)
+        kernels.kept_by_pattern(patterns, first, out)
         return
-    if out.shape[1] >= _LARGE_PASS:
-        for units in tiles(out.shape[1], 1):
-            bit = np.empty_like(packed[0, units])
-            for row, number in enumerate(numbers):
-                np.bitwise_and(packed[number // STRATUM, units], _BITS[number % STRATUM], out=bit)
-                np.equal(bit, 0, out=kept[row, units])
+    n_passes, n_units = out.shape
+    if n_units >= _LARGE_PASS:
+        for units in tiles(n_units, 1):
+            bit = np.empty_like(patterns[0, units])
+            for row, number in enumerate(range(first, first + n_passes)):
+                np.bitwise_and(patterns[number // STRATUM, units], _BITS[number % STRATUM], out=bit)
+                np.equal(bit, 0, out=out[row, units])
         return
-    if first % STRATUM or len(out) % STRATUM:
-        bits_of = _BITS[[number % STRATUM for number in numbers], None]
-        np.equal(packed[[number // STRATUM for number in numbers]] & bits_of, 0, out=kept)
-        return
-    whole = packed[first // STRATUM : (first + len(out)) // STRATUM, None]
-    unpacked = kept.reshape(len(whole), STRATUM, -1)
-    for some in tiles(len(whole), STRATUM * whole.shape[2]):
-        np.equal(whole[some] & _BITS[:, None], 0, out=unpacked[some])
+    # Whole strata are unpacked, also where the passes begin or end within one.
+    begin, before = divmod(first, STRATUM)
+    strata = patterns[begin : -(-(first + n_passes) // STRATUM), None]
+    for some in tiles(len(strata), STRATUM * n_units):
+        unpacked = (strata[some] & _BITS).reshape(-1, n_units)
+        start = STRATUM * some.start - before
+        wanted, skipped = out[max(0, start) : start + len(unpacked)], max(0, -start)
+        np.equal(unpacked[skipped : skipped + len(wanted)], 0, out=wanted)
 
 
-_BITS: npt.NDArray[np.int16] = (1 << np.arange(STRATUM)).astype(np.int16)
+_BITS: npt.NDArray[np.int16] = (1 << np.arange(STRATUM)).astype(np.int16)[:, None]
 
 
 @cache

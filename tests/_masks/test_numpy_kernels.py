@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mcdrop._masks import numpy_kernels
-from mcdrop._masks.numpy_kernels import Workspace, compare, scaled_product, tiles
+from mcdrop._masks.numpy_kernels import Workspace, scaled_product, tiles
 
 
 def test_the_same_key_is_the_same_memory() -> None:
@@ -52,12 +52,6 @@ def test_tiles_cover_all_items_once_and_in_order(length: int, per_item: int) -> 
     found = list(tiles(length, per_item))
     assert [item for part in found for item in range(length)[part]] == list(range(length))
     assert all((part.stop - part.start) * per_item <= max(2**16, per_item) for part in found)
-
-
-def test_comparing_includes_the_threshold() -> None:
-    out = torch.empty(3, dtype=torch.bool)
-    compare(torch.tensor([-3, -2, -1], dtype=torch.int16), -2, out)
-    assert out.tolist() == [False, True, True]
 
 
 SHAPES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {

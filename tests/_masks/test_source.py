@@ -243,6 +243,21 @@ def test_a_large_layer_is_kept_in_part_and_stays_the_same(monkeypatch: pytest.Mo
     assert torch.equal(masks(), whole)
 
 
+@pytest.mark.parametrize("p", [0.25, 0.3, 0.001])
+@pytest.mark.parametrize("units", [5, 100, 700])
+def test_blocks_of_a_small_layer_are_drawn_together_and_stay_the_same(
+    units: int, p: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def masks() -> torch.Tensor:
+        source = MaskSource(5, CPU, stratified=True)
+        spans = [Span(0, first, 150, range(3, 5)) for first in (0, 150, 300)]
+        return torch.cat([source.keep(p, (2, units), 0, s, RowDim(0, 1)).clone() for s in spans])
+
+    together = masks()
+    monkeypatch.setattr("mcdrop._masks.source._SMALL_SITE", 0)
+    assert torch.equal(masks(), together)
+
+
 @pytest.mark.parametrize(("first_row", "n_kept"), [(0, (6, 0)), (3, (6, 1))])
 def test_bits_that_are_kept_stay_below_their_bound(
     first_row: int, n_kept: tuple[int, int], monkeypatch: pytest.MonkeyPatch
