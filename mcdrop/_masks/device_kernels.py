@@ -15,7 +15,15 @@ from torch import Tensor
 
 from mcdrop._masks.streams import Streams
 
-__all__ = ["extra_drops", "kept", "looked_up", "picks_and_starts", "scaled", "signed_table"]
+__all__ = [
+    "extra_drops",
+    "kept",
+    "looked_up",
+    "picks_and_starts",
+    "scaled",
+    "signed_table",
+    "steps",
+]
 
 _STRATUM = 16
 _ENTRIES = 2**16
@@ -62,8 +70,8 @@ def extra_drops(
         int64, (strata, rows, units).
     """
     first, per_cycle, extra = jumps
-    steps = _steps(first, n_strata, extra, bits, starts.device).view(-1, per_cycle, 1, 1)
-    moved = starts.unsqueeze(1) + steps
+    each = steps(first, n_strata, extra, bits, starts.device).view(-1, per_cycle, 1, 1)
+    moved = starts.unsqueeze(1) + each
     # Of the type of an index, so that the next operation need not convert it.
     once_more = torch.empty_like(moved, dtype=torch.int64)
     torch.lt(moved, limit, out=once_more)
@@ -120,11 +128,11 @@ def scaled(x: Tensor, keep: Tensor, scale: float) -> Tensor:
 
 
 @lru_cache(maxsize=256)
-def _steps(first: int, n_strata: int, extra: int, bits: int, device: torch.device) -> Tensor:
-    """Return (k + 1) extra for the strata k, modulo 2^bits as signed integers."""
-    steps = ((first + 1 + np.arange(n_strata)) * extra).astype(f"int{bits}")
+def steps(first: int, n_strata: int, extra: int, bits: int, device: torch.device) -> Tensor:
+    """Return (k + 1) extra for the strata k from `first` on, modulo 2^bits as signed integers."""
+    whole = ((first + 1 + np.arange(n_strata)) * extra).astype(f"int{bits}")
     with torch.inference_mode(mode=False):
-        return torch.from_numpy(steps).to(device)
+        return torch.from_numpy(whole).to(device)
 
 
 @lru_cache(maxsize=16)

@@ -42,12 +42,14 @@ class DropoutMask:
     buffer: str = "whole"
 
     def part(self, passes: slice) -> DropoutMask:
-        """Return the mask of some of the passes, whose products share a buffer.
+        """Return the mask of some of the passes; products of all such parts share a buffer.
 
         Args:
             passes: Start and stop, counted from the first pass of the span.
         """
         first, count = self.span.first + passes.start, passes.stop - passes.start
+        if count == self.span.count:
+            return self
         return replace(self, span=replace(self.span, first=first, count=count), buffer="part")
 
     @property

@@ -26,6 +26,7 @@ from mcdrop._masks.device_kernels import (
     looked_up,
     picks_and_starts,
     signed_table,
+    steps,
 )
 from mcdrop._masks.numba_kernels import Booleans, Integers, PatternBits, compiled
 from mcdrop._masks.numpy_kernels import tiles
@@ -49,8 +50,6 @@ _TABLE = 2**16
 _LARGE_PASS = 2**13
 # Cost of looking up one pattern, in multiplications; sets the size of the tiles.
 _SLOW_STEPS = 4
-
-_SIGNED = {16: np.int16, 32: np.int32}
 
 
 @dataclass(frozen=True)
@@ -115,8 +114,7 @@ def drop_patterns(
     if end - begin < picks.shape[1]:
         cycles = slice(begin // per_cycle, -(-end // per_cycle))
         picks, starts = (np.ascontiguousarray(x) for x in (picks[:, begin:end], starts[:, cycles]))
-    # The cast wraps modulo 2^bits, as signed integers.
-    jumps = (np.arange(first + begin + 1, first + end + 1) * extra).astype(_SIGNED[bits])
+    jumps = steps(first + begin, end - begin, extra, bits, streams.device).numpy()
     # Extra drop iff (u + k * extra) mod 2^b < extra. Integers are signed here, so the least is
     # -2^(bits - 1); for extra = 0 nothing lies below the limit.
     limit = extra - 2 ** (bits - 1)
@@ -176,7 +174,7 @@ def _look_up(
     table: Integers,
     picks: Integers,
     starts: Integers,
-    steps: Integers,
+    jumps: Integers,
     per_cycle: int,
     limit: int,
     out: Integers,
@@ -185,7 +183,7 @@ def _look_up(
     lanes, cycles = picks.view(np.uint16).transpose(1, 0, 2), np.arange(len(out)) // per_cycle
     for some in tiles(len(out), _SLOW_STEPS * out[0].size):
         begun = starts.take(cycles[some], axis=1).transpose(1, 0, 2)
-        once_more = begun + steps[some, None, None] < limit
+        once_more = begun + jumps[some, None, None] < limit
         where = np.left_shift(once_more, 16, dtype=np.int32)
         where |= lanes[some]
         # Every index is valid; with mode="wrap" NumPy writes to `out` without a buffer.
