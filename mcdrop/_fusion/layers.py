@@ -85,13 +85,13 @@ def run_layers(x: Tensor, layers: Sequence[Layer]) -> Tensor:
     n_passes, before = layers[0].mask.span.count, x.shape[1:-1]
     rows, last = math.prod(before), layers[-1]
     per_pass = rows * max(max(layer.weight.shape) for layer in layers)
-    out = x.new_empty((n_passes, rows, len(last.weight)))
+    out = x.new_empty((n_passes, rows, last.weight.shape[0]))
     memories = [Scratch(x) for _ in layers]
     for passes in pass_tiles(n_passes, per_pass, x.device):
-        values = x if len(x) == 1 else x[passes]
+        values = x if x.shape[0] == 1 else x[passes]
         for layer, memory in zip(layers, memories, strict=True):
             dropped = layer.mask.part(passes).times(values, layer.scale).flatten(0, -2)
-            shape = (len(dropped), len(layer.weight))
+            shape = dropped.shape[0], layer.weight.shape[0]
             place = out[passes].view(shape) if layer is last else memory.empty(*shape)
             # One kernel for both would copy the bias to every row before it multiplies.
             products = torch.mm(dropped, layer.weight.t(), out=place)
@@ -99,7 +99,7 @@ def run_layers(x: Tensor, layers: Sequence[Layer]) -> Tensor:
                 products += layer.bias
             for function in layer.then:
                 products = function(products)
-            values = products.view(-1, *before, len(layer.weight))
+            values = products.view(-1, *before, shape[1])
         if last.then:
             out[passes] = values.flatten(1, -2)
     return out.view(n_passes, *before, -1)

@@ -138,6 +138,8 @@ class Placeholders:
         self._compute = compute
         self._deferred: dict[int, Deferred] = {}
         self._read: dict[int, Tensor] = {}
+        self._held: dict[int, weakref.ref[Tensor]] = {}
+        self._nans: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
     def __bool__(self) -> bool:
         return bool(self._deferred)
@@ -151,11 +153,21 @@ class Placeholders:
             units: Its last dimension, if that is another.
         """
         shape = like.shape if units is None else (*like.shape[:-1], units)
-        placeholder = torch.full((), torch.nan, dtype=like.dtype, device=like.device).expand(shape)
+        placeholder = self._nan(like).expand(shape)
+        if placeholder.numel() == 1:
+            # Of its own: unlike several entries that are one in memory, it could be written to.
+            placeholder = placeholder.clone()
         number = id(placeholder)
         self._deferred[number] = deferred
-        weakref.finalize(placeholder, self._forget, number)
+        self._held[number] = weakref.ref(placeholder, lambda _: self._forget(number))
         return placeholder
+
+    def _nan(self, like: Tensor) -> Tensor:
+        """Return a single NaN, the same for all placeholders of a type."""
+        kind = like.dtype, like.device
+        if kind not in self._nans:
+            self._nans[kind] = torch.full((), torch.nan, dtype=like.dtype, device=like.device)
+        return self._nans[kind]
 
     def replace(self, placeholder: Tensor, deferred: Deferred) -> Tensor:
         """Let a placeholder stand for something else, as when it is written to."""
@@ -164,7 +176,7 @@ class Placeholders:
 
     def _forget(self, number: int) -> None:
         """Free values whose placeholder the model no longer holds."""
-        self._deferred.pop(number, None)
+        del self._deferred[number], self._held[number]
         self._read.pop(number, None)
 
     def deferred(self, x: Tensor) -> Deferred | None:

@@ -238,10 +238,12 @@ class Call:
         self, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return what a function is to be given: values, unless its rule takes placeholders."""
-        if not self.placeholders or describes(func):
+        if not self.placeholders:
             return args, kwargs
         if args and func in self.placeholders.accepted_by:
             return (args[0], *self.read(args[1:])), self.read(kwargs)
+        if describes(func):
+            return args, kwargs
         return self.read(args), self.read(kwargs)
 
     def check_not_shared(self, targets: Any) -> None:

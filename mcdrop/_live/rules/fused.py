@@ -81,10 +81,11 @@ def deferred_linear(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None) 
     parameters = [weight] if bias is None else [weight, bias]
     if any(each.dtype != x.dtype or call.is_batched(each) for each in parameters):
         return None
-    shapes = [(len(weight), x.shape[-1]), (len(weight),)]
+    units = weight.shape[0]
+    shapes = (units, x.shape[-1]), (units,)
     if any(each.shape != shape for each, shape in zip(parameters, shapes, strict=False)):
         return None
-    return call.placeholders.put(Linear(node, weight, bias), x, len(weight))
+    return call.placeholders.put(Linear(node, weight, bias), x, units)
 
 
 def compute(call: Call, node: Deferred) -> Tensor:
