@@ -14,6 +14,7 @@ from mcdrop._live.rules.fused import ACCEPTING, compute, mapped_rules
 from mcdrop._live.rules.in_place import in_place_rules
 from mcdrop._live.rules.memory_access import guarded, memory_rules
 from mcdrop._live.rules.packed import packed_rules
+from mcdrop._live.rules.pooling import pooling_rules
 from mcdrop._live.rules.random_numbers import random_rules
 from mcdrop._live.rules.recurrent import plain_recurrent_rules, recurrent_rules
 from mcdrop._live.rules.registry import registered_rules
@@ -42,6 +43,7 @@ _LIVE: Mapping[TorchFunction, Rule] = guarded(
         **recurrent_rules(),
         **packed_rules(),
         **folded_rules(),
+        **pooling_rules(),
         **in_place_rules(),
         **memory_rules(),
         **mapped_rules(),
