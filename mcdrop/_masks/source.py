@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -182,8 +183,9 @@ class MaskSource:
             return None
         kernels = compiled(span.count * numel)
         out = self.workspace.empty(key, (span.count, numel), x.dtype)
-        values, product = x.detach().reshape(len(x), numel).contiguous().numpy(), out.numpy()
-        factor = product.dtype.type(scale)
+        product, values = out.numpy(), x.detach().numpy().reshape(x.shape[0], numel)
+        # Compiled kernels take contiguous arrays, and a scalar of their type, alone.
+        values, factor = np.ascontiguousarray(values), product.dtype.type(scale)
         for passes, first, drawn in self._drawn(p, place, site, span):
             some = values[passes] if len(values) > 1 else values
             times(drawn, first, some, factor, product[passes], kernels)
