@@ -5,7 +5,6 @@ Those that treat rows separately get passes folded into the batch dimension.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,18 +13,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mcdrop._live.call import Call, Rule, TorchFunction
-from mcdrop._live.functorch import aten
+from mcdrop._live.functorch import aten, is_below_other_vmap
 from mcdrop._live.rules.fused import deferred_linear
+from mcdrop._trees import tensors
 
 __all__ = ["folded_rules"]
 
-# Functions, with the number of dimensions of an input that has a batch dimension.
-_WITH_ROWS: dict[TorchFunction, int] = {torch.adaptive_avg_pool1d: 3}
+# Functions, with the numbers of dimensions of an input that has a batch dimension. vmap takes
+# normalization apart, and pools in one dimension with a kernel that keeps indices as well.
+_WITH_ROWS: dict[TorchFunction, range] = {
+    torch.adaptive_avg_pool1d: range(3, 4),
+    **dict.fromkeys((F.max_pool1d, torch.max_pool1d), range(3, 4)),
+    F.batch_norm: range(2, 6),
+}
+# The argument of `F.batch_norm` that asks for statistics of the batch, which is that of one pass.
+_TRAINING = 5
 
 # Functions that ask for the layout of their input, which vmap answers for contiguous ones alone.
 _OF_LAYOUT: tuple[TorchFunction, ...] = (F.group_norm, torch.group_norm, *aten("group_norm"))
-
-_BATCH_NORM = tuple(inspect.signature(F.batch_norm).parameters)
 
 # For fewer input elements the product is cheaper than the rule.
 _LEAST_LINEAR = 2**14
@@ -35,9 +40,9 @@ def folded_rules() -> dict[TorchFunction, Rule]:
     """Return the rules by function."""
     return {
         **dict.fromkeys(_WITH_ROWS, _folded),
+        F.batch_norm: _batch_norm,
         **dict.fromkeys(_OF_LAYOUT, _contiguous),
         F.linear: _linear,
-        F.batch_norm: _batch_norm,
     }
 
 
@@ -54,7 +59,7 @@ def _linear(
     x = call.read(x)
     if not call.is_batched(x) or call.is_batched(weight):
         return func(x, weight, bias)
-    if bias is not None and call.is_batched(bias):
+    if (bias is not None and call.is_batched(bias)) or is_below_other_vmap(x, call.index):
         return func(x, weight, bias)
     is_small = x.numel() * call.span.count < _LEAST_LINEAR
     # vmap takes a linear layer apart before autocast sees it, so that one keeps its type.
@@ -67,29 +72,6 @@ def _linear(
 
     def alone(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return (func(tensors[0], weight, bias),)
-
-    (result,) = call.over_passes(together, alone, (x,))
-    return result
-
-
-def _batch_norm(
-    call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Tensor:
-    """Normalize all passes by the running statistics in one kernel; vmap copies, and uses three."""
-    bound = dict(zip(_BATCH_NORM, args, strict=False)) | kwargs
-    x = bound.pop("input")
-    given = [value for value in bound.values() if isinstance(value, Tensor)]
-    if x.ndim < 2 or bound.get("training", False) or any(map(call.is_batched, given)):
-        return func(x, **bound)
-
-    def together(batched: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
-        if not batched[0]:
-            return None
-        passes = tensors[0]
-        return (func(passes.flatten(0, 1), **bound).unflatten(0, passes.shape[:2]),)
-
-    def alone(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return (func(tensors[0], **bound),)
 
     (result,) = call.over_passes(together, alone, (x,))
     return result
@@ -108,21 +90,30 @@ def _folded(
     call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Tensor:
     """Fold passes into the batch dimension and run once."""
-    x, *rest = args
-    if call.index is None or x.ndim != _WITH_ROWS[func]:
+    x, *rest = args or (None,)
+    if not isinstance(x, Tensor) or not call.is_batched(x) or x.ndim not in _WITH_ROWS[func]:
+        return func(*args, **kwargs)
+    differ = any(call.is_batched(each) for each in tensors((rest, kwargs)))
+    if differ or is_below_other_vmap(x, call.index):
         return func(*args, **kwargs)
 
-    def together(batched: Sequence[bool], tensors: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
-        if not batched[0]:
-            return None
-        passes = tensors[0]
+    def together(_: Sequence[bool], values: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        passes = values[0]
         return (func(passes.flatten(0, 1), *rest, **kwargs).unflatten(0, passes.shape[:2]),)
 
-    def alone(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return (func(tensors[0], *rest, **kwargs),)
+    def alone(values: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return (func(values[0], *rest, **kwargs),)
 
     (result,) = call.over_passes(together, alone, (x,))
     return result
+
+
+def _batch_norm(
+    call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Tensor:
+    """Fold passes where they do not share statistics of their own."""
+    training = args[_TRAINING] if len(args) > _TRAINING else kwargs.get("training", False)
+    return func(*args, **kwargs) if training else _folded(call, func, args, kwargs)
 
 
 def _contiguous(

@@ -141,6 +141,31 @@ def test_pooling_of_what_does_not_differ_by_pass_is_done_once() -> None:
     torch.testing.assert_close(found, draw(model, x, 16, "sequential")[0])
 
 
+FOLDED: dict[str, Callable[[Tensor], Tensor]] = {
+    "max pool": lambda x: F.max_pool1d(x, 2),
+    "max pool, low level": lambda x: torch.max_pool1d(x, 3, 1, 1),
+    "max pool by name": lambda x: torch.max_pool1d(input=x, kernel_size=2),
+    "max pool of a single signal": lambda x: F.max_pool1d(x[0], 2),
+    "mapped over rows": torch.func.vmap(lambda row: F.max_pool1d(row[None], 2)[0]),
+    "mapped over rows, normalized": torch.func.vmap(
+        lambda row: F.batch_norm(row.t(), MEANS[:5], SPREADS[:5])
+    ),
+    "mapped over rows, linear": torch.func.vmap(lambda row: F.linear(row.t(), WEIGHT[:, :5])),
+}
+
+
+@pytest.mark.parametrize("function", FOLDED.values(), ids=FOLDED.keys())
+def test_what_is_folded_is_that_of_one_pass_at_a_time(
+    function: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folded, "_LEAST_LINEAR", 0)
+    x = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(2))
+    found, run = draw(after_a_sum(function), x, 16)
+    assert run.strategy == "vectorized", run.reason
+    expected = draw(after_a_sum(function), x, 16, "sequential")[0]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_small_layers_under_autocast_are_batched_in_its_type() -> None:
     net = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.Linear(8, 2)).eval()
     x = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
