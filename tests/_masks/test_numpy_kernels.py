@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -44,6 +48,31 @@ def test_what_goes_beyond_the_limit_is_not_kept(monkeypatch: pytest.MonkeyPatch)
     assert workspace.holds(workspace.empty("a", (20,), torch.float32))
     assert not workspace.holds(workspace.empty("b", (10,), torch.float32))
     assert workspace.holds(workspace.empty("c", (4,), torch.float32))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators keep other pages")
+def test_memory_of_freed_tensors_is_used_again() -> None:
+    # In a process of its own, since any large tensor freed before has the same effect.
+    code = """
+import resource, sys, torch
+from mcdrop._masks.numpy_kernels import Workspace
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    tensors = [torch.zeros(2 * 2**20) for _ in range(3)]
+    tensors.clear()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+first = [faults() for _ in range(3)]
+Workspace()
+settled = [faults() for _ in range(20)]
+print(first[-1], settled[-1])
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    # Three tensors of 8 MiB are 6,144 pages.
+    assert int(found[0]) > 2000
+    assert int(found[1]) < 200
 
 
 @pytest.mark.parametrize("length", [0, 1, 7, 100])
