@@ -19,6 +19,7 @@ from mcdrop._twin.compare import agreement, dropped_out, kept, merged
 from mcdrop._twin.copy import structural_copy
 from mcdrop._twin.dropout_calls import DropoutCalls
 from mcdrop._twin.noise import Draw, NoiseFollower
+from mcdrop._twin.recall import Recall
 
 __all__ = ["Inputs", "Observation", "observe"]
 
@@ -83,6 +84,7 @@ def observe(
     seed: int = 0,
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
+    recall: Recall | None = None,
 ) -> Observation:
     """Run a fresh copy of the model, with dropout answered by its expectation.
 
@@ -97,11 +99,12 @@ def observe(
         seed: For the global generators.
         device: Where to run.
         dtype: Floating point type to run in.
+        recall: What costly operators returned in earlier runs, for runs on the same rows.
     """
     twin = structural_copy(model, device=device, dtype=dtype)
     seen = Observation()
     before = {name: x.detach().clone() for name, x in twin.named_buffers()}
-    observer = _Observer(twin, seen, flags, recorded, corrects, finds_hidden)
+    observer = _Observer(twin, seen, flags, recorded, corrects, finds_hidden, recall)
     args, kwargs = inputs()
     failure = _Failure()
     with torch.no_grad(), seeded(seed) as randomness, failure, observer.calls, observer.follower:
@@ -148,6 +151,7 @@ class _Observer:
         recorded: Observation | None,
         corrects: bool,
         finds_hidden: bool,
+        recall: Recall | None,
     ) -> None:
         self._seen = seen
         self._recorded = recorded
@@ -160,7 +164,7 @@ class _Observer:
         self._n_left: Counter[str] = Counter()
         self._paths = {id(module): path for path, module in twin.named_modules()}
         weights = frozenset(filter(None, map(address, twin.parameters())))
-        self.follower = NoiseFollower(self._stack, weights)
+        self.follower = NoiseFollower(self._stack, weights, recall)
         self.calls = DropoutCalls(self.follower, weights)
         for path, module in twin.named_modules():
             module.__dict__["training"] = path in flags

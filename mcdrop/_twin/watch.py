@@ -23,6 +23,7 @@ from mcdrop._twin.flag_readers import may_read_flags
 from mcdrop._twin.gates import Gate, gate_of
 from mcdrop._twin.noise import Draw
 from mcdrop._twin.observe import Inputs, Observation, observe
+from mcdrop._twin.recall import Recall
 
 __all__ = ["Lost", "Watched", "watch"]
 
@@ -86,7 +87,7 @@ def watch(
     if not has_operator_modes() or not may_read_flags(model):
         return Watched()
     modules = dict(model.named_modules())
-    run = partial(observe, model, inputs, device=device, dtype=dtype)
+    run = partial(observe, model, inputs, device=device, dtype=dtype, recall=Recall())
     plain = run()
     if plain.error is not None:
         return Watched(summary=f"could not be watched: it raises {_told(plain.error)}")
