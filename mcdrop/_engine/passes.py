@@ -171,16 +171,16 @@ class Passes:
 
     @_sharing_no_writes
     def plain(self, batch: Batch) -> Tensor:
-        """Run the model as it is, without touching the caller's random state."""
+        """Run the model as it is, without touching the caller's random state; note its sites."""
 
         def run() -> Any:
-            self.copy.twin.tracker.begin(None)
-            return self._run(
-                batch, Call(PLAIN, self._source, True, _FIRST, shared=self.copy.shared)
-            )
+            call = Call(PLAIN, self._source, True, _FIRST, shared=self.copy.shared)
+            self.copy.twin.tracker.begin(call, is_plain=True)
+            self.seen = call.seen
+            return self._run(batch, call)
 
         seed = self._source.seed_of_pass(_FIRST)
-        return self._picked(run_seeded_if_random(run, seed, threads=self._threads)[0])
+        return self.picked(run_seeded_if_random(run, seed, threads=self._threads)[0])
 
     def left_behind(self, batch: Batch) -> tuple[Changes, Tensor]:
         """Run the model as it is; return what it changed for good, and its output."""
@@ -209,7 +209,7 @@ class Passes:
         last = [site for site in plan.sites if site.fired][-1]
         probe = LastLayer(last.order, probing=True)
         call = replace(self._call(plan, _FIRST), last=probe)
-        output = self._picked(self._live(batch, call))
+        output = self.picked(self._live(batch, call))
         problem = probe.problem
         if not (problem or probe.came_through(output)):
             problem = "the output is not that of a linear layer after it"
@@ -296,7 +296,7 @@ class Passes:
         output = self._live(batch, call)
         # What selects may compute with placeholders.
         with LiveDropout(call) if call.placeholders else nullcontext():
-            output = self._picked(output)
+            output = self.picked(output)
         output = call.read(output)
         if call.placeholders is not None:
             call.seen.widest = max(call.seen.widest, call.placeholders.widest)
@@ -316,7 +316,8 @@ class Passes:
             raise self._settings.no_closed_form(changed_after)
         return outputs
 
-    def _picked(self, output: Any) -> Tensor:
+    def picked(self, output: Any) -> Tensor:
+        """Return the tensor of a model's output that is the prediction."""
         return self._settings.selection.pick(self._settings.function, output)
 
     def _kept(self, output: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from typing_extensions import Self
 
 from mcdrop._live.global_random import draws_many, global_states, seeded
 from mcdrop._live.memory import address
+from mcdrop._live.sites import DropoutSite
 from mcdrop._twin.compare import agreement, dropped_out, kept, merged
 from mcdrop._twin.copy import structural_copy
 from mcdrop._twin.dropout_calls import DropoutCalls
@@ -50,6 +51,7 @@ class Observation:
         arrays: Modules that drew more than one number from NumPy or Python at a time, if asked for.
         error: What the model raised.
         output: What the model returned.
+        sites: The dropout calls, where rules of ours are given them.
     """
 
     draws: list[Draw] = field(default_factory=list)
@@ -65,6 +67,7 @@ class Observation:
     arrays: set[str] = field(default_factory=set)
     error: BaseException | None = None
     output: Any = None
+    sites: tuple[DropoutSite, ...] = ()
     _inputs: dict[_Key, Any] = field(default_factory=dict)
     _outputs: dict[_Key, Any] = field(default_factory=dict)
 
@@ -112,6 +115,7 @@ def observe(
         seen.output = twin(*args, **kwargs)
     seen.outside = randomness.used
     seen.draws, seen.branches = observer.follower.draws, observer.follower.branches
+    seen.sites = tuple(observer.calls.seen.sites)
     seen.error = failure.error
     if failure.error is not None:
         observer.blame_for(failure.error, flags)
@@ -188,13 +192,14 @@ class _Observer:
         self._state, self._seed = state, seed
 
     def _enter_hook(self, path: str) -> Any:
-        def enter(_module: nn.Module, args: Any, kwargs: Any) -> Any:
+        def enter(module: nn.Module, args: Any, kwargs: Any) -> Any:
             self.follower.paused = True
             self.look_for_hidden(self._stack[-1] if self._stack else "")
             try:
                 return self._enter(path, (args, kwargs))
             finally:
                 self._stack.append(path)
+                self.calls.seen.modules.append((path, module))
                 self.follower.paused = False
 
         return enter
@@ -220,6 +225,7 @@ class _Observer:
     def _leave_hook(self, path: str) -> Any:
         def leave(_module: nn.Module, _args: Any, output: Any) -> Any:
             self._stack.pop()
+            self.calls.seen.modules.pop()
             if sys.exc_info()[0] is not None:
                 return None
             self.follower.paused = True
