@@ -18,6 +18,7 @@ from mcdrop._engine.plan import Plan
 from mcdrop._engine.row_probe import grown_rows
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.rows import RowDim, RowLayout
+from mcdrop._twin.recall import Chosen
 
 __all__ = ["ROWS_LOOKED_AT", "Plain", "few_rows", "for_all_rows"]
 
@@ -49,6 +50,7 @@ class Plain:
     Attributes:
         output: What it returns for the rows that are looked at.
         is_own: Whether it ran on the rows that are looked at, and on these alone.
+        chosen: Which of the rows of that run these are, where they are some of its batch.
     """
 
     output: Tensor
@@ -59,6 +61,7 @@ class Plain:
         self.is_own = False
         self._sites: Sequence[DropoutSite] = ()
         self._n_rows: int | None = None
+        self.chosen: Chosen | None = None
         # Other rows may be refused by the model in whatever way it likes.
         with suppress(Exception):
             if self._took_over(part, whole) or self._ran_more(part, whole):
@@ -94,10 +97,12 @@ class Plain:
             return False
         if part is not whole and (whole.n_rows or 0) <= _MOST_RUN:
             more, places = whole, [0, (whole.n_rows or 1) - 1]
+            self.output = self._passes.plain_kept(more)
+            self.chosen = Chosen(whole.n_rows or 1, *places)
         else:
             places = [*range(part.n_rows)]
             more = part.take([*places, 0])
-        self.output = self._passes.plain(more)
+            self.output = self._passes.plain(more)
         self._n_rows, self._sites = more.n_rows, self._passes.seen.sites
         return self._chose(more, places)
 

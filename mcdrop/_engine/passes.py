@@ -31,6 +31,7 @@ from mcdrop._live.rules import ACCEPTING, PLAIN, compute, live_rules
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.source import Span
 from mcdrop._twin.drift import Changes, changed, contents
+from mcdrop._twin.recall import Chosen, Recall, Recalling
 
 __all__ = ["CANNOT_BATCH", "Passes"]
 
@@ -72,6 +73,7 @@ class Passes:
         seen: What was seen of the latest forward call.
         used_globals: Whether the latest single pass used torch's, NumPy's or Python's generator.
         copy: The copy of the model.
+        recall: What costly operators returned for a batch, until its first chunk has run.
     """
 
     def __init__(self, settings: Settings, seed: int, device: torch.device) -> None:
@@ -84,6 +86,7 @@ class Passes:
         # What the user accepts as stochastic may draw where it cannot be seen.
         self._threads = bool(settings.stochastic)
         self.copy = TwinInUse(settings, device)
+        self.recall: Recall | None = None
 
     @_sharing_no_writes
     def vectorized(self, plan: Plan, batch: Batch, span: Span) -> Tensor:
@@ -99,13 +102,15 @@ class Passes:
             `LastLayer.paired` puts beside them is along a further dimension.
         """
         index = torch.arange(span.count, device=self._device)
-        outputs = over_index(lambda i: self._output(plan, batch, span, i), index)
+        with self._recalling():
+            self.recall = None
+            outputs = over_index(lambda i: self._output(plan, batch, span, i), index)
         return self._kept(self._closed(plan, outputs))
 
     @_sharing_no_writes
     def sequential(self, plan: Plan, batch: Batch, span: Span) -> Tensor:
         """Run passes one after the other; arguments and result as for `vectorized`."""
-        outputs = []
+        self.recall, outputs = None, []
         for number in range(span.first, span.first + span.count):
             each = replace(span, first=number, count=1)
             with self._globals(plan, each):
@@ -116,7 +121,14 @@ class Passes:
         return self._closed(plan, torch.stack(outputs))
 
     @_sharing_no_writes
-    def opened(self, plan: Plan, batch: Batch, n_passes: int, flops: FlopCounter) -> Tensor:
+    def opened(
+        self,
+        plan: Plan,
+        batch: Batch,
+        n_passes: int,
+        flops: FlopCounter,
+        chosen: Chosen | None = None,
+    ) -> Tensor:
         """Run passes in one call with every unit kept; it has to reproduce the model.
 
         Args:
@@ -124,6 +136,7 @@ class Passes:
             batch: The rows.
             n_passes: How many.
             flops: Counts the work.
+            chosen: Which of the rows that were run before these are.
 
         Returns:
             Outputs, (n_passes, n, ...).
@@ -135,7 +148,8 @@ class Passes:
 
         def run() -> Tensor:
             index = torch.arange(n_passes, device=self._device)
-            passes: Tensor = torch.func.vmap(one, randomness="error")(index)
+            with self._recalling(chosen), flops:
+                passes: Tensor = torch.func.vmap(one, randomness="error")(index)
             if self.copy.twin.tracker.has_random_gates:
                 # Their numbers are drawn in a live pass only.
                 self.vectorized(plan, batch, span)
@@ -209,13 +223,32 @@ class Passes:
         last = [site for site in plan.sites if site.fired][-1]
         probe = LastLayer(last.order, probing=True)
         call = replace(self._call(plan, _FIRST), last=probe)
-        output = self.picked(self._live(batch, call))
+        with self._recalling():
+            output = self.picked(self._live(batch, call))
         problem = probe.problem
         if not (problem or probe.came_through(output)):
             problem = "the output is not that of a linear layer after it"
         if problem:
             raise self._settings.no_closed_form(f"{last.name}: {problem}")
         return last.order
+
+    def plain_kept(self, batch: Batch) -> Tensor:
+        """Run the model as it is on a whole batch, and keep what its first chunk repeats."""
+        # Another device would have to be waited for to compare.
+        self.recall = recall = Recall() if self._device.type == "cpu" else None
+        with self._recalling():
+            output = self.plain(batch)
+        if recall is not None:
+            recall.holds = False
+            self.recall = None if recall.is_empty else recall
+        return output
+
+    def _recalling(self, chosen: Chosen | None = None) -> AbstractContextManager[object]:
+        """Recall what costly operators returned for these rows, or for the chosen among them."""
+        if self.recall is None:
+            return nullcontext()
+        self.recall.chosen = chosen
+        return Recalling(self.recall, self.copy.shared)
 
     def _globals(self, plan: Plan, span: Span) -> AbstractContextManager[object]:
         """Seed the global generators for a pass of a model that uses them."""
@@ -226,6 +259,7 @@ class Passes:
 
     def release(self) -> None:
         """Free the memory set aside for passes; hooks on the copy keep this object alive."""
+        self.recall = None
         self._source.release()
 
     def _call(

@@ -209,8 +209,8 @@ class Planner:
             The plan, and whether the model draws random numbers of its own.
         """
         try:
-            with FlopCounter() as counter:
-                opened = self._passes.opened(draft, batch, 2, counter)
+            counter = FlopCounter()
+            opened = self._passes.opened(draft, batch, 2, counter, plain.chosen)
         except CANNOT_BATCH as error:
             if ran_out_of_memory(error):
                 return replace(draft, reason=_FILLS_MEMORY), False

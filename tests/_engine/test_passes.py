@@ -19,6 +19,7 @@ from mcdrop._engine.moments import Moments
 from mcdrop._engine.passes import Passes
 from mcdrop._engine.plan import Plan
 from mcdrop._engine.settings import Settings
+from mcdrop._live.operators import OperatorMode
 from mcdrop._masks.numpy_kernels import Workspace
 from mcdrop._masks.source import Span
 from mcdrop.errors import UnsupportedError
@@ -153,3 +154,54 @@ def test_variance_over_strata_is_corrected_for_the_variance_of_their_mean() -> N
     # All spread lies between four strata: their sample variance, and that of a mean of four.
     assert apart.variance.item() == pytest.approx(offsets.var().item())
     assert apart.variance_of_mean.item() == pytest.approx(offsets.var().item() / 4)
+
+
+class Convolutions(OperatorMode):
+    """Counts convolutions that run."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.n_run = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self.n_run += str(func).startswith("aten.convolution.")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("masks", ["independent", "shared"])
+@pytest.mark.parametrize("exact_last", [False, True])
+def test_a_first_prediction_computes_what_comes_before_dropout_once(
+    masks: Any, exact_last: bool
+) -> None:
+    body = (nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(inplace=True), nn.Conv2d(16, 16, 3))
+    net = nn.Sequential(*body, nn.Flatten(), nn.Dropout(0.5), nn.Linear(12544, 2)).eval()
+    x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    mc = mcdrop.wrap(net, masks=masks)
+    found, counts = [], []
+    for _ in range(2):
+        with Convolutions() as convolutions:
+            found.append(
+                mc.predict_with_uncertainty(
+                    x, n_samples=8, seed=0, task="regression", exact_last=exact_last
+                )
+            )
+        counts.append(convolutions.n_run)
+    assert counts == [2, 2]
+    assert torch.equal(found[0].mean, found[1].mean)
+    assert torch.equal(found[0].std, found[1].std)
+
+
+@pytest.mark.parametrize("strategy", ["vectorized", "sequential"])
+def test_what_is_recalled_is_let_go(strategy: Any) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.Dropout(0.5), nn.Linear(14400, 2))
+    x = torch.randn(4, 3, 32, 32)
+    passes = passes_of(net.eval())
+    batch = Batch((x,), {}, 4)
+    with torch.no_grad():
+        expected = passes.plain(batch)
+        assert torch.equal(passes.plain_kept(batch), expected)
+        assert passes.recall is not None
+        getattr(passes, strategy)(Plan(), batch, Span(count=2))
+    assert passes.recall is None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mcdrop._live.memory import address
 from mcdrop._live.operators import OperatorMode
 from mcdrop._twin.observe import observe
-from mcdrop._twin.recall import Recall
+from mcdrop._twin.recall import Chosen, Recall
 from mcdrop._twin.watch import watch
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -116,6 +116,65 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     recall = Recall()
     first, second = (X, WEIGHT), (WEIGHT, X)
     assert [runs(recall, PRODUCT, *each) for each in (first, second, first, second)] == [1, 1, 0, 1]
+
+
+BATCH = X.reshape(4, 4, 32, 32)
+KERNEL = WEIGHT[:4, :36].reshape(4, 4, 3, 3)
+CONVOLVED = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+BY_ROW: dict[str, tuple[Any, Callable[[Tensor], tuple[Any, ...]]]] = {
+    "mm": (PRODUCT, lambda x: (x, WEIGHT)),
+    "addmm": (torch.ops.aten.addmm.default, lambda x: (WEIGHT[0], x, WEIGHT)),
+    "convolution": (
+        CONVOLUTION,
+        lambda x: (x.reshape(-1, 4, 32, 32), KERNEL, None, *CONVOLVED),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BY_ROW)
+def test_results_of_the_first_and_last_row_are_found_among_those_of_all(name: str) -> None:
+    func, given = BY_ROW[name]
+    recall = Recall()
+    unwritten = frozenset(map(address, (WEIGHT,)))
+    x = X.clone()
+    # Four rows, of as many entries along the first dimension as the operator takes.
+    ends = torch.cat([x[:32], x[-32:]])
+    recall.run(func, given(x), {}, unwritten)
+    recall.chosen = Chosen(4, 0, 3)
+    for rows, n_run in ((ends, 0), (x[:64], 1), (ends + 1, 1), (x[:32], 1)):
+        with Counted() as counted:
+            found = recall.run(func, given(rows), {}, unwritten)
+        torch.testing.assert_close(found, func(*given(rows)), rtol=1e-4, atol=1e-4)
+        assert counted.n_run == n_run
+
+
+def test_a_bias_of_every_row_is_not_taken_for_that_of_others() -> None:
+    func: Any = torch.ops.aten.addmm.default
+    recall = Recall()
+    recall.run(func, (WEIGHT, X, WEIGHT), {}, frozenset())
+    recall.chosen = Chosen(4, 0, 3)
+    ends = torch.cat([X[:32], X[-32:]])
+    assert runs(recall, func, WEIGHT[:64], ends, WEIGHT) == 1
+
+
+def test_several_results_are_recalled_together() -> None:
+    func: Any = torch.ops.aten.max_pool2d_with_indices.default
+    recall = Recall()
+    expected = func(BATCH, [2, 2], [2, 2])
+    for x in (BATCH, BATCH.clone(), BATCH + 1):
+        found = recall.run(func, (x, [2, 2], [2, 2]), {}, frozenset())
+        assert torch.equal(found[1], expected[1])
+    assert torch.equal(found[0], expected[0] + 1)
+
+
+def test_nothing_more_is_held_than_asked_for() -> None:
+    recall = Recall()
+    assert recall.is_empty
+    recall.holds = False
+    assert [runs(recall, PRODUCT, X, WEIGHT) for _ in range(2)] == [1, 1]
+    recall.holds = True
+    assert [runs(recall, PRODUCT, X, WEIGHT) for _ in range(2)] == [1, 0]
+    assert not recall.is_empty
 
 
 class Gated(nn.Module):
