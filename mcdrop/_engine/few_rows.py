@@ -18,7 +18,7 @@ from mcdrop._engine.plan import Plan
 from mcdrop._engine.row_probe import grown_rows
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.rows import RowDim, RowLayout
-from mcdrop._twin.recall import Chosen
+from mcdrop._twin.recall import Chosen, Recall
 
 __all__ = ["ROWS_LOOKED_AT", "Plain", "few_rows", "for_all_rows"]
 
@@ -50,7 +50,7 @@ class Plain:
     Attributes:
         output: What it returns for the rows that are looked at.
         is_own: Whether it ran on the rows that are looked at, and on these alone.
-        chosen: Which of the rows of that run these are, where they are some of its batch.
+        chosen: Which of the rows of the first run these are.
     """
 
     output: Tensor
@@ -61,17 +61,25 @@ class Plain:
         self.is_own = False
         self._sites: Sequence[DropoutSite] = ()
         self._n_rows: int | None = None
-        self.chosen: Chosen | None = None
+        # Recalled by its rows, as the one row of a run of it alone.
+        self.chosen = Chosen(1, slice(None))
+        self._ran_whole = part is whole
         # Other rows may be refused by the model in whatever way it likes.
         with suppress(Exception):
             if self._took_over(part, whole) or self._ran_more(part, whole):
                 return
-        self.run()
+        self.is_own = True
+        self.output = passes.plain_kept(part)
 
     def run(self) -> None:
         """Run the model on the rows that are looked at."""
         self.is_own = True
         self.output = self._passes.plain(self._part)
+
+    def let_go(self) -> None:
+        """Hold nothing any longer that no pass over all rows computes."""
+        if not self._ran_whole:
+            self._passes.recall = None
 
     def rows_of(self, plan: Plan) -> RowLayout | None:
         """Return the row dimensions of a plan's sites, where a run of other rows shows them all."""
@@ -83,34 +91,35 @@ class Plain:
         """Take what the run in eval mode returned that was watched."""
         copy = self._passes.copy
         output, copy.plain = copy.plain, None
+        recall, copy.recall = copy.recall, Recall()
         found = copy.found
         if output is None or found is None or found.n_rows != whole.n_rows:
             return False
         self._n_rows, self._sites = found.n_rows, found.sites
         self.output = self._passes.picked(output)
-        return part is whole or self._chose(whole, [0, (whole.n_rows or 1) - 1])
+        self._ran_whole = True
+        self._passes.keep(recall)
+        return part is whole or self._chose(whole, slice(0, None, (whole.n_rows or 0) - 1))
 
     def _ran_more(self, part: Batch, whole: Batch) -> bool:
         """Run these rows with another one, where all sites show that are to be told apart."""
         is_refused = part is whole and (whole.n_rows or 0) > ROWS_LOOKED_AT
         if part.n_rows is None or is_refused or self._passes.copy.twin.hides_sites:
             return False
-        if part is not whole and (whole.n_rows or 0) <= _MOST_RUN:
-            more, places = whole, [0, (whole.n_rows or 1) - 1]
-            self.output = self._passes.plain_kept(more)
-            self.chosen = Chosen(whole.n_rows or 1, *places)
-        else:
-            places = [*range(part.n_rows)]
-            more = part.take([*places, 0])
-            self.output = self._passes.plain(more)
+        n_rows = whole.n_rows or 0
+        is_whole = part is not whole and n_rows <= _MOST_RUN
+        more = whole if is_whole else part.take([*range(part.n_rows), 0])
+        self._ran_whole = is_whole
+        self.output = self._passes.plain_kept(more)
         self._n_rows, self._sites = more.n_rows, self._passes.seen.sites
-        return self._chose(more, places)
+        return self._chose(more, slice(0, None, n_rows - 1) if is_whole else slice(part.n_rows))
 
-    def _chose(self, batch: Batch, places: list[int]) -> bool:
+    def _chose(self, batch: Batch, rows: slice) -> bool:
         """Leave the rows that are looked at; return whether that is possible."""
-        if self.output.shape[:1] != (batch.n_rows,):
+        n_rows = len(self.output) if self.output.ndim else None
+        if n_rows is None or n_rows != batch.n_rows:
             return False
-        self.output = self.output[places]
+        self.output, self.chosen = self.output[rows], Chosen(n_rows, rows)
         return True
 
 

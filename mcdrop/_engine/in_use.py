@@ -14,6 +14,7 @@ from mcdrop._live.functorch import sees_writes
 from mcdrop._live.memory import address
 from mcdrop._live.rules.registry import registrations
 from mcdrop._twin.copy import written_to
+from mcdrop._twin.recall import Recall
 from mcdrop._twin.twin import Twin
 from mcdrop._twin.watch import Watched, watch
 
@@ -38,6 +39,7 @@ class TwinInUse:
         shared: Storage addresses of the parameters that are shared with the caller's model.
         found: What watching a training run decided, if one was watched.
         plain: What the model returned for the rows that were watched, right after that.
+        recall: What costly operators returned for these rows.
         watched: That in one sentence; empty if nothing.
     """
 
@@ -48,6 +50,7 @@ class TwinInUse:
         self.found: Watched | None = None
         self.watched = ""
         self.plain: Any = None
+        self.recall = Recall()
         spare = settings.memory.spares.take(self._kind(), settings.model)
         self._use(spare or self._made())
 
@@ -91,6 +94,8 @@ class TwinInUse:
         self.twin.tracker.settle(found)
 
     def _watched(self, batch: Batch) -> Watched:
+        self.recall = Recall()
+
         def inputs() -> tuple[tuple[Any, ...], dict[str, Any]]:
             own = batch.copied()
             return own.args, own.kwargs
@@ -101,6 +106,7 @@ class TwinInUse:
             device=self._device,
             dtype=self._settings.dtype,
             excluded=self.twin.tracker.asked_for,
+            recall=self.recall,
         )
         return replace(found, n_rows=batch.n_rows)
 

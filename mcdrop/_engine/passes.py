@@ -41,6 +41,9 @@ CANNOT_BATCH = (RuntimeError, ValueError, TypeError, AttributeError, LookupError
 
 _FIRST = Span()
 
+# Where there are fewer of both, operators take no longer than their bookkeeping.
+_MANY_WEIGHTS, _MANY_NUMBERS = 2**16, 2**14
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -233,15 +236,22 @@ class Passes:
         return last.order
 
     def plain_kept(self, batch: Batch) -> Tensor:
-        """Run the model as it is on a whole batch, and keep what its first chunk repeats."""
-        # Another device would have to be waited for to compare.
-        self.recall = recall = Recall() if self._device.type == "cpu" else None
+        """Run the model as it is, and keep what passes over the same rows compute again."""
+        n_numbers = sum(x.numel() for x in batch.tensors())
+        is_large = self.copy.twin.n_weights >= _MANY_WEIGHTS or n_numbers >= _MANY_NUMBERS
+        self.recall = Recall() if is_large and self._device.type == "cpu" else None
         with self._recalling():
             output = self.plain(batch)
-        if recall is not None:
-            recall.holds = False
-            self.recall = None if recall.is_empty else recall
+        if self.recall is not None:
+            self.keep(self.recall)
         return output
+
+    def keep(self, recall: Recall) -> None:
+        """Keep what costly operators returned, where that spares time."""
+        recall.holds = False
+        # Another device would have to be waited for to compare.
+        is_of_use = self._device.type == "cpu" and not recall.is_empty
+        self.recall = recall if is_of_use else None
 
     def _recalling(self, chosen: Chosen | None = None) -> AbstractContextManager[object]:
         """Recall what costly operators returned for these rows, or for the chosen among them."""

@@ -171,6 +171,7 @@ class Planner:
             self._check_rows_share(plan, part)
         self._settings.check_sites(plan.sites)
         self._settings.check_live(plan.sites)
+        plain.let_go()
         return plan
 
     def _last_site(self, plan: Plan, batch: Batch) -> int | None:

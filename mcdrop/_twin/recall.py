@@ -53,18 +53,15 @@ class Chosen:
 
     Attributes:
         n_rows: How many rows these had.
-        first: The first row chosen.
-        last: The other row chosen.
+        rows: The rows chosen.
     """
 
     n_rows: int
-    first: int
-    last: int
+    rows: slice
 
     def of(self, x: Tensor) -> Tensor:
         """Return the chosen rows of a tensor, where dimension 0 may count others within a row."""
-        each = x.unflatten(0, (self.n_rows, -1))
-        return each[self.first : self.last + 1 : self.last - self.first].flatten(0, 1)
+        return x.unflatten(0, (self.n_rows, -1))[self.rows].flatten(0, 1)
 
 
 class Recall:
@@ -72,8 +69,8 @@ class Recall:
 
     Attributes:
         holds: Whether to go on remembering.
-        chosen: Rows to look for besides all of them; their results are those of a run of these
-            rows but for rounding. None for no others.
+        chosen: Rows to look for besides all of them, once or once per pass; their results are those
+            of a run of these rows but for rounding. None for no others.
     """
 
     def __init__(self) -> None:
@@ -160,10 +157,16 @@ class Recall:
     def _found_by_row(self, each: _Computed, x: Tensor, chosen: Chosen) -> Tensor | None:
         """Return the result for some of the rows of a call, or None."""
         given, result = each.given[0], each.results
-        n_all, rest = divmod(len(given), chosen.n_rows)
-        if rest or len(x) != 2 * n_all or not isinstance(result, Tensor):
+        if len(given) % chosen.n_rows or not isinstance(result, Tensor):
             return None
-        return chosen.of(result).clone() if torch.equal(x, chosen.of(given)) else None
+        given = chosen.of(given)
+        n_passes, rest = divmod(len(x), len(given))
+        if rest or not torch.equal(
+            x.unflatten(0, (n_passes, -1)), given.expand(n_passes, *given.shape)
+        ):
+            return None
+        result = chosen.of(result)
+        return result.expand(n_passes, *result.shape).flatten(0, 1).clone()
 
 
 class Recalling(OperatorMode):

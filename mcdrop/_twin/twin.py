@@ -78,6 +78,11 @@ class Twin:
         return self.tracker.has_random_gates or self._fuses
 
     @property
+    def n_weights(self) -> int:
+        """Return the number of weights of all parameters."""
+        return sum(x.numel() for x in self._parameters)
+
+    @property
     def weights(self) -> frozenset[int]:
         """Storage addresses of parameters and buffers, where there are any."""
         return frozenset(map(address, (*self._parameters, *self._buffers))) - {0}

@@ -82,6 +82,7 @@ def watch(
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
     excluded: Collection[str] = (),
+    recall: Recall | None = None,
 ) -> Watched:
     """Watch a training run of copies of the model.
 
@@ -91,11 +92,12 @@ def watch(
         device: Where to run.
         dtype: Floating point type to run in.
         excluded: Paths of modules that the user has decided about.
+        recall: Where to hold what costly operators return.
     """
     if not has_operator_modes() or not may_read_flags(model):
         return Watched()
     modules = dict(model.named_modules())
-    run = partial(observe, model, inputs, device=device, dtype=dtype, recall=Recall())
+    run = partial(observe, model, inputs, device=device, dtype=dtype, recall=recall or Recall())
     plain = run()
     if plain.error is not None:
         return Watched(summary=f"could not be watched: it raises {_told(plain.error)}")

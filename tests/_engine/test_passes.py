@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import weakref
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -176,8 +176,8 @@ def test_a_first_prediction_computes_what_comes_before_dropout_once(
     masks: Any, exact_last: bool
 ) -> None:
     body = (nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(inplace=True), nn.Conv2d(16, 16, 3))
-    net = nn.Sequential(*body, nn.Flatten(), nn.Dropout(0.5), nn.Linear(12544, 2)).eval()
-    x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    net = nn.Sequential(*body, nn.Flatten(), nn.Dropout(0.5), nn.Linear(30976, 2)).eval()
+    x = torch.randn(4, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     mc = mcdrop.wrap(net, masks=masks)
     found, counts = [], []
     for _ in range(2):
@@ -193,10 +193,48 @@ def test_a_first_prediction_computes_what_comes_before_dropout_once(
     assert torch.equal(found[0].std, found[1].std)
 
 
+class WritesUnseen(nn.Module):
+    """Writes to what a layer returned, and to what it was given, where torch does not count it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.head = nn.Conv2d(3, 16, 3), nn.Linear(33856, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.clone()
+        y: torch.Tensor = self.convolution(x)
+        x.data.zero_()
+        y.data.mul_(2)
+        y.numpy()[:] += 1
+        dropped = nn.functional.dropout(y.flatten(1) + x.sum(), 0.5, True)
+        return cast(torch.Tensor, self.head(dropped))
+
+
+def test_unseen_writes_do_not_reach_what_is_recalled() -> None:
+    net, x = WritesUnseen().eval(), torch.randn(4, 3, 48, 48)
+    mc = mcdrop.wrap(net)
+    first, later = (mc.sample(x, n_samples=6, seed=0) for _ in range(2))
+    assert torch.equal(first, later)
+    expected = net.head((2 * net.convolution(x) + 1).flatten(1))
+    # Every unit is dropped in half of the passes of a stratum, so that a linear mean is exact.
+    mean = mcdrop.wrap(net).sample(x, n_samples=32, seed=0).mean(dim=0)
+    torch.testing.assert_close(mean, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_weights_that_change_between_predictions_are_not_recalled() -> None:
+    first, last = nn.Linear(300, 300), nn.Linear(300, 2)
+    net, x = nn.Sequential(first, nn.Dropout(0.5), last).eval(), torch.randn(4, 300)
+    before = mcdrop.wrap(net).sample(x, n_samples=4, seed=0)
+    for parameter in first.parameters():
+        parameter.mul_(2)
+    after = mcdrop.wrap(net).sample(x, n_samples=4, seed=0)
+    torch.testing.assert_close(after - last.bias, 2 * (before - last.bias))
+
+
 @pytest.mark.parametrize("strategy", ["vectorized", "sequential"])
 def test_what_is_recalled_is_let_go(strategy: Any) -> None:
-    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.Dropout(0.5), nn.Linear(14400, 2))
-    x = torch.randn(4, 3, 32, 32)
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.Dropout(0.5), nn.Linear(33856, 2))
+    x = torch.randn(4, 3, 48, 48)
     passes = passes_of(net.eval())
     batch = Batch((x,), {}, 4)
     with torch.no_grad():

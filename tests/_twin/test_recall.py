@@ -140,8 +140,9 @@ def test_results_of_the_first_and_last_row_are_found_among_those_of_all(name: st
     # Four rows, of as many entries along the first dimension as the operator takes.
     ends = torch.cat([x[:32], x[-32:]])
     recall.run(func, given(x), {}, unwritten)
-    recall.chosen = Chosen(4, 0, 3)
-    for rows, n_run in ((ends, 0), (x[:64], 1), (ends + 1, 1), (x[:32], 1)):
+    recall.chosen = Chosen(4, slice(0, None, 3))
+    passes = torch.cat([ends, ends, ends])
+    for rows, n_run in ((ends, 0), (passes, 0), (x[:64], 1), (passes + 1, 1), (x[:32], 1)):
         with Counted() as counted:
             found = recall.run(func, given(rows), {}, unwritten)
         torch.testing.assert_close(found, func(*given(rows)), rtol=1e-4, atol=1e-4)
@@ -152,7 +153,7 @@ def test_a_bias_of_every_row_is_not_taken_for_that_of_others() -> None:
     func: Any = torch.ops.aten.addmm.default
     recall = Recall()
     recall.run(func, (WEIGHT, X, WEIGHT), {}, frozenset())
-    recall.chosen = Chosen(4, 0, 3)
+    recall.chosen = Chosen(4, slice(0, None, 3))
     ends = torch.cat([X[:32], X[-32:]])
     assert runs(recall, func, WEIGHT[:64], ends, WEIGHT) == 1
 
