@@ -48,6 +48,12 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
+@functools.cache
+def _load_decompositions() -> None:
+    """Run something under ``torch.func.vmap``, which loads what some operations need below it."""
+    torch.func.vmap(torch.neg)(torch.zeros(1, device="cpu"))
+
+
 def _sharing_no_writes(
     method: Callable[Concatenate[Passes, Arguments], Result],
 ) -> Callable[Concatenate[Passes, Arguments], Result]:
@@ -145,6 +151,7 @@ class Passes:
             Outputs, (n_passes, n, ...).
         """
         span = Span(count=n_passes)
+        _load_decompositions()
 
         def one(index: Tensor) -> Tensor:
             return self._output(plan, batch, span, index, opened=True, flops=flops)
@@ -152,7 +159,7 @@ class Passes:
         def run() -> Tensor:
             index = torch.arange(n_passes, device=self._device)
             with self._recalling(chosen), flops:
-                passes: Tensor = torch.func.vmap(one, randomness="error")(index)
+                passes = over_index(one, index)
             if self.copy.twin.tracker.has_random_gates:
                 # Their numbers are drawn in a live pass only.
                 self.vectorized(plan, batch, span)
