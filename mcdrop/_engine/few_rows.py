@@ -54,6 +54,7 @@ class Plain:
     """
 
     output: Tensor
+    chosen: Chosen
 
     def __init__(self, passes: Passes, part: Batch, whole: Batch) -> None:
         self._passes = passes
@@ -61,14 +62,13 @@ class Plain:
         self.is_own = False
         self._sites: Sequence[DropoutSite] = ()
         self._n_rows: int | None = None
-        # Recalled by its rows, as the one row of a run of it alone.
-        self.chosen = Chosen(1, slice(None))
-        self._ran_whole = part is whole
         # Other rows may be refused by the model in whatever way it likes.
         with suppress(Exception):
             if self._took_over(part, whole) or self._ran_more(part, whole):
                 return
-        self.is_own = True
+        self.is_own, self._ran_whole = True, part is whole
+        # All rows of the run are as one here.
+        self.chosen = Chosen(1, slice(None))
         self.output = passes.plain_kept(part)
 
     def run(self) -> None:
@@ -93,18 +93,22 @@ class Plain:
         output, copy.plain = copy.plain, None
         recall, copy.recall = copy.recall, Recall()
         found = copy.found
+        if found is not None and found.sites:
+            self._n_rows, self._sites = found.n_rows, found.sites
         if output is None or found is None or found.n_rows != whole.n_rows:
             return False
-        self._n_rows, self._sites = found.n_rows, found.sites
-        self.output = self._passes.picked(output)
-        self._ran_whole = True
+        self.output, self._ran_whole = self._passes.picked(output), True
         self._passes.keep(recall)
-        return part is whole or self._chose(whole, slice(0, None, (whole.n_rows or 0) - 1))
+        if part is whole:
+            self.chosen = Chosen(1, slice(None))
+            return True
+        return self._chose(whole, slice(0, None, (whole.n_rows or 0) - 1))
 
     def _ran_more(self, part: Batch, whole: Batch) -> bool:
-        """Run these rows with another one, where all sites show that are to be told apart."""
+        """Run these rows with another one, where that shows sites that are not known yet."""
         is_refused = part is whole and (whole.n_rows or 0) > ROWS_LOOKED_AT
-        if part.n_rows is None or is_refused or self._passes.copy.twin.hides_sites:
+        is_known = self._n_rows is not None or self._passes.copy.twin.hides_sites
+        if part.n_rows is None or is_refused or is_known:
             return False
         n_rows = whole.n_rows or 0
         is_whole = part is not whole and n_rows <= _MOST_RUN

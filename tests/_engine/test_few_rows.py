@@ -212,8 +212,8 @@ def test_a_look_is_two_runs_of_different_rows(
 def test_after_watching_a_look_is_one_run(masks: str) -> None:
     # In eval mode, with all flags, and with those chosen.
     assert rows_run(Gate(), 7, masks) == [7, 7, 7, 2]
-    # Of more rows, only the first are watched.
-    assert rows_run(Gate(), 20, masks) == [16, 16, 16, 3, 2]
+    # Of more rows, only the first are watched, which shows the sites.
+    assert rows_run(Gate(), 20, masks) == [16, 16, 16, 2, 2]
 
 
 class Centered(nn.Module):
