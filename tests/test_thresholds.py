@@ -21,6 +21,8 @@ THRESHOLDS = {
     "_fusion.layers": {"_TILE": 32},
     "_engine.linearization": {"_TILE": 16},
     "_engine.groups": {"_SMALL": 4},
+    "_engine.passes": {"_MANY_WEIGHTS": 1},
+    "_twin.recall": {"_FEWEST": 1},
     "_tasks.tails": {"_TILE": 8},
     "_tasks.tiles": {"_TILE": 8},
     "_tasks.controlled_classes": {"_TILE": 64},

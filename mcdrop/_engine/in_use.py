@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from mcdrop._live.functorch import sees_writes
 from mcdrop._live.memory import address
 from mcdrop._live.rules.registry import registrations
 from mcdrop._twin.copy import written_to
+from mcdrop._twin.recall import Recall
 from mcdrop._twin.twin import Twin
 from mcdrop._twin.watch import Watched, watch
 
@@ -36,6 +38,8 @@ class TwinInUse:
         weights: Storage addresses of its parameters and buffers.
         shared: Storage addresses of the parameters that are shared with the caller's model.
         found: What watching a training run decided, if one was watched.
+        plain: What the model returned for the rows that were watched, right after that.
+        recall: What costly operators returned for these rows.
         watched: That in one sentence; empty if nothing.
     """
 
@@ -45,6 +49,8 @@ class TwinInUse:
         self._own: frozenset[int] = frozenset()
         self.found: Watched | None = None
         self.watched = ""
+        self.plain: Any = None
+        self.recall = Recall()
         spare = settings.memory.spares.take(self._kind(), settings.model)
         self._use(spare or self._made())
 
@@ -80,22 +86,29 @@ class TwinInUse:
             if not found.ran and few is not batch:
                 # Rows may belong together, as the nodes of a graph do.
                 found = self._watched(batch)
+            # What is registered may return something else, as the look at the model finds out.
+            self.plain = None if registrations() else found.output
+            found = replace(found, output=None)
             memory.keep(key, found)
         self.found, self.watched = found, found.summary
         self.twin.tracker.settle(found)
 
     def _watched(self, batch: Batch) -> Watched:
+        self.recall = Recall()
+
         def inputs() -> tuple[tuple[Any, ...], dict[str, Any]]:
             own = batch.copied()
             return own.args, own.kwargs
 
-        return watch(
+        found = watch(
             self._settings.model,
             inputs,
             device=self._device,
             dtype=self._settings.dtype,
             excluded=self.twin.tracker.asked_for,
+            recall=self.recall,
         )
+        return replace(found, n_rows=batch.n_rows)
 
     def _made(self) -> Twin:
         """Copy the model; parameters that it writes to are copied as well, all others shared."""

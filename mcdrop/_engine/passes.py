@@ -31,6 +31,7 @@ from mcdrop._live.rules import ACCEPTING, PLAIN, compute, live_rules
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.source import Span
 from mcdrop._twin.drift import Changes, changed, contents
+from mcdrop._twin.recall import Chosen, Recall, Recalling
 
 __all__ = ["CANNOT_BATCH", "Passes"]
 
@@ -40,8 +41,17 @@ CANNOT_BATCH = (RuntimeError, ValueError, TypeError, AttributeError, LookupError
 
 _FIRST = Span()
 
+# Where there are fewer of both, operators take no longer than their bookkeeping.
+_MANY_WEIGHTS, _MANY_NUMBERS = 2**16, 2**14
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+
+
+@functools.cache
+def _load_decompositions() -> None:
+    """Run something under ``torch.func.vmap``, which loads what some operations need below it."""
+    torch.func.vmap(torch.neg)(torch.zeros(1, device="cpu"))
 
 
 def _sharing_no_writes(
@@ -72,6 +82,7 @@ class Passes:
         seen: What was seen of the latest forward call.
         used_globals: Whether the latest single pass used torch's, NumPy's or Python's generator.
         copy: The copy of the model.
+        recall: What costly operators returned for a batch, until its first chunk has run.
     """
 
     def __init__(self, settings: Settings, seed: int, device: torch.device) -> None:
@@ -84,6 +95,7 @@ class Passes:
         # What the user accepts as stochastic may draw where it cannot be seen.
         self._threads = bool(settings.stochastic)
         self.copy = TwinInUse(settings, device)
+        self.recall: Recall | None = None
 
     @_sharing_no_writes
     def vectorized(self, plan: Plan, batch: Batch, span: Span) -> Tensor:
@@ -99,13 +111,15 @@ class Passes:
             `LastLayer.paired` puts beside them is along a further dimension.
         """
         index = torch.arange(span.count, device=self._device)
-        outputs = over_index(lambda i: self._output(plan, batch, span, i), index)
+        with self._recalling():
+            self.recall = None
+            outputs = over_index(lambda i: self._output(plan, batch, span, i), index)
         return self._kept(self._closed(plan, outputs))
 
     @_sharing_no_writes
     def sequential(self, plan: Plan, batch: Batch, span: Span) -> Tensor:
         """Run passes one after the other; arguments and result as for `vectorized`."""
-        outputs = []
+        self.recall, outputs = None, []
         for number in range(span.first, span.first + span.count):
             each = replace(span, first=number, count=1)
             with self._globals(plan, each):
@@ -116,7 +130,14 @@ class Passes:
         return self._closed(plan, torch.stack(outputs))
 
     @_sharing_no_writes
-    def opened(self, plan: Plan, batch: Batch, n_passes: int, flops: FlopCounter) -> Tensor:
+    def opened(
+        self,
+        plan: Plan,
+        batch: Batch,
+        n_passes: int,
+        flops: FlopCounter,
+        chosen: Chosen | None = None,
+    ) -> Tensor:
         """Run passes in one call with every unit kept; it has to reproduce the model.
 
         Args:
@@ -124,18 +145,21 @@ class Passes:
             batch: The rows.
             n_passes: How many.
             flops: Counts the work.
+            chosen: Which of the rows that were run before these are.
 
         Returns:
             Outputs, (n_passes, n, ...).
         """
         span = Span(count=n_passes)
+        _load_decompositions()
 
         def one(index: Tensor) -> Tensor:
             return self._output(plan, batch, span, index, opened=True, flops=flops)
 
         def run() -> Tensor:
             index = torch.arange(n_passes, device=self._device)
-            passes: Tensor = torch.func.vmap(one, randomness="error")(index)
+            with self._recalling(chosen), flops:
+                passes = over_index(one, index)
             if self.copy.twin.tracker.has_random_gates:
                 # Their numbers are drawn in a live pass only.
                 self.vectorized(plan, batch, span)
@@ -171,16 +195,16 @@ class Passes:
 
     @_sharing_no_writes
     def plain(self, batch: Batch) -> Tensor:
-        """Run the model as it is, without touching the caller's random state."""
+        """Run the model as it is, without touching the caller's random state; note its sites."""
 
         def run() -> Any:
-            self.copy.twin.tracker.begin(None)
-            return self._run(
-                batch, Call(PLAIN, self._source, True, _FIRST, shared=self.copy.shared)
-            )
+            call = Call(PLAIN, self._source, True, _FIRST, shared=self.copy.shared)
+            self.copy.twin.tracker.begin(call, is_plain=True)
+            self.seen = call.seen
+            return self._run(batch, call)
 
         seed = self._source.seed_of_pass(_FIRST)
-        return self._picked(run_seeded_if_random(run, seed, threads=self._threads)[0])
+        return self.picked(run_seeded_if_random(run, seed, threads=self._threads)[0])
 
     def left_behind(self, batch: Batch) -> tuple[Changes, Tensor]:
         """Run the model as it is; return what it changed for good, and its output."""
@@ -209,13 +233,39 @@ class Passes:
         last = [site for site in plan.sites if site.fired][-1]
         probe = LastLayer(last.order, probing=True)
         call = replace(self._call(plan, _FIRST), last=probe)
-        output = self._picked(self._live(batch, call))
+        with self._recalling():
+            output = self.picked(self._live(batch, call))
         problem = probe.problem
         if not (problem or probe.came_through(output)):
             problem = "the output is not that of a linear layer after it"
         if problem:
             raise self._settings.no_closed_form(f"{last.name}: {problem}")
         return last.order
+
+    def plain_kept(self, batch: Batch) -> Tensor:
+        """Run the model as it is, and keep what passes over the same rows compute again."""
+        n_numbers = sum(x.numel() for x in batch.tensors())
+        is_large = self.copy.twin.n_weights >= _MANY_WEIGHTS or n_numbers >= _MANY_NUMBERS
+        self.recall = Recall() if is_large and self._device.type == "cpu" else None
+        with self._recalling():
+            output = self.plain(batch)
+        if self.recall is not None:
+            self.keep(self.recall)
+        return output
+
+    def keep(self, recall: Recall) -> None:
+        """Keep what costly operators returned, where that spares time."""
+        recall.holds = False
+        # Another device would have to be waited for to compare.
+        is_of_use = self._device.type == "cpu" and not recall.is_empty
+        self.recall = recall if is_of_use else None
+
+    def _recalling(self, chosen: Chosen | None = None) -> AbstractContextManager[object]:
+        """Recall what costly operators returned for these rows, or for the chosen among them."""
+        if self.recall is None:
+            return nullcontext()
+        self.recall.chosen = chosen
+        return Recalling(self.recall, self.copy.shared)
 
     def _globals(self, plan: Plan, span: Span) -> AbstractContextManager[object]:
         """Seed the global generators for a pass of a model that uses them."""
@@ -226,6 +276,7 @@ class Passes:
 
     def release(self) -> None:
         """Free the memory set aside for passes; hooks on the copy keep this object alive."""
+        self.recall = None
         self._source.release()
 
     def _call(
@@ -296,7 +347,7 @@ class Passes:
         output = self._live(batch, call)
         # What selects may compute with placeholders.
         with LiveDropout(call) if call.placeholders else nullcontext():
-            output = self._picked(output)
+            output = self.picked(output)
         output = call.read(output)
         if call.placeholders is not None:
             call.seen.widest = max(call.seen.widest, call.placeholders.widest)
@@ -316,7 +367,8 @@ class Passes:
             raise self._settings.no_closed_form(changed_after)
         return outputs
 
-    def _picked(self, output: Any) -> Tensor:
+    def picked(self, output: Any) -> Tensor:
+        """Return the tensor of a model's output that is the prediction."""
         return self._settings.selection.pick(self._settings.function, output)
 
     def _kept(self, output: Tensor) -> Tensor:

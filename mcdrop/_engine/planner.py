@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -13,13 +14,14 @@ from torch import Tensor
 from mcdrop._engine.agreement import agree
 from mcdrop._engine.batch import Batch
 from mcdrop._engine.control import MOST_SCORES, obstacle, row_dims
-from mcdrop._engine.few_rows import few_rows, for_all_rows
+from mcdrop._engine.few_rows import Plain, few_rows, for_all_rows
 from mcdrop._engine.flops import FlopCounter
 from mcdrop._engine.passes import CANNOT_BATCH, Passes
 from mcdrop._engine.plan import Plan
 from mcdrop._engine.row_probe import known_rows, row_layout
 from mcdrop._engine.settings import Settings
 from mcdrop._engine.splitting import passes_that_fit, redraws, rows_that_fit, treats_rows_alone
+from mcdrop._masks.rows import RowLayout
 from mcdrop._masks.source import Span
 from mcdrop.errors import McdropError, UnsupportedError
 
@@ -127,8 +129,8 @@ class Planner:
         # Few rows may be refused by the model in whatever way it likes.
         with suppress(Exception):
             if few is not batch and few.n_rows and batch.n_rows:
-                plan = for_all_rows(self._look_at(few), few.n_rows, batch.n_rows)
-        return self._with_closed_forms(plan or self._look_at(batch), batch)
+                plan = for_all_rows(self._look_at(few, batch), few.n_rows, batch.n_rows)
+        return self._with_closed_forms(plan or self._look_at(batch, batch), batch)
 
     def _with_closed_forms(self, plan: Plan, batch: Batch) -> Plan:
         """Add what is known without drawing: the last mask, and what is linear in the others."""
@@ -138,27 +140,38 @@ class Planner:
             plan = replace(plan, linear=row_dims(self._settings, self._passes, plan, batch))
         return plan
 
-    def _look_at(self, batch: Batch) -> Plan:
-        """Decide the strategy: vectorized if, with every mask open, it reproduces the model."""
-        plain = self._passes.plain(batch)
-        draft = Plan(dtype=plain.dtype, output_numel=plain.numel())
-        if self._settings.masks == "shared":
-            rows = row_layout(self._settings.function, self._passes.observed, draft, batch)
-            draft = replace(draft, rows=rows)
+    def _look_at(self, part: Batch, whole: Batch) -> Plan:
+        """Decide the strategy: vectorized if, with every mask open, it reproduces the model.
+
+        Args:
+            part: The rows that are looked at.
+            whole: The rows that they are taken from.
+        """
+        plain = Plain(self._passes, part, whole)
+        shared = self._settings.masks == "shared"
+        layout = partial(row_layout, self._settings.function, self._passes.observed)
+        rows: RowLayout | None = None
+        if shared and self._passes.copy.twin.tracker.has_random_gates:
+            # Their random numbers have rows as well.
+            rows = layout(Plan(), part)
         # Where deferring fails, do without.
         for defers in (True, False) if self._passes.copy.may_defer else (False,):
-            plan = self._vectorized(replace(draft, defers=defers), batch, plain)
+            plan, draws = self._vectorized(Plan(rows=rows, defers=defers), part, plain)
             if plan.strategy == "vectorized":
                 break
-        else:
-            plan = self._sequential(replace(draft, reason=plan.reason), batch, plain)
-        if self._settings.masks == "independent":
-            known = known_rows(self._passes.observed, plan, batch)
-            plan = replace(plan, rows=known)
+        if shared and rows is None:
+            rows = None if draws else plain.rows_of(plan)
+            plan = replace(plan, rows=rows or layout(Plan(), part))
+        if plan.strategy != "vectorized":
+            plan = self._sequential(plan, part, plain)
+        if not shared:
+            rows = plain.rows_of(plan) or known_rows(self._passes.observed, plan, part)
+            plan = replace(plan, rows=rows)
         elif plan.seeds_globals:
-            self._check_rows_share(plan, batch)
+            self._check_rows_share(plan, part)
         self._settings.check_sites(plan.sites)
         self._settings.check_live(plan.sites)
+        plain.let_go()
         return plan
 
     def _last_site(self, plan: Plan, batch: Batch) -> int | None:
@@ -190,43 +203,59 @@ class Planner:
             raise self._settings.no_control(reason)
         return replace(plan, linear=(), control=reason) if reason else plan
 
-    def _vectorized(self, draft: Plan, batch: Batch, plain: Tensor) -> Plan:
-        """Run passes at once with every mask open, which must reproduce the model."""
+    def _vectorized(self, draft: Plan, batch: Batch, plain: Plain) -> tuple[Plan, bool]:
+        """Run passes at once with every mask open, which must reproduce the model.
+
+        Returns:
+            The plan, and whether the model draws random numbers of its own.
+        """
         try:
-            with FlopCounter() as counter:
-                opened = self._passes.opened(draft, batch, 2, counter)
+            counter = FlopCounter()
+            opened = self._passes.opened(draft, batch, 2, counter, plain.chosen)
         except CANNOT_BATCH as error:
             if ran_out_of_memory(error):
-                return replace(draft, reason=_FILLS_MEMORY)
+                return replace(draft, reason=_FILLS_MEMORY), False
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            return replace(draft, reason=f"the model cannot be batched over passes: {lines[0]}")
-        difference = _difference(opened, plain)
+            reason = f"the model cannot be batched over passes: {lines[0]}"
+            return replace(draft, reason=reason), False
+        seen = self._passes.seen
+        difference = _difference(opened, plain.output)
+        if difference is not None and not plain.is_own:
+            # What rows return may depend on the others.
+            plain.run()
+            difference = _difference(opened, plain.output)
         if difference is not None:
             what = "batched over passes, with every mask open, the output is off by"
-            return replace(draft, reason=f"{what} {difference}")
-        seen = self._passes.seen
+            return replace(draft, reason=f"{what} {difference}"), False
         before = seen.flops_before[0] if seen.flops_before else 0
-        return replace(
+        plan = replace(
             draft,
             strategy="vectorized",
             reason="with every mask open it reproduces model(x)",
             sites=tuple(seen.sites),
-            widest=max(plain.numel(), seen.widest),
+            dtype=plain.output.dtype,
+            output_numel=plain.output.numel(),
+            widest=max(plain.output.numel(), seen.widest),
             largest=max(1, seen.largest),
             work_before=before,
             work_per_pass=(counter.total - before) // 2,
         )
+        return plan, seen.random_calls > 0
 
-    def _sequential(self, draft: Plan, batch: Batch, plain: Tensor) -> Plan:
+    def _sequential(self, draft: Plan, batch: Batch, plain: Plain) -> Plan:
         """Run one pass with every unit kept to see its sites.
 
         The plain model may differ: it draws numbers of its own, has a rate of one, or reads what it
         dropped out elsewhere. Kernels with a registered rule must not.
         """
+        if not plain.is_own:
+            plain.run()
+        dtype, output_numel = plain.output.dtype, plain.output.numel()
+        draft = replace(draft, defers=False, dtype=dtype, output_numel=output_numel)
         output = self._passes.one(draft, batch, opened=True)
         opened = self._settings.selection.pick(self._settings.function, output)
         seen = self._passes.seen
-        difference = _difference(opened[None], plain)
+        difference = _difference(opened[None], plain.output)
         if difference is not None and seen.used_registered:
             raise UnsupportedError.of(
                 self._settings.function,

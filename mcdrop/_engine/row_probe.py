@@ -12,10 +12,11 @@ from torch import Tensor
 from mcdrop._engine.batch import Batch
 from mcdrop._engine.plan import Plan
 from mcdrop._live.call import Seen
+from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.rows import RowDim, RowLayout
 from mcdrop.errors import McdropError, UnsupportedError
 
-__all__ = ["known_rows", "row_layout"]
+__all__ = ["grown_rows", "known_rows", "row_layout"]
 
 
 Observe: TypeAlias = Callable[[Plan, Batch, bool], Seen]
@@ -92,6 +93,28 @@ def known_rows(observe: Observe, draft: Plan, batch: Batch) -> RowLayout | None:
         rows = _rows_of_sites(observe, draft, batch, batch.n_rows)
     sites = tuple(() if row is None else (row,) for row in rows)
     return RowLayout(sites, ()) if any(sites) else None
+
+
+def grown_rows(
+    sites: Sequence[DropoutSite], n_rows: int, others: Sequence[DropoutSite], n_others: int
+) -> RowLayout | None:
+    """Find the row dimensions of every site from two runs of different numbers of rows.
+
+    Args:
+        sites: The sites of one run.
+        n_rows: Its rows.
+        others: The sites of the other run.
+        n_others: Its rows.
+
+    Returns:
+        The layout; None unless every site has one dimension of rows alone.
+    """
+    if n_rows == n_others or [site.name for site in sites] != [site.name for site in others]:
+        return None
+    pairs = zip(sites, others, strict=True)
+    rows = [_only_row(a.shape, b.shape, n_rows, n_others) for a, b in pairs]
+    known = [(row,) for row in rows if row is not None and row.per_row == 1]
+    return RowLayout(tuple(known), ()) if known and len(known) == len(rows) else None
 
 
 def _rows_of_sites(

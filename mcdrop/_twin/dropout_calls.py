@@ -32,6 +32,10 @@ class DropoutCalls(TorchFunctionMode):
     Args:
         follower: Where draws are noted.
         weights: Storage addresses of the parameters, which the copy shares with the caller's model.
+
+    Attributes:
+        seen: The calls as sites, whatever their rate; the modules being called are for others to
+            keep up to date.
     """
 
     def __init__(self, follower: NoiseFollower, weights: frozenset[int] = frozenset()) -> None:
@@ -39,6 +43,7 @@ class DropoutCalls(TorchFunctionMode):
         self._follower = follower
         source = MaskSource(0, torch.device("cpu"))
         self._call = Call(_OFF, source, True, Span(), shared=weights)
+        self.seen = self._call.seen
         self._registered = registered_rules()
 
     def __torch_function__(

@@ -22,6 +22,7 @@ from mcdrop._live.functorch import flattened
 from mcdrop._live.memory import address
 from mcdrop._live.operators import OperatorMode, written_by
 from mcdrop._twin.laws import Law, drawn, ends, expectation, law_of
+from mcdrop._twin.recall import Recall
 from mcdrop._twin.source_line import source_line
 
 __all__ = ["Draw", "NoiseFollower", "SharedWriteError"]
@@ -84,6 +85,7 @@ class NoiseFollower(OperatorMode):
     Args:
         stack: Paths of the modules being called, outermost first; kept up to date by the caller.
         protected: Storage addresses that must not be written to.
+        recall: What costly operators returned in earlier runs.
 
     Attributes:
         draws: The draws so far.
@@ -91,13 +93,16 @@ class NoiseFollower(OperatorMode):
         paused: Whether operators run unseen.
     """
 
-    def __init__(self, stack: Sequence[str], protected: frozenset[int]) -> None:
+    def __init__(
+        self, stack: Sequence[str], protected: frozenset[int], recall: Recall | None = None
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.draws: list[Draw] = []
         self.branches: set[tuple[str, str]] = set()
         self.paused = False
         self._stack = stack
         self._protected = protected
+        self._recall = recall
         self._noise: dict[int, _Noise] = {}
         # Tensors that were filled with a constant are no data; kept, as addresses are used again.
         self._constants: dict[int, Tensor] = {}
@@ -130,6 +135,12 @@ class NoiseFollower(OperatorMode):
         self.draws.append(draw)
         return draw
 
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operator, or recall what it returned."""
+        if self._recall is None:
+            return func(*args, **kwargs)
+        return self._recall.run(func, args, kwargs, self._protected)
+
     def _draw(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operator that draws, the same numbers for the same draw of every run."""
         if name == "native_dropout":
@@ -157,7 +168,7 @@ class NoiseFollower(OperatorMode):
         written: list[Tensor],
     ) -> Any:
         """Run an operator on data, and remember what is constant."""
-        out = func(*args, **kwargs)
+        out = self._run(func, args, kwargs)
         if written and any(address(x) not in self._constants for x in given):
             for x in written:
                 self._constants.pop(address(x), None)
@@ -184,7 +195,7 @@ class NoiseFollower(OperatorMode):
 
         def call(others: Sequence[Any]) -> Any:
             args, kwargs = rebuild(others)
-            return func(*args, **kwargs)
+            return self._run(func, args, kwargs)
 
         draws = {each.draw for each in noise.values()}
         if name in _READS:

@@ -15,10 +15,12 @@ from typing_extensions import Self
 
 from mcdrop._live.global_random import draws_many, global_states, seeded
 from mcdrop._live.memory import address
+from mcdrop._live.sites import DropoutSite
 from mcdrop._twin.compare import agreement, dropped_out, kept, merged
 from mcdrop._twin.copy import structural_copy
 from mcdrop._twin.dropout_calls import DropoutCalls
 from mcdrop._twin.noise import Draw, NoiseFollower
+from mcdrop._twin.recall import Recall
 
 __all__ = ["Inputs", "Observation", "observe"]
 
@@ -49,6 +51,7 @@ class Observation:
         arrays: Modules that drew more than one number from NumPy or Python at a time, if asked for.
         error: What the model raised.
         output: What the model returned.
+        sites: The dropout calls, where rules of ours are given them.
     """
 
     draws: list[Draw] = field(default_factory=list)
@@ -64,6 +67,7 @@ class Observation:
     arrays: set[str] = field(default_factory=set)
     error: BaseException | None = None
     output: Any = None
+    sites: tuple[DropoutSite, ...] = ()
     _inputs: dict[_Key, Any] = field(default_factory=dict)
     _outputs: dict[_Key, Any] = field(default_factory=dict)
 
@@ -83,6 +87,7 @@ def observe(
     seed: int = 0,
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
+    recall: Recall | None = None,
 ) -> Observation:
     """Run a fresh copy of the model, with dropout answered by its expectation.
 
@@ -97,11 +102,12 @@ def observe(
         seed: For the global generators.
         device: Where to run.
         dtype: Floating point type to run in.
+        recall: What costly operators returned in earlier runs, for runs on the same rows.
     """
     twin = structural_copy(model, device=device, dtype=dtype)
     seen = Observation()
     before = {name: x.detach().clone() for name, x in twin.named_buffers()}
-    observer = _Observer(twin, seen, flags, recorded, corrects, finds_hidden)
+    observer = _Observer(twin, seen, flags, recorded, corrects, finds_hidden, recall)
     args, kwargs = inputs()
     failure = _Failure()
     with torch.no_grad(), seeded(seed) as randomness, failure, observer.calls, observer.follower:
@@ -109,6 +115,7 @@ def observe(
         seen.output = twin(*args, **kwargs)
     seen.outside = randomness.used
     seen.draws, seen.branches = observer.follower.draws, observer.follower.branches
+    seen.sites = tuple(observer.calls.seen.sites)
     seen.error = failure.error
     if failure.error is not None:
         observer.blame_for(failure.error, flags)
@@ -148,6 +155,7 @@ class _Observer:
         recorded: Observation | None,
         corrects: bool,
         finds_hidden: bool,
+        recall: Recall | None,
     ) -> None:
         self._seen = seen
         self._recorded = recorded
@@ -160,7 +168,7 @@ class _Observer:
         self._n_left: Counter[str] = Counter()
         self._paths = {id(module): path for path, module in twin.named_modules()}
         weights = frozenset(filter(None, map(address, twin.parameters())))
-        self.follower = NoiseFollower(self._stack, weights)
+        self.follower = NoiseFollower(self._stack, weights, recall)
         self.calls = DropoutCalls(self.follower, weights)
         for path, module in twin.named_modules():
             module.__dict__["training"] = path in flags
@@ -184,13 +192,14 @@ class _Observer:
         self._state, self._seed = state, seed
 
     def _enter_hook(self, path: str) -> Any:
-        def enter(_module: nn.Module, args: Any, kwargs: Any) -> Any:
+        def enter(module: nn.Module, args: Any, kwargs: Any) -> Any:
             self.follower.paused = True
             self.look_for_hidden(self._stack[-1] if self._stack else "")
             try:
                 return self._enter(path, (args, kwargs))
             finally:
                 self._stack.append(path)
+                self.calls.seen.modules.append((path, module))
                 self.follower.paused = False
 
         return enter
@@ -216,6 +225,7 @@ class _Observer:
     def _leave_hook(self, path: str) -> Any:
         def leave(_module: nn.Module, _args: Any, output: Any) -> Any:
             self._stack.pop()
+            self.calls.seen.modules.pop()
             if sys.exc_info()[0] is not None:
                 return None
             self.follower.paused = True

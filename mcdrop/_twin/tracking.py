@@ -38,6 +38,7 @@ class Tracker:
         self._random_gates: dict[int, bool] = {}
         self._mixed: list[str] = []
         self._call: Call | None = None
+        self._is_plain = True
         self._drawn: list[tuple[int, bool, Tensor | None]] = []
         self._sort(twin, tuple(stochastic))
         self._read = (tuple(self._rate_gates), dict(self._random_gates), tuple(self._mixed))
@@ -88,20 +89,25 @@ class Tracker:
         if watched.ran:
             self._mixed = [p for p in self._mixed if watched.off.get(p, "").startswith("it raises")]
 
-    def begin(self, call: Call | None) -> None:
-        """Track the next forward call; None runs the plain model, with every gate closed.
+    def begin(self, call: Call | None, *, is_plain: bool = False) -> None:
+        """Track the next forward call.
+
+        Args:
+            call: The call; None tracks nothing, and runs the plain model.
+            is_plain: Whether the plain model runs, with every gate closed.
 
         Raises:
             UnsupportedError: If a flag switches more than dropout, and what could not be told.
         """
-        if call is not None:
+        self._is_plain = is_plain or call is None
+        if not self._is_plain:
             for path in self._mixed:
                 raise self._refusal(path, "it switches more")
         self._call = call
         self._drawn.clear()
         for module in self._rate_gates:
-            module.__dict__["training"] = call is not None
-        is_open = call is not None and not call.opened
+            module.__dict__["training"] = not self._is_plain
+        is_open = call is not None and not self._is_plain and not call.opened
         for module in self._modules.values():
             if id(module) in self._random_gates:
                 module.__dict__["training"] = is_open
@@ -163,7 +169,7 @@ class Tracker:
         plain = module.forward
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            if self._call is None:
+            if self._call is None or self._is_plain:
                 return plain(*args, **kwargs)
             self._call.seen.used_registered = True
             return replacement(module, *args, **kwargs)
@@ -178,7 +184,7 @@ class Tracker:
             if self._call is None:
                 return
             self._call.seen.modules.append(entry)
-            if id(module) in self._random_gates:
+            if not self._is_plain and id(module) in self._random_gates:
                 self._open(self._call, module, (*args, *kwargs.values()))
 
         return enter
@@ -193,7 +199,7 @@ class Tracker:
                 return
             call.seen.modules.pop()
             asked_for = self._random_gates.get(id(module))
-            if asked_for is None:
+            if asked_for is None or self._is_plain:
                 return
             call.seen.open_gates -= 1
             n_before, fired, state = self._drawn.pop()

@@ -11,11 +11,14 @@ from torch import nn
 from mcdrop._live.functorch import has_hooks
 from mcdrop._live.memory import address
 from mcdrop._twin.copy import recorded_copy
-from mcdrop._twin.flag_readers import may_read_flags
+from mcdrop._twin.flag_readers import may_read_flags, may_write_unseen
 from mcdrop._twin.state import TwinState
 from mcdrop._twin.tracking import Tracker
 
 __all__ = ["Spares", "Twin"]
+
+# Modules of torch's that drop units within one call.
+_FUSED = (nn.MultiheadAttention, nn.RNNBase)
 
 # Threads that predict with one wrapper at a time find a copy each, up to so many.
 _MOST = 4
@@ -58,6 +61,7 @@ class Twin:
         self.may_read_flags = may_read_flags(self.module)
         self.tracker = Tracker(function, self.module, stochastic)
         self.structure: Hashable = None
+        self._fuses = any(isinstance(each, _FUSED) for each in self.module.modules())
         self._original = made.original
         self._parameters = list(self.module.parameters())
         self._buffers = list(self.module.buffers())
@@ -65,6 +69,18 @@ class Twin:
         self._shared = [x for x in self._parameters if address(x) in theirs]
         of_its_own = [x for x in self._parameters if address(x) not in theirs]
         self.state = TwinState(made, of_its_own if own else ())
+        # Below vmap, torch does not count what such calls write.
+        self.state.by_content = may_write_unseen(model)
+
+    @property
+    def hides_sites(self) -> bool:
+        """Tell whether sites of the model do not show while it runs as it is."""
+        return self.tracker.has_random_gates or self._fuses
+
+    @property
+    def n_weights(self) -> int:
+        """Return the number of weights of all parameters."""
+        return sum(x.numel() for x in self._parameters)
 
     @property
     def weights(self) -> frozenset[int]:

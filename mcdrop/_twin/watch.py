@@ -13,16 +13,19 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
 from mcdrop._live.functorch import has_operator_modes
 from mcdrop._live.rules.registry import registered_forward
+from mcdrop._live.sites import DropoutSite
 from mcdrop._twin.flag_readers import may_read_flags
 from mcdrop._twin.gates import Gate, gate_of
 from mcdrop._twin.noise import Draw
 from mcdrop._twin.observe import Inputs, Observation, observe
+from mcdrop._twin.recall import Recall
 
 __all__ = ["Lost", "Watched", "watch"]
 
@@ -57,6 +60,9 @@ class Watched:
         ran: Whether training was watched to its end; otherwise what was read off the source
             stands for the modules that are not listed.
         summary: One sentence for the record of a prediction; empty if there was nothing to watch.
+        output: What the model returned in eval mode; None where it was not run.
+        sites: The dropout calls with these flags set; empty where they are not known.
+        n_rows: Rows of the inputs, if they are known.
     """
 
     gates: Mapping[str, Gate] = field(default_factory=dict)
@@ -64,6 +70,9 @@ class Watched:
     lost: tuple[Lost, ...] = ()
     ran: bool = False
     summary: str = ""
+    output: Any = field(default=None, compare=False, repr=False)
+    sites: tuple[DropoutSite, ...] = ()
+    n_rows: int | None = None
 
 
 def watch(
@@ -73,6 +82,7 @@ def watch(
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
     excluded: Collection[str] = (),
+    recall: Recall | None = None,
 ) -> Watched:
     """Watch a training run of copies of the model.
 
@@ -82,11 +92,12 @@ def watch(
         device: Where to run.
         dtype: Floating point type to run in.
         excluded: Paths of modules that the user has decided about.
+        recall: Where to hold what costly operators return.
     """
     if not has_operator_modes() or not may_read_flags(model):
         return Watched()
     modules = dict(model.named_modules())
-    run = partial(observe, model, inputs, device=device, dtype=dtype)
+    run = partial(observe, model, inputs, device=device, dtype=dtype, recall=recall or Recall())
     plain = run()
     if plain.error is not None:
         return Watched(summary=f"could not be watched: it raises {_told(plain.error)}")
@@ -109,7 +120,8 @@ def watch(
             break
         off |= found
     if seen.error is not None:
-        return Watched(summary=f"could not be watched: in training it raises {_told(seen.error)}")
+        text = f"could not be watched: in training it raises {_told(seen.error)}"
+        return Watched(summary=text, output=plain.output)
     return _Decision(run, modules, candidates, decided, plain, seen, off).watched()
 
 
@@ -156,6 +168,7 @@ class _Decision:
         self._off = {**self._blamed(), **off}
         self._free = candidates - self._off.keys()
         self._kinds: dict[str, Gate] = {}
+        self._sites = plain.sites
 
     def watched(self) -> Watched:
         """Set flags until all that is missing appears, and check that nothing else does."""
@@ -183,7 +196,8 @@ class _Decision:
             for path in self._unseen()
         ]
         gates = {} if todo else self._kinds
-        return Watched(gates, self._off, tuple(lost), True, self._summary(gates))
+        summary, sites = self._summary(gates), () if todo else self._sites
+        return Watched(gates, self._off, tuple(lost), True, summary, self._plain.output, sites)
 
     def _blamed(self) -> dict[str, str]:
         """Return the modules whose flag switches more than dropout, and what."""
@@ -255,6 +269,7 @@ class _Decision:
             seen = self._run(set(self._kinds), recorded=self._plain)
             if not seen.same_output(self._plain):
                 return list(wanted)
+        self._sites = seen.sites
         appeared = Counter(draw.key() for draw in seen.draws) - self._already
         return _beyond(wanted, appeared)
 

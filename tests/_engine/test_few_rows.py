@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -69,12 +70,12 @@ def test_the_plan_is_that_of_all_rows(
     make, row = MODELS[name]
     batch = Batch((torch.randn(N, *row),), {}, N, range(N))
     looks = planner(make(), batch, masks=masks)
-    whole = looks._look_at(batch)
+    whole = looks._look_at(batch, batch)
     looked_at: list[int | None] = []
 
-    def noted(self: Planner, part: Batch) -> Plan:
+    def noted(self: Planner, part: Batch, whole: Batch) -> Plan:
         looked_at.append(part.n_rows)
-        return original(self, part)
+        return original(self, part, whole)
 
     original = Planner._look_at
     monkeypatch.setattr(Planner, "_look_at", noted)
@@ -164,3 +165,96 @@ def test_numbers_are_those_of_a_look_at_all_rows(monkeypatch: pytest.MonkeyPatch
     found = mcdrop.wrap(net).sample(x, n_samples=20, seed=0)
     monkeypatch.setattr("mcdrop._engine.planner.few_rows", lambda batch: batch)
     assert torch.equal(found, mcdrop.wrap(net).sample(x, n_samples=20, seed=0))
+
+
+class Counting(nn.Module):
+    """Counts the rows that each call takes, those of passes as one."""
+
+    def __init__(self, note: Callable[[int], None]) -> None:
+        super().__init__()
+        self.note = note
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.note(len(x))
+        return x
+
+
+class Gate(nn.Module):
+    """Drops units where its flag says so."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, 0.5 if self.training else 0.0)
+
+
+def rows_run(net: nn.Module, n_rows: int, masks: str) -> list[int]:
+    rows = list[int]()
+    x = torch.randn(n_rows, 6, generator=torch.Generator().manual_seed(0))
+    batch = Batch((x,), {}, n_rows, range(n_rows))
+    plan = planner(nn.Sequential(Counting(rows.append), net), batch, masks=masks)._look(batch)
+    assert plan.strategy == "vectorized"
+    assert plan.rows is not None
+    assert set(plan.rows.sites) == {(RowDim(0, 1),)}
+    assert [site.shape[0] for site in plan.sites] == [n_rows] * len(plan.sites)
+    return rows
+
+
+@pytest.mark.parametrize("masks", ["independent", "shared"])
+@pytest.mark.parametrize(
+    ("n_rows", "plain", "opened"), [(1, 2, 1), (2, 3, 2), (3, 3, 2), (4, 4, 2), (5, 3, 2)]
+)
+def test_a_look_is_two_runs_of_different_rows(
+    n_rows: int, plain: int, opened: int, masks: str
+) -> None:
+    assert rows_run(mlp(), n_rows, masks) == [plain, opened]
+
+
+@pytest.mark.parametrize("masks", ["independent", "shared"])
+def test_after_watching_a_look_is_one_run(masks: str) -> None:
+    # In eval mode, with all flags, and with those chosen.
+    assert rows_run(Gate(), 7, masks) == [7, 7, 7, 2]
+    # Of more rows, only the first are watched, which shows the sites.
+    assert rows_run(Gate(), 20, masks) == [16, 16, 16, 2, 2]
+
+
+class Centered(nn.Module):
+    """What it returns for a row depends on the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(x - x.mean(dim=0))
+
+
+@pytest.mark.parametrize("net", [Centered(), nn.Sequential(Centered(), Gate())])
+@pytest.mark.parametrize("n_rows", [3, 4, 5])
+def test_rows_that_depend_on_the_others_are_run_alone(net: nn.Module, n_rows: int) -> None:
+    assert rows_run(net, n_rows, "independent")[-2:] == [2, 2]
+
+
+def test_rows_that_a_model_refuses_are_left_out() -> None:
+    class Single(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if len(x) != 1:
+                raise KeyError(len(x))
+            return nn.functional.dropout(x, 0.5, True)
+
+    batch = Batch((torch.randn(1, 6),), {}, 1, range(1))
+    plan = planner(Single(), batch)._look(batch)
+    assert plan.strategy == "vectorized"
+    assert plan.rows is None
+
+
+def test_what_differs_with_passes_still_is_no_plan() -> None:
+    class Wrong(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            dropped = nn.functional.dropout(x, 0.5, True)
+            return dropped + torch._C._functorch.is_batchedtensor(dropped)
+
+    for n_rows in (1, 2, 4, 7):
+        batch = Batch((torch.randn(n_rows, 6),), {}, n_rows, range(n_rows))
+        for net in (Wrong(), nn.Sequential(Wrong(), Gate())):
+            plan = planner(net, batch)._look(batch)
+            assert plan.strategy == "sequential"
+            assert "the output is off by 1" in plan.reason

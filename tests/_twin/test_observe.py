@@ -6,8 +6,10 @@ import threading
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+import mcdrop
 from mcdrop._twin.observe import observe
 
 X = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
@@ -95,3 +97,29 @@ def test_hidden_draws_are_told_from_seeds() -> None:
     plain = observe(model, inputs)
     seen = observe(model, inputs, {"0", "1"}, recorded=plain, finds_hidden=True)
     assert seen.hidden == {"1"}
+
+
+def test_sites_bear_the_names_and_shapes_of_a_live_pass() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop, self.gate = nn.Dropout(0.5), Gate()
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.dropout(self.drop(self.drop(x)), 0.1)
+            return self.gate(x)
+
+    class Gate(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            p = 0.3 if self.training else 0.0
+            return F.scaled_dot_product_attention(x, x, x, dropout_p=p)
+
+    x = torch.randn(3, 4, 6)
+    model = Model().eval()
+    plain = observe(model, lambda: ((x,), {}))
+    seen = observe(model, lambda: ((x,), {}), {"gate"})
+    sites = mcdrop.wrap(model).sites(x)
+    named = [(site.name, site.p, site.shape) for site in sites]
+    assert [(site.name, site.p, site.shape) for site in seen.sites] == named
+    assert [(site.name, site.p, site.shape) for site in plain.sites] == named[:-1]
+    assert named[-1] == ("gate:attention", 0.3, (3, 4, 4))

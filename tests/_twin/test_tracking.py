@@ -147,6 +147,23 @@ def test_nothing_is_noted_of_the_plain_model() -> None:
     torch.testing.assert_close(twin(X), expected)
 
 
+def test_the_plain_model_is_tracked_with_every_gate_closed() -> None:
+    notes, gate = Notes(), DropPath(0.5)
+    twin = structural_copy(nn.Sequential(Attention(), gate, notes).eval())
+    tracker = Tracker("sample", twin, ())
+    call, noting = call_of(opened=True), twin.get_submodule("2")
+    assert isinstance(noting, Notes)
+    noting.call = call
+    tracker.begin(call_of())
+    assert [module.training for module in twin.children()] == [True, True, False]
+    tracker.begin(call, is_plain=True)
+    assert not any(module.training for module in twin.modules())
+    assert torch.equal(twin(X), F.scaled_dot_product_attention(X, X, X))
+    assert noting.paths == ["2"]
+    assert not call.seen.modules
+    assert not call.seen.sites
+
+
 def test_checkpoints_of_gradients_are_switched_off_on_the_copy() -> None:
     model: Any = Notes()
     model.gradient_checkpointing = True

@@ -138,6 +138,9 @@ def _scaled_dot_product_off(
 ) -> Any:
     bound = dict(zip(_SDPA_NAMES, args, strict=False)) | kwargs
     query, key, value = (bound.pop(name) for name in _SDPA_NAMES[:3])
+    rate = float(bound.get("dropout_p", 0.0))
+    if rate:
+        call.site("attention", rate, (*query.shape[:-1], key.shape[-2]))
     return func(query, key, value, **{**bound, "dropout_p": 0.0})
 
 

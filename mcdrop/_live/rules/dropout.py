@@ -217,9 +217,22 @@ def dropout_rules() -> dict[TorchFunction, Rule]:
 
 
 def plain_dropout_rules() -> dict[TorchFunction, Rule]:
-    """Return the rules that switch the same functions off."""
-    return dict.fromkeys(dropout_rules(), _off)
+    """Return the rules that switch the same functions off, and note their calls."""
+    return {func: _off(_kind_of(func)) for func in dropout_rules()}
 
 
-def _off(call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    return _input_and_rate(args, kwargs)[0]
+def _kind_of(func: TorchFunction) -> str:
+    """Return the name of an operation, without the overload and the underscore of in-place."""
+    name = getattr(func, "__name__", str(func).rpartition(".")[2])
+    return name.partition(".")[0].rstrip("_")
+
+
+def _off(kind: str) -> Rule:
+    def rule(
+        call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        x, p = _input_and_rate(args, kwargs)
+        call.site(kind, p, tuple(x.shape))
+        return x
+
+    return rule

@@ -128,9 +128,14 @@ def test_inputs_of_fewer_dimensions(shape: tuple[int, ...]) -> None:
 
 
 def test_the_plain_rules_switch_a_rate_off_that_is_asked_for_in_eval_mode() -> None:
-    with LiveDropout(call_of(opened=True, rules=PLAIN)):
+    plain, live = call_of(opened=True, rules=PLAIN), call_of(opened=True)
+    with LiveDropout(plain):
         found = F.scaled_dot_product_attention(QUERY, KEY, VALUE, dropout_p=0.5)
     assert torch.equal(found, F.scaled_dot_product_attention(QUERY, KEY, VALUE))
+    with LiveDropout(live):
+        F.scaled_dot_product_attention(QUERY, KEY, VALUE, dropout_p=0.5)
+    assert len(live.seen.sites) == 1
+    assert plain.seen.sites == live.seen.sites
 
 
 @pytest.mark.parametrize("by_position", [True, False])

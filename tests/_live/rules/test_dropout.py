@@ -12,6 +12,9 @@ from torch import nn
 import mcdrop
 from mcdrop._engine.record import Strategy
 from mcdrop._live import functorch as batching
+from mcdrop._live.mode import LiveDropout
+from mcdrop._live.rules import PLAIN
+from tests._live.rules.calls import call_of
 from tests.passes import draw
 
 Call = Callable[..., torch.Tensor]
@@ -106,6 +109,21 @@ def test_both_strategies_draw_the_same_masks(case: tuple[nn.Module, tuple[int, .
     x = torch.randn(shape, generator=torch.Generator().manual_seed(2))
     together, alone = draw(model, x, 40, "vectorized")[0], draw(model, x, 40, "sequential")[0]
     torch.testing.assert_close(together, alone)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_the_plain_rules_drop_nothing_and_note_the_same_sites(
+    case: tuple[nn.Module, tuple[int, ...]],
+) -> None:
+    model, shape = case
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    plain, live = call_of(opened=True, rules=PLAIN), call_of(opened=True)
+    with LiveDropout(plain):
+        assert torch.equal(model(x.clone()), x)
+    with LiveDropout(live):
+        model(x.clone())
+    assert len(live.seen.sites) == 1
+    assert plain.seen.sites == live.seen.sites
 
 
 def test_training_flag_of_the_call_makes_no_difference() -> None:
