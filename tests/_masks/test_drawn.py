@@ -36,7 +36,9 @@ def test_bits_of_a_pattern_say_which_passes_drop_a_unit(first: int) -> None:
     assert [np.flatnonzero(~row).tolist() for row in keep] == dropped
 
 
-@pytest.mark.parametrize("kernels", [None, PLAIN, numba_kernels.load()], ids=str)
+@pytest.mark.parametrize(
+    "kernels", [None, PLAIN, numba_kernels.load()], ids=["NumPy", "plain", "Numba"]
+)
 @pytest.mark.parametrize("same_for_all_passes", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("first", [0, 3])
