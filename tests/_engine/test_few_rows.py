@@ -209,11 +209,15 @@ def test_a_look_is_two_runs_of_different_rows(
 
 
 @pytest.mark.parametrize("masks", ["independent", "shared"])
-def test_after_watching_a_look_is_one_run(masks: str) -> None:
+def test_after_watching_a_look_is_one_run(masks: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Other tests may have registered something, which costs a run.
+    monkeypatch.setattr("mcdrop._engine.in_use.registrations", lambda: 0)
     # In eval mode, with all flags, and with those chosen.
     assert rows_run(Gate(), 7, masks) == [7, 7, 7, 2]
     # Of more rows, only the first are watched, which shows the sites.
     assert rows_run(Gate(), 20, masks) == [16, 16, 16, 2, 2]
+    monkeypatch.setattr("mcdrop._engine.in_use.registrations", lambda: 1)
+    assert rows_run(Gate(), 7, masks) == [7, 7, 7, 2, 2]
 
 
 class Centered(nn.Module):
