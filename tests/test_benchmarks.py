@@ -286,7 +286,9 @@ def test_users_sizes_are_raced_first_and_later(tmp_path: Path) -> None:
     "name", ["cnn-image", "bert", "resnet", "resnet-head", "encoder", "unet", "segmentation"]
 )
 def test_larger_networks_of_users_sizes_run(name: str, tmp_path: Path) -> None:
-    _, content = run("user_sizes.py", tmp_path, "--repeats", "2", "--workload", name)
+    # Of many numbers, some spreads over eight passes are off by more than a normal law allows.
+    repeats = "8" if name == "segmentation" else "2"
+    _, content = run("user_sizes.py", tmp_path, "--repeats", repeats, "--workload", name)
     assert all(content["workloads"][0]["agreement"].values())
 
 
