@@ -19,11 +19,11 @@ from mcdrop._engine.moments import Moments
 from mcdrop._engine.passes import Passes
 from mcdrop._engine.plan import Plan
 from mcdrop._engine.settings import Settings
-from mcdrop._live.operators import OperatorMode
 from mcdrop._masks.numpy_kernels import Workspace
 from mcdrop._masks.source import Span
 from mcdrop.errors import UnsupportedError
 from tests._engine.models import CountsCalls
+from tests.kernels import Kernels
 from tests.passes import draw
 
 X = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
@@ -157,20 +157,6 @@ def test_variance_over_strata_is_corrected_for_the_variance_of_their_mean() -> N
     assert apart.variance_of_mean.item() == pytest.approx(offsets.var().item() / 4)
 
 
-class Convolutions(OperatorMode):
-    """Counts convolutions that run."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.n_run = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        self.n_run += str(func).startswith("aten.convolution.")
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("masks", ["independent", "shared"])
 @pytest.mark.parametrize("exact_last", [False, True])
 def test_a_first_prediction_computes_what_comes_before_dropout_once(
@@ -182,13 +168,13 @@ def test_a_first_prediction_computes_what_comes_before_dropout_once(
     mc = mcdrop.wrap(net, masks=masks)
     found, counts = [], []
     for _ in range(2):
-        with Convolutions() as convolutions:
+        with Kernels() as convolutions:
             found.append(
                 mc.predict_with_uncertainty(
                     x, n_samples=8, seed=0, task="regression", exact_last=exact_last
                 )
             )
-        counts.append(convolutions.n_run)
+        counts.append(convolutions.calls["convolution"])
     assert counts == [2, 2]
     assert torch.equal(found[0].mean, found[1].mean)
     assert torch.equal(found[0].std, found[1].std)

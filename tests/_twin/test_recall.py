@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mcdrop._live.memory import address
-from mcdrop._live.operators import OperatorMode
 from mcdrop._twin.observe import observe
 from mcdrop._twin.recall import Chosen, Recall
 from mcdrop._twin.watch import watch
+from tests.kernels import Kernels
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(128, 128, generator=GENERATOR)
@@ -23,27 +23,12 @@ PRODUCT: Any = torch.ops.aten.mm.default
 CONVOLUTION: Any = torch.ops.aten.convolution.default
 
 
-class Counted(OperatorMode):
-    """Counts products and convolutions that run."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.n_run = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        names = ("aten.mm.", "aten.addmm.", "aten.convolution.")
-        self.n_run += str(func).startswith(names)
-        return func(*args, **(kwargs or {}))
-
-
 def runs(recall: Recall, func: Any, *args: Any, unwritten: tuple[Tensor, ...] = ()) -> int:
     """Run an operator, check its result, and tell whether it had to be computed."""
-    with Counted() as counted:
+    with Kernels() as counted:
         found = recall.run(func, args, {}, frozenset(map(address, unwritten)))
     assert torch.equal(found, func(*args))
-    return counted.n_run
+    return counted.n_costly
 
 
 def test_equal_numbers_are_not_multiplied_again() -> None:
@@ -105,10 +90,10 @@ def test_weights_are_known_by_their_place_until_they_are_written_to() -> None:
 
 def test_nan_and_small_products_are_computed_anew() -> None:
     recall, nan = Recall(), torch.full_like(X, torch.nan)
-    with Counted() as counted:
+    with Kernels() as counted:
         for x, weight in ((nan, WEIGHT), (X[:4, :4], WEIGHT[:4, :4])) * 2:
             recall.run(PRODUCT, (x, weight), {}, frozenset())
-    assert counted.n_run == 4
+    assert counted.n_costly == 4
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,10 +128,10 @@ def test_results_of_the_first_and_last_row_are_found_among_those_of_all(name: st
     recall.chosen = Chosen(4, slice(0, None, 3))
     passes = torch.cat([ends, ends, ends])
     for rows, n_run in ((ends, 0), (passes, 0), (x[:64], 1), (passes + 1, 1), (x[:32], 1)):
-        with Counted() as counted:
+        with Kernels() as counted:
             found = recall.run(func, given(rows), {}, unwritten)
         torch.testing.assert_close(found, func(*given(rows)), rtol=1e-4, atol=1e-4)
-        assert counted.n_run == n_run
+        assert counted.n_costly == n_run
 
 
 def test_a_bias_of_every_row_is_not_taken_for_that_of_others() -> None:
@@ -197,12 +182,12 @@ class Gated(nn.Module):
 
 def test_runs_that_compute_the_same_recall_it() -> None:
     recall, model = Recall(), Gated().eval()
-    with Counted() as counted:
+    with Kernels() as counted:
         plain = observe(model, lambda: ((X.clone(),), {}), recall=recall)
-    assert counted.n_run == 3
-    with Counted() as counted:
+    assert counted.n_costly == 3
+    with Kernels() as counted:
         seen = observe(model, lambda: ((X.clone(),), {}), {""}, recorded=plain, recall=recall)
-    assert counted.n_run == 0
+    assert counted.n_costly == 0
     assert torch.equal(seen.output, plain.output)
     assert len(seen.draws) == 3
 

@@ -59,8 +59,8 @@ def _window(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> tuple[Pair, Pair] | None:
-    """Return size and stride of a window; None where it is padded, dilated or cut off."""
-    if ceil_mode or _pair(padding) != (0, 0) or _pair(dilation) != (1, 1):
+    """Return size and stride of a window; None where that is not all that is asked."""
+    if ceil_mode or return_indices or _pair(padding) != (0, 0) or _pair(dilation) != (1, 1):
         return None
     size = _pair(kernel_size)
     # torch takes an empty list for the size, too.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -14,22 +13,11 @@ from torch import Tensor, nn
 from mcdrop._live.functorch import DispatchMode
 from mcdrop._live.rules import folded
 from tests._live.rules.calls import AfterDropout
+from tests.kernels import Kernels
 from tests.passes import draw
 
 GENERATOR = torch.Generator().manual_seed(0)
 WEIGHT, BIAS = torch.randn(5, 6, generator=GENERATOR), torch.randn(5, generator=GENERATOR)
-
-
-class Kernels(DispatchMode):
-    """Counts operators as they reach the kernels."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.calls: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.calls[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
 
 
 def after_a_sum(function: Callable[[Tensor], Tensor]) -> AfterDropout:
