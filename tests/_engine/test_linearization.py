@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mcdrop._engine.batch import Batch
 from mcdrop._engine.control import MOST_SCORES, linearize, row_dims
-from mcdrop._engine.linearization import Linearization, NoSlopesError, by_row, row_dim
+from mcdrop._engine.linearization import Linearization, NoSlopesError, row_dim
 from mcdrop._engine.passes import Passes
 from mcdrop._engine.planner import Planner
 from mcdrop._engine.settings import Settings
@@ -201,16 +201,6 @@ def test_slopes_that_are_not_finite_count_as_zero() -> None:
     found, _ = linearization(Root(), torch.tensor([[0.0, 4.0], [0.0, 9.0], [1.0, 1.0]]))
     # sqrt(4 m) has the slope 1 at m = 1; p / (1 - p) = 1.
     torch.testing.assert_close(found.variance, torch.tensor([1.0, 2.25, 0.5]))
-
-
-def test_units_are_sorted_by_row_wherever_rows_lie() -> None:
-    values = torch.arange(24).view(1, 2, 6, 2)
-    # Rows are the outer part of dimension 1: entries 0-2 belong to row 0, 3-5 to row 1.
-    outer = by_row(values, RowDim(1, 3))
-    assert outer.shape == (1, 2, 12)
-    assert outer[0, 1].tolist() == values[0, :, 3:].flatten().tolist()
-    inner = by_row(values, RowDim(1, 3, rows_first=False))
-    assert inner[0, 1].tolist() == values[0, :, 1::2].flatten().tolist()
 
 
 @pytest.mark.parametrize(
