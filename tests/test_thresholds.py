@@ -19,7 +19,7 @@ THRESHOLDS = {
     "_live.last_layer": {"_TILE": 32},
     "_live.rules.folded": {"_LEAST_LINEAR": 1},
     "_fusion.layers": {"_TILE": 32},
-    "_engine.linearization": {"_TILE": 16},
+    "_engine.site_slopes": {"_TILE": 16},
     "_engine.groups": {"_SMALL": 4},
     "_engine.passes": {"_MANY_WEIGHTS": 1},
     "_twin.recall": {"_FEWEST": 1},
@@ -28,7 +28,11 @@ THRESHOLDS = {
     "_tasks.controlled_classes": {"_TILE": 64},
 }
 # Above these, fewer groups of passes are kept, which tell errors and strata less well.
-FEWER_GROUPS = {"_engine.moments": {"_LARGE": 8}, "_engine.controlled": {"_LARGE": 8}}
+FEWER_GROUPS = {
+    "_engine.moments": {"_LARGE": 8},
+    "_engine.controlled": {"_LARGE": 8},
+    "_tasks.class_sums": {"_LARGE": 8},
+}
 SLOW = pytest.mark.slow
 X = torch.rand(6, 4, generator=torch.Generator().manual_seed(0))
 IMAGES = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))

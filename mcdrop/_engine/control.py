@@ -16,13 +16,28 @@ from mcdrop._live.multipliers import Multipliers
 from mcdrop._masks.rows import RowDim
 from mcdrop._masks.source import Span
 
-__all__ = ["FEWEST_PASSES", "MOST_SCORES", "described", "linearize", "obstacle", "row_dims"]
+__all__ = [
+    "FEWEST_PASSES",
+    "MOST_CLASSES",
+    "MOST_SCORES",
+    "described",
+    "linearize",
+    "most_scores",
+    "obstacle",
+    "row_dims",
+]
 
 FEWEST_PASSES = 8
 """Fewer passes do not tell how they depend on their linear part."""
 
+MOST_CLASSES = 5
+"""Classes of a row that are linearized; of more, the most probable ones.
+
+Every one but the first takes a backward pass, and little of the probability is left to the others.
+"""
+
 MOST_SCORES = 16
-"""Classes that are linearized; of more, the most probable ones of every row."""
+"""Scores of a row that are linearized where they are several labels, or a map of classes."""
 
 # Scores of a row beyond which the surrogate's probabilities take longer than passes: pixels.
 _MOST_PER_ROW = 2**12
@@ -89,9 +104,22 @@ def linearize(
             output,
             sites,
             plan.row_dim,
-            most_outputs=None if settings.scores is None else MOST_SCORES,
+            most_outputs=most_scores(settings, output.ndim),
+            exclusive=_exclude(settings, output.ndim),
             per_pass={} if plan.last_site is None else {plan.last_site: max(1, plan.redraws)},
         )
+
+
+def most_scores(settings: Settings, n_dims: int) -> int | None:
+    """Return the most outputs of a row that are linearized; None for all.
+
+    Args:
+        settings: Settings of the prediction.
+        n_dims: Dimensions of the output.
+    """
+    if settings.scores is None:
+        return None
+    return MOST_CLASSES if _exclude(settings, n_dims) else MOST_SCORES
 
 
 def obstacle(plan: Plan, n_passes: int, *, most_outputs: int | None = None) -> str:
@@ -132,6 +160,11 @@ def described(plan: Plan, *, asked: bool) -> str:
     elif asked:
         parts.append(f"no linearized network: {plan.control}")
     return ", ".join(parts)
+
+
+def _exclude(settings: Settings, n_dims: int) -> bool:
+    """Tell whether an output of so many dimensions has one class of several for every row."""
+    return settings.exclusive and n_dims == 2
 
 
 def _n_rows(plan: Plan, site: int) -> int:

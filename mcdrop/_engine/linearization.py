@@ -8,12 +8,15 @@ for whatever g, also where a gradient is not that of the network.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
+from mcdrop._engine.differentiated import Differentiated
+from mcdrop._engine.linear_law import LinearLaw
 from mcdrop._engine.site_slopes import SiteSlopes, by_row
 from mcdrop._live.multipliers import Multiplied
 from mcdrop._masks.rows import RowDim
@@ -36,19 +39,23 @@ class LinearPart:
         values: (s, n, ...), of mean 0 over masks; (s * redraws, n, ...) where passes are given
             several masks of a site.
         variance: Its exact variance over masks, (n, ...).
-        fresh: Given the number of the first mask and how many, returns the linear part of masks
-            that belong to no pass, (count, n, ...). Rows share them.
+        fresh: Given the number of the first mask and how many, draws the linear part of masks that
+            belong to no pass, (count, n, ...). Rows share what is random.
+        weights: Of the scores of classes in the mean that is taken from them, (n, C); None where
+            scores are linearized as they are.
     """
 
     values: Tensor
     variance: Tensor
     fresh: Callable[[int, int], Tensor] | None = None
+    weights: Tensor | None = None
 
     def to(self, device: torch.device) -> LinearPart:
         """Return the same part on another device."""
         fresh = self.fresh
         moved = None if fresh is None else lambda first, count: fresh(first, count).to(device)
-        return LinearPart(self.values.to(device), self.variance.to(device), moved)
+        weights = None if self.weights is None else self.weights.to(device)
+        return LinearPart(self.values.to(device), self.variance.to(device), moved, weights)
 
 
 @dataclass(frozen=True)
@@ -58,13 +65,12 @@ class Linearization:
     Attributes:
         sites: The slopes at each dropout call.
         variance: Variance of the linear part over masks, (n, ...).
-        chosen: Numbers of the outputs that are linearized, (n, outputs), where not all are; the
-            others have no linear part.
+        outputs: Which outputs are linearized; the others have no linear part.
     """
 
     sites: tuple[SiteSlopes, ...]
     variance: Tensor
-    chosen: Tensor | None = None
+    outputs: Differentiated
 
     def part(self, first: int, count: int) -> LinearPart:
         """Return the linear part of some passes.
@@ -76,23 +82,26 @@ class Linearization:
         values = sum(
             (site.part(first, count) for site in self.sites), torch.zeros((), device="cpu")
         )
-        return LinearPart(self._placed(values.flatten(0, 1)), self.variance, self._fresh())
+        return LinearPart(
+            self._placed(values.flatten(0, 1)), self.variance, self._fresh, self._weights
+        )
 
-    def _fresh(self) -> Callable[[int, int], Tensor]:
-        def fresh(first: int, count: int) -> Tensor:
-            source = self.sites[0].mask.source.aside()
-            each = (site.fresh(source, first, count) for site in self.sites)
-            return self._placed(_total(each))
+    @cached_property
+    def _weights(self) -> Tensor | None:
+        weights = self.outputs.weights
+        return None if weights is None else self.outputs.placed(weights, self.variance.shape[1])
 
-        return fresh
+    @cached_property
+    def _law(self) -> LinearLaw:
+        return LinearLaw(self.sites, self.sites[0].mask.source.aside())
+
+    def _fresh(self, first: int, count: int) -> Tensor:
+        return self._placed(self._law.draw(first, count))
 
     def _placed(self, values: Tensor) -> Tensor:
         """Give every output its linear part, (k, n, ...)."""
-        shape = (len(values), *self.variance.shape)
-        if self.chosen is None:
-            return values.view(shape)
-        every = values.new_zeros(shape).flatten(2)
-        return every.scatter_(2, self.chosen.expand_as(values), values).view(shape)
+        whole = self.outputs.placed(values, self.variance[0].numel())
+        return whole.view(len(values), *self.variance.shape)
 
 
 def linearized(
@@ -101,6 +110,7 @@ def linearized(
     rows_of: RowsOf,
     *,
     most_outputs: int | None = None,
+    exclusive: bool = False,
     per_pass: Mapping[int, int] = MappingProxyType({}),
 ) -> Linearization:
     """Differentiate an output with respect to multipliers, by one backward pass per output.
@@ -113,6 +123,7 @@ def linearized(
         sites: The multipliers.
         rows_of: Tells the dimension of rows.
         most_outputs: Of more outputs than that, only the largest of every row are linearized.
+        exclusive: Whether outputs are scores of classes, up to a number of every row.
         per_pass: Masks per pass of sites that have several, by number of the site.
 
     Raises:
@@ -128,11 +139,8 @@ def linearized(
         raise NoSlopesError("it drops no single units of rows that can be told apart")
     if not output.requires_grad:
         raise NoSlopesError("the output has no gradient with respect to what dropout keeps")
-    outputs, chosen = output.reshape(len(output), -1), None
-    if most_outputs is not None and outputs.shape[1] > most_outputs:
-        chosen = outputs.detach().topk(most_outputs, dim=1).indices
-        outputs = outputs.gather(1, chosen)
-    totals = outputs.sum(dim=0)
+    outputs = Differentiated.of(output, most_outputs, exclusive=exclusive)
+    totals = outputs.values.sum(dim=0)
     ones = [site.ones for site, _ in known]
     found: list[list[Tensor]] = [[] for _ in known]
     for number in range(len(totals)):
@@ -145,16 +153,14 @@ def linearized(
         stacked = torch.stack(grads_of_site).to(_wide(output.dtype))
         # What is not finite may be anything, zero as well: the law of the linear part stays exact.
         values = by_row(stacked.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0), rows)
-        values = values.permute(1, 2, 0).contiguous()
+        values = outputs.of_outputs(values.permute(1, 2, 0)).contiguous()
         times = per_pass.get(site.mask.site, 1)
         slopes.append(SiteSlopes(site.mask, site.rate, rows, values, times))
     variance = _total(site.variance() for site in slopes)
     if not bool(variance.any()):
         raise NoSlopesError("the output has no gradient with respect to what dropout keeps")
-    if chosen is not None:
-        every = variance.new_zeros(len(output), output[0].numel())
-        variance = every.scatter_(1, chosen, variance)
-    return Linearization(tuple(slopes), variance.view(output.shape), chosen)
+    variance = outputs.placed(variance, output[0].numel()).view(output.shape)
+    return Linearization(tuple(slopes), variance, replace(outputs, values=totals.detach()))
 
 
 def _total(parts: Iterable[Tensor]) -> Tensor:

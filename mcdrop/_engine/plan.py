@@ -29,6 +29,7 @@ class Plan:
         sites: The dropout calls of one pass.
         dtype: Type of the output.
         output_numel: Elements of the output of one pass.
+        output_ndim: Its dimensions.
         widest: Elements of the largest tensor of one pass that is held in memory after a dropout.
         largest: Elements of the largest tensor of one pass that is computed after a dropout, and so
             once for every pass of a chunk.
@@ -51,6 +52,7 @@ class Plan:
     sites: tuple[DropoutSite, ...] = ()
     dtype: torch.dtype = torch.float32
     output_numel: int = 1
+    output_ndim: int = 1
     widest: int = 1
     largest: int = 1
     work_before: int = 0

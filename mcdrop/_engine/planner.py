@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mcdrop._engine.agreement import agree
 from mcdrop._engine.batch import Batch
-from mcdrop._engine.control import MOST_SCORES, obstacle, row_dims
+from mcdrop._engine.control import most_scores, obstacle, row_dims
 from mcdrop._engine.few_rows import Plain, few_rows, for_all_rows
 from mcdrop._engine.flops import FlopCounter
 from mcdrop._engine.passes import CANNOT_BATCH, Passes
@@ -197,7 +197,7 @@ class Planner:
         if self._settings.control_variate is not True:
             return plan
         # An earlier prediction may have found that there are no gradients.
-        most = None if self._settings.scores is None else MOST_SCORES
+        most = most_scores(self._settings, plan.output_ndim)
         reason = plan.control or obstacle(plan, n_passes, most_outputs=most)
         if reason and plan.last_site is None and self._settings.scores is None:
             raise self._settings.no_control(reason)
@@ -235,6 +235,7 @@ class Planner:
             sites=tuple(seen.sites),
             dtype=plain.output.dtype,
             output_numel=plain.output.numel(),
+            output_ndim=plain.output.ndim,
             widest=max(plain.output.numel(), seen.widest),
             largest=max(1, seen.largest),
             work_before=before,
@@ -250,8 +251,13 @@ class Planner:
         """
         if not plain.is_own:
             plain.run()
-        dtype, output_numel = plain.output.dtype, plain.output.numel()
-        draft = replace(draft, defers=False, dtype=dtype, output_numel=output_numel)
+        draft = replace(
+            draft,
+            defers=False,
+            dtype=plain.output.dtype,
+            output_numel=plain.output.numel(),
+            output_ndim=plain.output.ndim,
+        )
         output = self._passes.one(draft, batch, opened=True)
         opened = self._settings.selection.pick(self._settings.function, output)
         seen = self._passes.seen

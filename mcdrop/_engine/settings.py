@@ -79,6 +79,7 @@ class Settings:
         scores: Turns outputs of passes, (s, n, ...), into what is linearized, of the same shape;
             None for the outputs themselves. Where it is given, passes do without the control
             variate where that is not possible.
+        exclusive: Whether the scores of a row are those of classes that exclude one another.
         control_variate: Whether the linearized network is the control variate; "auto" does not
             take it, but lets the last dropout be integrated or redrawn where that costs little.
         first_row: Number of the first row; the masks of a row depend on its number.
@@ -106,6 +107,7 @@ class Settings:
     exact_last: Controls = False
     redraws: bool = False
     scores: Callable[[Tensor], Tensor] | None = None
+    exclusive: bool = False
     control_variate: Controls = False
     first_row: int = 0
     row_numbers: tuple[int, ...] | None = None

@@ -53,8 +53,8 @@ class SiteSlopes:
         keep = by_row(replace(self.mask, span=span, stacked=True).keep(), self.rows)
         return self._centered(self._kept(keep)).unflatten(0, (-1, self.per_pass))
 
-    def fresh(self, source: MaskSource, first: int, count: int) -> Tensor:
-        """Return the linear part of masks that belong to no pass, (count, n, outputs).
+    def multipliers(self, source: MaskSource, first: int, count: int) -> Tensor:
+        """Return what masks that belong to no pass multiply by, less 1, (count, units).
 
         Args:
             source: Draws them.
@@ -63,7 +63,7 @@ class SiteSlopes:
         """
         units = (self.values.shape[1],)
         keep = source.keep(self.mask.p, units, self.mask.site, Span(0, NO_PASS + first, count))
-        return self._centered(self._kept(keep.unsqueeze(1)))
+        return keep.to(self.values.dtype).div_(1 - self.rate).sub_(1)
 
     def _centered(self, kept: Tensor) -> Tensor:
         return kept / (1 - self.rate) - self.values.sum(dim=1)

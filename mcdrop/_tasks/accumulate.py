@@ -153,7 +153,7 @@ class ClassificationAccumulator:
             if self._controlled is None:
                 self._controlled = ControlledClasses(self._binary, self._multilabel)
             scores = class_scores(wide, self._output_type, binary=self._binary)
-            self._controlled.update(scores, probs, linear, n_passes)
+            self._controlled.update(scores, probs, entropies, linear, n_passes)
         if self._votes is None:
             self._votes = torch.zeros_like(probs[0], dtype=torch.int64)
         # `argmax` takes up to 15 times as long.

@@ -26,12 +26,13 @@ from torch import Tensor
 from typing_extensions import Self
 
 from mcdrop._engine.groups import PassGroups
-from mcdrop._engine.jackknife import Sizes, jackknife
+from mcdrop._engine.jackknife import jackknife
 from mcdrop._engine.linearization import LinearPart
-from mcdrop._engine.moments import Moments, accumulation_dtype
+from mcdrop._engine.moments import accumulation_dtype
 from mcdrop._engine.student import widening
 from mcdrop._masks.stratified import STRATUM
-from mcdrop._tasks.likelihoods import score_probabilities
+from mcdrop._tasks.class_sums import ClassMeans, MaskSums, PassSums
+from mcdrop._tasks.likelihoods import score_distributions
 from mcdrop._tasks.tails import Tails
 from mcdrop._tasks.widths import HALF_WIDTH, on_log_scale, std_shift
 from mcdrop.prediction.classification import ClassificationPrediction, entropy
@@ -68,83 +69,12 @@ class Estimates:
 
 
 @dataclass(frozen=True)
-class _Means:
-    """Means over passes, all passes or without each of some groups in front.
-
-    Attributes:
-        probs: Of the probabilities, (..., n, C, ...).
-        spread: Of their squared deviations from it, of the same shape.
-        entropy: Of the entropies, (..., n, ...).
-    """
-
-    probs: Tensor
-    spread: Tensor
-    entropy: Tensor
-
-    def deviations(self, center: Tensor) -> Tensor:
-        """Return the mean squares about a center."""
-        return self.spread + (self.probs - center).square()
-
-    def divergences(self, center: Tensor, classes: int) -> Tensor:
-        """Return the mean divergences from a center."""
-        tiny = torch.finfo(center.dtype).tiny
-        cross = -(self.probs * center.clamp_min(tiny).log()).sum(dim=classes)
-        return (cross - self.entropy).clamp_min(0)
-
-
-class _Sums:
-    """Sums over passes by group of passes.
-
-    Args:
-        groups: Groups for the jackknife.
-    """
-
-    def __init__(self, groups: PassGroups) -> None:
-        self._probs, self._within, self._entropies = (Moments(groups) for _ in range(3))
-
-    @property
-    def count(self) -> int:
-        """Number of passes."""
-        return self._probs.count
-
-    def update(self, probs: Tensor, n_passes: int) -> None:
-        """Add passes, (n_passes * draws, n, C, ...)."""
-        entropies = entropy(probs, dim=2)
-        if len(probs) > n_passes:
-            by_pass = probs.unflatten(0, (n_passes, -1))
-            probs = by_pass.mean(dim=1)
-            self._within.update((by_pass - probs.unsqueeze(1)).square_().mean(dim=1))
-            entropies = entropies.unflatten(0, (n_passes, -1)).mean(dim=1)
-        self._probs.update(probs)
-        self._entropies.update(entropies, beside=probs[0].numel())
-
-    def rows(self, rows: Tensor) -> _Sums:
-        """Return the sums of some rows."""
-        part = copy(self)
-        part._probs, part._entropies = self._probs.part(rows), self._entropies.part(rows)
-        part._within = self._within.part(rows) if self._within.count else self._within
-        return part
-
-    def whole(self) -> _Means:
-        """Return the means over all passes."""
-        within: Tensor | float = self._within.mean if self._within.count else 0.0
-        spread = self._probs.mean_square + within
-        return _Means(self._probs.mean, spread, self._entropies.mean)
-
-    def without_each(self) -> tuple[Sizes, _Means]:
-        """Return the passes of every group, and the means over all others."""
-        sizes, probs, spread = self._probs.without_each()
-        if self._within.count:
-            spread = spread + self._within.without_each()[1]
-        return sizes, _Means(probs, spread, self._entropies.without_each()[1])
-
-
-@dataclass(frozen=True)
 class _Chunk:
     """Passes with their draws, all (s, draws, n, ...)."""
 
     scores: Tensor
     probs: Tensor
+    entropies: Tensor
     linear: Tensor
 
     @classmethod
@@ -170,26 +100,40 @@ class ControlledClasses:
     def __init__(self, binary: bool, multilabel: bool) -> None:
         self._binary, self._multilabel = binary, multilabel
         # What the surrogate leaves is hardly correlated within strata.
-        self._passes, self._surrogates = (_Sums(PassGroups(None)) for _ in range(2))
-        self._masks = _Sums(PassGroups(None, stratified=True))
-        self._tails, self._mask_tails = (Tails(probabilities=True) for _ in range(2))
+        self._passes, self._surrogates = (PassSums(PassGroups(None)) for _ in range(2))
+        self._masks = MaskSums()
+        self._tails, self._draw_tails, self._mask_tails = (
+            Tails(probabilities=True) for _ in range(3)
+        )
         self._waiting: list[_Chunk] = []
         self._is_fitted = False
         self._center = self._slope = self._unexplained = torch.zeros(0, device="cpu")
         self._fresh: Callable[[int, int], Tensor] | None = None
 
-    def update(self, scores: Tensor, probs: Tensor, linear: LinearPart, n_passes: int) -> None:
+    def update(
+        self,
+        scores: Tensor,
+        probs: Tensor,
+        entropies: Tensor,
+        linear: LinearPart,
+        n_passes: int,
+    ) -> None:
         """Add passes.
 
         Args:
             scores: (n_passes * draws, n, ...).
             probs: Their class probabilities, (n_passes * draws, n, C, ...).
+            entropies: Their entropies, (n_passes * draws, n, ...).
             linear: The linear part of the scores.
             n_passes: How many.
         """
         wide = scores.to(accumulation_dtype(scores.device))
+        if linear.weights is not None:
+            wide = wide - (wide * linear.weights.to(wide)).sum(dim=2, keepdim=True)
         self._fresh = linear.fresh
-        self._waiting.append(_Chunk.of(n_passes, wide, probs.to(wide), linear.values.to(wide)))
+        self._waiting.append(
+            _Chunk.of(n_passes, wide, probs.to(wide), entropies.to(wide), linear.values.to(wide))
+        )
         if self._is_fitted or sum(map(len, self._waiting)) >= _FITTED:
             self._take()
 
@@ -204,6 +148,7 @@ class ControlledClasses:
         part = copy(self)
         part._passes, part._surrogates = self._passes.rows(rows), self._surrogates.rows(rows)
         part._masks, part._tails = self._masks.rows(rows), self._tails.part(rows)
+        part._draw_tails = self._draw_tails.part(rows)
         part._mask_tails = self._mask_tails.part(rows)
         part._center, part._slope = self._center[rows], self._slope[rows]
         part._unexplained, part._waiting = self._unexplained[rows], []
@@ -222,7 +167,7 @@ class ControlledClasses:
         found, error = self.estimates()
         std = found.variance.sqrt()
         std_error = error.variance / (2 * std).clamp_min(_TINY)
-        missed, divergence = self._missed(found.probs)
+        shift, missed, divergence = self._missed(found.probs)
         beyond = std_shift(found.variance, missed) / HALF_WIDTH
         total, information = found.predictive_entropy, found.mutual_information
         information_error = on_log_scale(information, error.mutual_information)
@@ -231,7 +176,9 @@ class ControlledClasses:
             probs_std=std.to(dtype),
             expected_entropy=(total - information).to(dtype),
             variation_ratio=variation_ratio.to(dtype),
-            mcse=on_log_scale(found.probs, error.probs).to(dtype),
+            mcse=torch.maximum(on_log_scale(found.probs, error.probs), shift / HALF_WIDTH).to(
+                dtype
+            ),
             probs_std_mcse=torch.maximum(on_log_scale(std, std_error), beyond).to(dtype),
             predictive_entropy_mcse=error.predictive_entropy.to(dtype),
             mutual_information_mcse=torch.maximum(information_error, divergence / HALF_WIDTH).to(
@@ -269,25 +216,31 @@ class ControlledClasses:
         names = ("probs", "variance", "predictive_entropy", "mutual_information")
         return found, Estimates(*(error(name) for name in names))
 
-    def _missed(self, probs: Tensor) -> tuple[Tensor, Tensor]:
-        """Bound what passes that were not drawn may add to the variance and to the divergence.
+    def _missed(self, probs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Bound what passes that were not drawn may add to mean, variance and divergence.
 
         Of what rare passes add, the masks without a pass show as much as the surrogate explains.
         """
-        beside = self._tails.missed(probs)
+        beside = self._tails.missed(probs).or_more(self._draw_tails.missed(probs))
         of_masks = self._mask_tails.missed(self._masks.whole().probs)
         if beside.divergence is None:
             raise RuntimeError("ControlledClasses: tails of no probabilities")
-        unexplained = self._unexplained.view(-1, *(1 for _ in probs.shape[1:]))
+        unexplained = self._unexplained
+        if self._binary:
+            labels = probs.shape[2:]
+            unexplained = unexplained.reshape(len(probs), 1, *labels)
         # Scores deviate by d, their surrogates by e d less: the squares differ by about 2 e d^2.
         left = (2 * unexplained.sqrt()).clamp_max(1)
         variance = torch.maximum(left * beside.variance, of_masks.variance)
+        shift = unexplained.sqrt() * beside.mean
         # Classes are taken to be independent: their rare passes are different ones.
         divergence = (unexplained * beside.divergence).square().sum(dim=1).sqrt()
-        return variance, divergence
+        return shift, variance, divergence
 
-    def _probabilities(self, scores: Tensor) -> Tensor:
-        return score_probabilities(scores, binary=self._binary, multilabel=self._multilabel)
+    def _distributions(self, linear: Tensor) -> tuple[Tensor, Tensor]:
+        """Return class probabilities and entropies of the surrogates."""
+        scores = torch.addcmul(self._center.to(linear), linear, self._slope.to(linear))
+        return score_distributions(scores, binary=self._binary, multilabel=self._multilabel)
 
     def _fit(self) -> None:
         """Fit center and slope of every row's surrogate to the first passes."""
@@ -295,13 +248,15 @@ class ControlledClasses:
         linear = torch.cat([each.linear for each in self._waiting])[:_FITTED].flatten(0, 1)
         y, x = scores - scores.mean(dim=0), linear - linear.mean(dim=0)
         rest = tuple(range(1, x.ndim - 1))
-        covariance, square = (y * x).sum(dim=0), x.square().sum(dim=0)
+        products, squares = (y * x).sum(dim=0), x.square().sum(dim=0)
+        covariance, square = products, squares
         if rest:
-            covariance, square = (each.sum(dim=rest, keepdim=True) for each in (covariance, square))
-        self._slope = torch.where(square > 0, covariance / square, 0)
+            covariance, square = (each.sum(dim=rest, keepdim=True) for each in (products, squares))
+        # Few passes may tell a slope beyond 1 by chance alone.
+        self._slope = torch.where(square > 0, covariance / square, 0).clamp(0, 1)
         self._center = (scores - self._slope * linear).mean(dim=0)
-        whole = y.square().sum(dim=0).flatten(1).sum(dim=1) if rest else y.square().sum(dim=0)
-        explained = (self._slope * covariance).view_as(whole)
+        whole = y.square().sum(dim=0)
+        explained = self._slope * (2 * products - self._slope * squares)
         self._unexplained = torch.where(whole > 0, 1 - explained / whole, 0).clamp(0, 1)
         self._is_fitted = True
 
@@ -310,10 +265,12 @@ class ControlledClasses:
         if not self._is_fitted:
             self._fit()
         for each in self._waiting:
-            surrogate = self._center + self._slope * each.linear.flatten(0, 1)
-            self._passes.update(each.probs.flatten(0, 1), len(each))
-            self._tails.update(each.probs.mean(dim=1))
-            self._surrogates.update(self._probabilities(surrogate), len(each))
+            n_passes = len(each)
+            self._passes.update(each.probs.flatten(0, 1), each.entropies.flatten(0, 1), n_passes)
+            # One draw of each pass: how rare an event is, only independent masks can tell.
+            self._tails.update(each.probs[:, 0])
+            self._draw_tails.update(each.probs.flatten(0, 1))
+            self._surrogates.update(*self._distributions(each.linear.flatten(0, 1)), n_passes)
         self._waiting = []
         if self._fresh is None:
             raise RuntimeError("ControlledClasses: a linear part without masks of its own")
@@ -322,13 +279,14 @@ class ControlledClasses:
         while self._masks.count < wanted:
             left = -(-(wanted - self._masks.count) // STRATUM) * STRATUM
             part = self._fresh(self._masks.count, min(step, left))
-            surrogate = self._center.to(part) + self._slope.to(part) * part
-            probs = self._probabilities(surrogate)
-            self._masks.update(probs, len(probs))
+            probs, entropies = self._distributions(part)
+            self._masks.update(probs, entropies)
             self._mask_tails.update(probs)
 
 
-def _estimated(passes: _Means, surrogates: _Means, masks: _Means, classes: int) -> Estimates:
+def _estimated(
+    passes: ClassMeans, surrogates: ClassMeans, masks: ClassMeans, classes: int
+) -> Estimates:
     """Return the estimates; `classes` is the dimension of classes, counted from the end."""
     mean = _controlled(passes.probs, surrogates.probs, masks.probs)
     mean = mean / mean.sum(dim=classes, keepdim=True)

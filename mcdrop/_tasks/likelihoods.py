@@ -16,6 +16,7 @@ __all__ = [
     "class_probabilities",
     "class_scores",
     "mean_and_variance",
+    "score_distributions",
     "score_probabilities",
 ]
 
@@ -73,12 +74,7 @@ def class_distributions(
         )
         return probs, entropy(probs, dim=2)
     _check_many_class(function, values, output_type)
-    # With z = sum exp(s - max s), H = log z - sum p (s - max s): no logarithm of every probability.
-    shifted = values - values.amax(dim=2, keepdim=True)
-    odds = shifted.exp()
-    total = odds.sum(dim=2, keepdim=True)
-    probs = odds.div_(total)
-    return probs, (total.log_().squeeze(2) - shifted.mul_(probs).sum(dim=2)).clamp_min_(0)
+    return _softmax_and_entropy(values)
 
 
 def _many_class(function: str, values: Tensor, output_type: OutputType) -> Tensor:
@@ -167,6 +163,32 @@ def score_probabilities(scores: Tensor, *, binary: bool, multilabel: bool = Fals
     if not multilabel and scores.ndim == 3:
         scores = scores.squeeze(2)
     return torch.stack([(-scores).sigmoid(), scores.sigmoid()], dim=2)
+
+
+def score_distributions(
+    scores: Tensor, *, binary: bool, multilabel: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return what `score_probabilities` does, and the entropies over the classes, in nats.
+
+    Args:
+        scores: From `class_scores`.
+        binary: As there.
+        multilabel: As there.
+    """
+    if not binary:
+        return _softmax_and_entropy(scores)
+    probs = score_probabilities(scores, binary=binary, multilabel=multilabel)
+    return probs, entropy(probs, dim=2)
+
+
+def _softmax_and_entropy(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Return softmax and entropy along dimension 2."""
+    # With z = sum exp(s - max s), H = log z - sum p (s - max s): no logarithm of every probability.
+    shifted = scores - scores.amax(dim=2, keepdim=True)
+    odds = shifted.exp()
+    total = odds.sum(dim=2, keepdim=True)
+    probs = odds.div_(total)
+    return probs, (total.log_().squeeze(2) - shifted.mul_(probs).sum(dim=2)).clamp_min_(0)
 
 
 def _softmax(scores: Tensor) -> Tensor:

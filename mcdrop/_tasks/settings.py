@@ -62,6 +62,7 @@ class _Controls(TypedDict):
     exact_last: Controls
     redraws: bool
     scores: Callable[[Tensor], Tensor] | None
+    exclusive: bool
     control_variate: Controls
 
 
@@ -92,6 +93,7 @@ def controls(
         "scores": partial(class_scores, output_type=output_type, binary=binary)
         if classifies
         else None,
+        "exclusive": classifies and not binary,
         "control_variate": control_variate,
     }
 

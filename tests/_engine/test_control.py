@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mcdrop._engine.batch import Batch
-from mcdrop._engine.control import described, obstacle, row_dims
+from mcdrop._engine.control import described, most_scores, obstacle, row_dims
 from mcdrop._engine.passes import Passes
 from mcdrop._engine.plan import Plan
 from mcdrop._engine.planner import Planner
@@ -41,6 +41,15 @@ def test_of_many_scores_few_are_linearized_and_of_pixels_none() -> None:
     assert obstacle(plan, 16, most_outputs=16) == ""
     pixels = replace(LARGE, output_numel=256 * 5000)
     assert obstacle(pixels, 16, most_outputs=16) == "5,000 scores per row are too many"
+
+
+def test_classes_that_exclude_one_another_take_fewer_backward_passes() -> None:
+    settings = Settings("f", nn.Linear(1, 1), {}, scores=lambda values: values)
+    assert most_scores(replace(settings, scores=None), 2) is None
+    assert most_scores(settings, 2) == 16
+    exclusive = replace(settings, exclusive=True)
+    assert most_scores(exclusive, 2) == 5
+    assert most_scores(exclusive, 4) == 16
 
 
 def test_a_last_dropout_that_is_redrawn_is_left_to_it() -> None:

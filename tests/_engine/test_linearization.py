@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mcdrop._engine.batch import Batch
-from mcdrop._engine.control import MOST_SCORES, linearize, row_dims
+from mcdrop._engine.control import MOST_CLASSES, MOST_SCORES, linearize, row_dims
 from mcdrop._engine.linearization import Linearization, NoSlopesError, row_dim
 from mcdrop._engine.passes import Passes
 from mcdrop._engine.planner import Planner
@@ -253,6 +253,34 @@ def test_masks_without_a_pass_have_the_law_of_the_linear_part() -> None:
     torch.testing.assert_close(fresh(100, 8), values[100:108].float())
     # They are those of no pass.
     assert float((fresh(0, 40) - found.part(0, 40).values).abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("n_out", [2, 3, 5])
+def test_scores_of_classes_are_linearized_less_their_mean(n_out: int) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Dropout(0.3), nn.Linear(6, n_out)), torch.randn(7, 6)
+    found, passes = linearization(model, x, scores=lambda values: values, exclusive=True)
+    part, probs = found.part(0, 40), model(x).softmax(dim=1)
+    assert part.weights is not None
+    torch.testing.assert_close(part.weights, probs)
+    expected = passes - (passes * probs).sum(dim=2, keepdim=True)
+    torch.testing.assert_close(part.values, expected, rtol=1e-4, atol=1e-5)
+    assert len(found.sites) == 1
+
+
+def test_of_many_classes_the_most_probable_of_every_row_are_linearized() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Dropout(0.3), nn.Linear(6, 40)), torch.randn(7, 6)
+    found, passes = linearization(model, x, scores=lambda values: values, exclusive=True)
+    part = found.part(0, 40)
+    assert part.weights is not None
+    likely = torch.zeros(7, 40, dtype=torch.bool)
+    likely.scatter_(1, model(x).topk(MOST_CLASSES, dim=1).indices, True)
+    assert torch.equal(part.weights > 0, likely)
+    torch.testing.assert_close(part.weights.sum(dim=1), torch.ones(7))
+    expected = passes - (passes * part.weights).sum(dim=2, keepdim=True)
+    torch.testing.assert_close(part.values[:, likely], expected[:, likely], rtol=1e-4, atol=1e-5)
+    assert not part.values[:, ~likely].any()
 
 
 def test_of_many_outputs_the_largest_of_every_row_are_linearized() -> None:

@@ -93,6 +93,28 @@ def test_all_quantities_are_those_of_all_masks(
         assert float((off.abs() <= 1.96 * errors).double().mean()) > 0.9, name
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_errors_hold_for_more_units_and_classes_than_are_followed_alone(p: float) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Linear(3, 150), nn.ReLU(), nn.Dropout(p), nn.Linear(150, 80), nn.ReLU(), nn.Dropout(p),
+        nn.Linear(80, 8),
+    ).double().eval()  # fmt: skip
+    head = net[-1]
+    assert isinstance(head, nn.Linear)
+    with torch.no_grad():
+        head.weight.mul_(8)
+    long = predicted(net, X, 40_000, seed=10**6, stratified=False, control_variate=False)
+    for n_samples in (16, 256):
+        found = [predicted(net, X, n_samples, seed=seed) for seed in range(40)]
+        for name in NAMES:
+            off = torch.stack([getattr(each, name) for each in found]) - getattr(long, name)
+            errors = torch.stack([errors_of(each)[name] for each in found])
+            allowed = torch.hypot(1.96 * errors, 1.96 * errors_of(long)[name])
+            assert float((off.abs() <= allowed).double().mean()) > 0.92, (n_samples, name)
+
+
 @pytest.mark.parametrize("p", [pytest.param(0.1, marks=pytest.mark.slow), 0.5])
 def test_it_is_more_precise_than_the_passes_alone(p: float) -> None:
     net = Classes(p, scale=1.0)

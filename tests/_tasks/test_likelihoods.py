@@ -15,9 +15,11 @@ from mcdrop._tasks.likelihoods import (
     class_probabilities,
     class_scores,
     mean_and_variance,
+    score_distributions,
     score_probabilities,
 )
 from mcdrop.errors import OutputError, ShapeError
+from mcdrop.prediction.classification import entropy
 
 LOG_2 = math.log(2.0)
 # One pass, two rows, three classes. Odds 1 : 2 : 1 and 1 : 1 : 6.
@@ -166,6 +168,16 @@ def test_scores_have_the_probabilities_of_the_outputs(task: str, output_type: Ou
     kinds = {"binary": binary, "multilabel": multilabel}
     expected = class_probabilities("f", values, output_type, **kinds)
     torch.testing.assert_close(score_probabilities(scores, **kinds), expected)
+
+
+@pytest.mark.parametrize("task", ["classification", "binary", "multilabel"])
+def test_scores_have_the_entropies_of_their_probabilities(task: str) -> None:
+    scores = 3 * torch.randn(4, 6, 5, generator=torch.Generator().manual_seed(0))
+    scores = scores[..., 0] if task == "binary" else scores
+    kind = {"binary": task != "classification", "multilabel": task == "multilabel"}
+    probs, entropies = score_distributions(scores, **kind)
+    torch.testing.assert_close(probs, score_probabilities(scores, **kind))
+    torch.testing.assert_close(entropies, entropy(probs, dim=2), rtol=1e-4, atol=1e-6)
 
 
 def test_scores_of_certain_outputs_are_finite() -> None:
