@@ -42,8 +42,8 @@ MOST_SCORES = 16
 # Scores of a row beyond which the surrogate's probabilities take longer than passes: pixels.
 _MOST_PER_ROW = 2**12
 
-# Numbers held for the slopes: 64 MiB of float32.
-_MOST_SLOPES = 2**24
+# Numbers held for the slopes: 256 MiB of float32.
+_MOST_SLOPES = 2**26
 
 
 def row_dims(
@@ -144,8 +144,11 @@ def obstacle(plan: Plan, n_passes: int, *, most_outputs: int | None = None) -> s
     if most_outputs is not None and outputs > _MOST_PER_ROW:
         return f"{outputs:,} scores per row are too many"
     outputs = min(outputs, most_outputs or outputs)
-    if outputs * units > _MOST_SLOPES:
-        return f"it would take {outputs} backward passes and {outputs * units:,} slopes"
+    slopes = outputs * units
+    if slopes > _MOST_SLOPES:
+        fitting = _MOST_SLOPES * n_rows // slopes
+        remedy = f"; with batch_size={fitting} they would" if fitting else ""
+        return f"{slopes:,} slopes do not fit in the memory set aside for them{remedy}"
     return ""
 
 

@@ -26,14 +26,24 @@ LARGE = Plan(
 )
 
 
+def rows_of(n_rows: int) -> DropoutSite:
+    return DropoutSite("0", "dropout", 0.5, 0, (n_rows, 512), True)
+
+
 def test_eight_passes_are_enough() -> None:
     assert obstacle(LARGE, 8) == ""
     assert obstacle(LARGE, 7) == "7 passes are too few"
 
 
 def test_slopes_have_to_fit_in_memory() -> None:
-    plan = replace(LARGE, output_numel=256 * 200)
-    assert obstacle(plan, 10**6).startswith("it would take 200 backward passes and 26,2")
+    plan = replace(LARGE, output_numel=256 * 1000)
+    # 1000 outputs x 512 units x 256 rows; 2^26 numbers are those of 131 rows.
+    told = obstacle(plan, 10**6)
+    assert told.startswith("131,072,000 slopes do not fit in the memory set aside for them")
+    assert told.endswith("; with batch_size=131 they would")
+    assert obstacle(replace(plan, output_numel=131 * 1000, sites=(rows_of(131),)), 16) == ""
+    single = replace(plan, output_numel=10**6, sites=(rows_of(1),))
+    assert obstacle(single, 16).endswith("set aside for them")
 
 
 def test_of_many_scores_few_are_linearized_and_of_pixels_none() -> None:
