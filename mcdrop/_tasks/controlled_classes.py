@@ -102,12 +102,14 @@ class ControlledClasses:
         # What the surrogate leaves is hardly correlated within strata.
         self._passes, self._surrogates = (PassSums(PassGroups(None)) for _ in range(2))
         self._masks = MaskSums()
-        self._tails, self._draw_tails, self._mask_tails = (
-            Tails(probabilities=True) for _ in range(3)
+        # Of means over the draws of a pass, of all draws, of one draw of each pass, and of masks.
+        self._tails, self._draw_tails, self._single_tails, self._mask_tails = (
+            Tails(probabilities=True) for _ in range(4)
         )
         self._waiting: list[_Chunk] = []
         self._is_fitted = False
         self._center = self._slope = self._unexplained = torch.zeros(0, device="cpu")
+        self._is_linear = torch.zeros(0, dtype=torch.bool, device="cpu")
         self._fresh: Callable[[int, int], Tensor] | None = None
 
     def update(
@@ -149,9 +151,11 @@ class ControlledClasses:
         part._passes, part._surrogates = self._passes.rows(rows), self._surrogates.rows(rows)
         part._masks, part._tails = self._masks.rows(rows), self._tails.part(rows)
         part._draw_tails = self._draw_tails.part(rows)
+        part._single_tails = self._single_tails.part(rows)
         part._mask_tails = self._mask_tails.part(rows)
         part._center, part._slope = self._center[rows], self._slope[rows]
-        part._unexplained, part._waiting = self._unexplained[rows], []
+        part._unexplained, part._is_linear = self._unexplained[rows], self._is_linear[rows]
+        part._waiting = []
         return part
 
     def prediction(
@@ -221,14 +225,16 @@ class ControlledClasses:
 
         Of what rare passes add, the masks without a pass show as much as the surrogate explains.
         """
+        unexplained, is_linear = self._unexplained, self._is_linear
+        if self._binary:
+            shape = len(probs), 1, *probs.shape[2:]
+            unexplained, is_linear = unexplained.reshape(shape), is_linear.reshape(shape)
         beside = self._tails.missed(probs).or_more(self._draw_tails.missed(probs))
+        # Without a linear part, only independent masks tell how rare an event is.
+        beside = beside.or_more(self._single_tails.missed(probs).where(~is_linear))
         of_masks = self._mask_tails.missed(self._masks.whole().probs)
         if beside.divergence is None:
             raise RuntimeError("ControlledClasses: tails of no probabilities")
-        unexplained = self._unexplained
-        if self._binary:
-            labels = probs.shape[2:]
-            unexplained = unexplained.reshape(len(probs), 1, *labels)
         # Scores deviate by d, their surrogates by e d less: the squares differ by about 2 e d^2.
         left = (2 * unexplained.sqrt()).clamp_max(1)
         variance = torch.maximum(left * beside.variance, of_masks.variance)
@@ -255,6 +261,7 @@ class ControlledClasses:
         # Few passes may tell a slope beyond 1 by chance alone.
         self._slope = torch.where(square > 0, covariance / square, 0).clamp(0, 1)
         self._center = (scores - self._slope * linear).mean(dim=0)
+        self._is_linear = squares > 0
         whole = y.square().sum(dim=0)
         explained = self._slope * (2 * products - self._slope * squares)
         self._unexplained = torch.where(whole > 0, 1 - explained / whole, 0).clamp(0, 1)
@@ -267,8 +274,8 @@ class ControlledClasses:
         for each in self._waiting:
             n_passes = len(each)
             self._passes.update(each.probs.flatten(0, 1), each.entropies.flatten(0, 1), n_passes)
-            # One draw of each pass: how rare an event is, only independent masks can tell.
-            self._tails.update(each.probs[:, 0])
+            self._tails.update(each.probs.mean(dim=1))
+            self._single_tails.update(each.probs[:, 0])
             self._draw_tails.update(each.probs.flatten(0, 1))
             self._surrogates.update(*self._distributions(each.linear.flatten(0, 1)), n_passes)
         self._waiting = []

@@ -59,6 +59,14 @@ class Missed:
     variance: Tensor
     divergence: Tensor | None
 
+    def where(self, wanted: Tensor) -> Missed:
+        """Return the bounds where they are wanted, and 0 elsewhere."""
+        shift, variance, divergence = (
+            None if each is None else torch.where(wanted, each, 0)
+            for each in (self.mean, self.variance, self.divergence)
+        )
+        return Missed(shift, variance, divergence)  # type: ignore[arg-type]
+
     def or_more(self, other: Missed) -> Missed:
         """Return the larger of two bounds, for each quantity."""
         both = self.divergence is not None and other.divergence is not None

@@ -140,3 +140,14 @@ def test_the_larger_of_two_bounds_is_taken_for_each_quantity() -> None:
     assert found.divergence is not None
     assert torch.equal(found.divergence, larger)
     assert Missed(one, two, None).or_more(Missed(two, one, two)).divergence is None
+
+
+def test_bounds_are_taken_where_they_are_wanted() -> None:
+    ones = torch.ones(2, 3)
+    wanted = torch.tensor([[True, False, True], [False, False, True]])
+    found = Missed(ones, 2 * ones, 3 * ones).where(wanted)
+    assert torch.equal(found.mean, wanted.float())
+    assert torch.equal(found.variance, 2.0 * wanted)
+    assert found.divergence is not None
+    assert torch.equal(found.divergence, 3.0 * wanted)
+    assert Missed(ones, ones, None).where(wanted).divergence is None
