@@ -258,13 +258,13 @@ class ControlledClasses:
         covariance, square = products, squares
         if rest:
             covariance, square = (each.sum(dim=rest, keepdim=True) for each in (products, squares))
-        # Few passes may tell a slope beyond 1 by chance alone.
-        self._slope = torch.where(square > 0, covariance / square, 0).clamp(0, 1)
+        # Few passes may tell a slope beyond 1 by chance alone, or none where no unit was dropped.
+        self._slope = torch.where(square > 0, covariance / square, 1).clamp(0, 1)
         self._center = (scores - self._slope * linear).mean(dim=0)
         self._is_linear = squares > 0
         whole = y.square().sum(dim=0)
         explained = self._slope * (2 * products - self._slope * squares)
-        self._unexplained = torch.where(whole > 0, 1 - explained / whole, 0).clamp(0, 1)
+        self._unexplained = torch.where(whole > 0, 1 - explained / whole, 1).clamp(0, 1)
         self._is_fitted = True
 
     def _take(self) -> None:

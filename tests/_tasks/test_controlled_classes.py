@@ -93,6 +93,26 @@ def test_all_quantities_are_those_of_all_masks(
         assert float((off.abs() <= 1.96 * errors).double().mean()) > 0.9, name
 
 
+def test_the_law_tells_the_spread_where_no_pass_dropped_a_unit() -> None:
+    torch.manual_seed(1)
+    x, net = torch.randn(2, 4), nn.Sequential(nn.Dropout(0.02), nn.Linear(4, 3)).eval()
+    options: dict[str, Any] = {"masks": "shared", "stratified": False, "seed": 5}
+    with pytest.warns(UserWarning, match="all 8 passes are alike"):
+        plain = predicted(net, x, 8, control_variate=False, **options)
+    assert float(plain.probs_std.max()) < 1e-6
+    found = predicted(net, x, 8, **options)
+    weights, passes = [], []
+    for bits in itertools.product((0.0, 1.0), repeat=4):
+        kept = torch.tensor(bits)
+        weights.append(torch.where(kept == 1, 0.98, 0.02).prod())
+        passes.append(net(x * kept / 0.98).detach().softmax(dim=1))
+    probs, weight = torch.stack(passes), torch.stack(weights).view(-1, 1, 1)
+    mean = (weight * probs).sum(dim=0)
+    std = (weight * (probs - mean).square()).sum(dim=0).sqrt()
+    torch.testing.assert_close(found.probs, mean, rtol=0.02, atol=0)
+    torch.testing.assert_close(found.probs_std, std, rtol=0.2, atol=0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("p", [0.1, 0.5])
 def test_errors_hold_for_more_units_and_classes_than_are_followed_alone(p: float) -> None:
