@@ -18,7 +18,6 @@ from mcdrop._masks.source import Span
 
 __all__ = [
     "FEWEST_PASSES",
-    "MOST_CLASSES",
     "MOST_SCORES",
     "described",
     "linearize",
@@ -30,14 +29,16 @@ __all__ = [
 FEWEST_PASSES = 8
 """Fewer passes do not tell how they depend on their linear part."""
 
-MOST_CLASSES = 5
-"""Classes of a row that are linearized; of more, the most probable ones.
+MOST_SCORES = 16
+"""Scores of a row that are linearized; of more, the largest ones.
 
-Every one but the first takes a backward pass, and little of the probability is left to the others.
+Of classes that exclude one another, few passes are worth fewer backward passes.
 """
 
-MOST_SCORES = 16
-"""Scores of a row that are linearized where they are several labels, or a map of classes."""
+# The fewest classes that are linearized: little of the probability is left to others.
+_FEWEST_CLASSES = 5
+# Passes for each class more, which takes a backward pass: as long as two passes, of every eight.
+_PASSES_PER_CLASS = 8
 
 # Scores of a row beyond which the surrogate's probabilities take longer than passes: pixels.
 _MOST_PER_ROW = 2**12
@@ -119,7 +120,9 @@ def most_scores(settings: Settings, n_dims: int) -> int | None:
     """
     if settings.scores is None:
         return None
-    return MOST_CLASSES if _exclude(settings, n_dims) else MOST_SCORES
+    if settings.n_samples is None or not _exclude(settings, n_dims):
+        return MOST_SCORES
+    return min(MOST_SCORES, max(_FEWEST_CLASSES, settings.n_samples // _PASSES_PER_CLASS))
 
 
 def obstacle(plan: Plan, n_passes: int, *, most_outputs: int | None = None) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mcdrop._engine.batch import Batch
-from mcdrop._engine.control import MOST_CLASSES, MOST_SCORES, linearize, row_dims
+from mcdrop._engine.control import MOST_SCORES, linearize, row_dims
 from mcdrop._engine.linearization import Linearization, NoSlopesError, row_dim
 from mcdrop._engine.passes import Passes
 from mcdrop._engine.planner import Planner
@@ -271,11 +271,12 @@ def test_scores_of_classes_are_linearized_less_their_mean(n_out: int) -> None:
 def test_of_many_classes_the_most_probable_of_every_row_are_linearized() -> None:
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Dropout(0.3), nn.Linear(6, 40)), torch.randn(7, 6)
-    found, passes = linearization(model, x, scores=lambda values: values, exclusive=True)
+    few: dict[str, Any] = {"exclusive": True, "n_samples": 40}
+    found, passes = linearization(model, x, scores=lambda values: values, **few)
     part = found.part(0, 40)
     assert part.weights is not None
     likely = torch.zeros(7, 40, dtype=torch.bool)
-    likely.scatter_(1, model(x).topk(MOST_CLASSES, dim=1).indices, True)
+    likely.scatter_(1, model(x).topk(5, dim=1).indices, True)
     assert torch.equal(part.weights > 0, likely)
     torch.testing.assert_close(part.weights.sum(dim=1), torch.ones(7))
     expected = passes - (passes * part.weights).sum(dim=2, keepdim=True)

@@ -254,8 +254,9 @@ def test_the_record_says_what_was_done_and_what_it_is_worth() -> None:
     assert "independent ones for the probabilities and " in told
 
 
-def test_stopping_takes_fewer_passes() -> None:
-    net = Classes(0.25)
+@pytest.mark.parametrize("n_out", [3, 9])
+def test_stopping_takes_fewer_passes(n_out: int) -> None:
+    net = Classes(0.25, n_out)
     counts = {}
     for control in (True, False):
         found = predicted(net, X, "auto", tolerance=0.006, control_variate=control)
