@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import mcdrop
 from tests.rehearsal import CASES, N_SAMPLES, moments_of
@@ -43,6 +43,26 @@ def test_a_device_gives_what_the_cpu_gives(name: str) -> None:
     assert first.run.strategy == expected.run.strategy
     assert torch.allclose(moments_of(again)[0].cpu(), found, rtol=1e-4, atol=1e-5)
     assert all(map(torch.equal, before, there.state_dict().values()))
+
+
+@pytest.mark.parametrize(
+    ("n_out", "task"), [(1, "regression"), (1, "binary"), (7, "classification")]
+)
+def test_the_linearized_network_is_the_control_variate_there_as_well(n_out: int, task: Any) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(6, 100), nn.ReLU(), nn.Dropout(0.2), nn.Linear(100, 100), nn.ReLU(),
+        nn.Dropout(0.2), nn.Linear(100, n_out),
+    ).eval()  # fmt: skip
+    x, options = torch.randn(9, 6), {"task": task, "n_samples": 32, "control_variate": True}
+    there = mcdrop.wrap(copy.deepcopy(model).cuda())
+    found: Any = there.predict_with_uncertainty(x.cuda(), seed=1, **options)
+    here: Any = mcdrop.wrap(model).predict_with_uncertainty(x, seed=2, **options)
+    assert "linearized network as control variate" in found.run.control_variate
+    errors = torch.hypot(found.mcse.cpu(), here.mcse)
+    value, expected = moments_of(found)[0], moments_of(here)[0]
+    assert value.device.type == "cuda"
+    assert float(((value.cpu() - expected).abs() / errors).max()) < 5
 
 
 @pytest.mark.parametrize("masks", ["independent", "shared"])
