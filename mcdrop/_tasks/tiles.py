@@ -23,9 +23,14 @@ PredictionT = TypeVar("PredictionT", bound=Prediction)
 _TILE = 2**14
 
 
-def is_large(output: Tensor) -> bool:
-    """Tell whether the result for an output, (n, ...), is computed in tiles."""
-    return output.numel() > _TILE and output.device.type == "cpu"
+def is_large(output: Tensor, n_each: int = 1) -> bool:
+    """Tell whether the result for an output, (n, ...), is computed in tiles.
+
+    Args:
+        output: One pass, or something of its shape.
+        n_each: Numbers of the result for each of its own.
+    """
+    return n_each * output.numel() > _TILE and output.device.type == "cpu"
 
 
 def in_tiles(

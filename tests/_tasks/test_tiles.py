@@ -72,6 +72,8 @@ def test_tiles_make_up_the_whole(
     whole = predicted(passes, make)
     for tile in (1, 7, 13, 40):
         monkeypatch.setattr(TILE, tile)
+        monkeypatch.setattr("mcdrop._tasks.class_maps._TILE", tile)
+        monkeypatch.setattr("mcdrop._tasks.class_maps._FEWEST_PLACES", 1)
         tiled = predicted(passes, make)
         assert tiled._tensors().keys() == whole._tensors().keys()
         for name, value in tiled._tensors().items():
