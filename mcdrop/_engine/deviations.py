@@ -7,6 +7,7 @@ one chunk, of a few dozen passes, have their type as well; sums over chunks are 
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import Self
 
 from mcdrop._engine.groups import Membership, PassGroups
 from mcdrop._engine.jackknife import Sizes, changes_without_each
@@ -46,6 +47,12 @@ class Deviations(Moments):
     def _summed(self, member: Membership, values: Tensor, *, overwrites: bool = False) -> Tensor:
         sums = member.sums(values, overwrites=overwrites)
         return sums if self._groups.on_grid else sums.double()
+
+    def part(self, *index: Tensor | slice) -> Self:
+        """Return the moments of a part of the values; see `Moments.part`."""
+        part = super().part(*index)
+        part._lines = None if self._lines is None else self._lines.part(*index)
+        return part
 
     def changes_without_each(self) -> tuple[Sizes, Tensor, Tensor]:
         """Return what each group changes when it is left out.

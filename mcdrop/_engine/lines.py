@@ -91,6 +91,21 @@ class LineSums:
         of_both = lines.sums.times(first)
         return cls(len(passes), of_both[0], of_both[1], squares, both, triples)
 
+    def part(self, *index: Tensor | slice) -> LineSums:
+        """Return the sums of a part of the values.
+
+        Args:
+            index: Selects along the dimensions of the passes behind the first.
+        """
+        return LineSums(
+            self.count,
+            self.of_pairs[index],
+            self.of_triples[index],
+            self.squares[index],
+            self.products[(slice(None), *index)],
+            self.triples[index],
+        )
+
     def variance(self) -> Tensor:
         """Return what `variance_on_lines` does."""
         lines = _lines(self.count)

@@ -149,7 +149,8 @@ class ClassificationAccumulator:
         if self._redrawn:
             chunk = chunk[..., 1:].movedim(-1, 1).flatten(0, 1)
         self._dtype = result_dtype(chunk)
-        if self._maps is not None or (linear is None and self._is_large(chunk)):
+        is_plain = linear is None and not self._redrawn
+        if self._maps is not None or (is_plain and is_large(chunk, n_passes)):
             self._add_to_maps(chunk)
             return
         check_rows_finite(self._function, extremes(chunk), self._first_row)
@@ -175,10 +176,6 @@ class ClassificationAccumulator:
         self._votes.scatter_add_(1, labels, torch.ones_like(labels))
         if self._samples is not None:
             self._samples.append(probs.to(self._dtype))
-
-    def _is_large(self, chunk: Tensor) -> bool:
-        """Tell whether statistics of an output are computed in tiles."""
-        return not self._redrawn and is_large(chunk[0], 2 if self._binary else 1)
 
     def _add_to_maps(self, chunk: Tensor) -> None:
         """Add passes of a large output, as they came."""

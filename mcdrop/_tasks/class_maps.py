@@ -19,7 +19,7 @@ from typing_extensions import Self
 
 from mcdrop._engine.groups import PassGroups
 from mcdrop._masks.stratified import STRATUM
-from mcdrop._tasks.class_tiles import ClassTile
+from mcdrop._tasks.class_tiles import ClassTile, TwoClassTile
 from mcdrop._tasks.likelihoods import OutputType
 from mcdrop.prediction.classification import ClassificationPrediction
 
@@ -106,16 +106,29 @@ class ClassMaps:
         part = copy(self)
         part._shape = (len(rows), *self._shape[1:])
         part._waiting = [scores[:, rows] for scores in self._waiting]
-        part._tiles = []
-        for place, number in enumerate(rows.tolist()):
-            here = slice(place, place + 1)
-            for tile in self._tiles:
-                if tile.rows.start <= number < tile.rows.stop:
-                    n_places = tile.places.stop - tile.places.start
-                    begin = (number - tile.rows.start) * n_places
-                    some = torch.arange(begin, begin + n_places, device="cpu")
-                    part._tiles.append(_Tile(here, tile.places, tile.seen.part(some)))
+        starts = sorted({tile.rows.start for tile in self._tiles})
+        if starts:
+            part._tiles = list(self._tiles_of(rows.cpu(), torch.tensor(starts, device="cpu")))
         return part
+
+    def _tiles_of(self, rows: Tensor, starts: Tensor) -> Iterator[_Tile]:
+        """Yield tiles for some rows: one for successive ones that share a tile of all rows.
+
+        Args:
+            rows: Their numbers within the batch.
+            starts: The first rows of tiles, in order.
+        """
+        shared = torch.searchsorted(starts, rows, right=True) - 1
+        begin = 0
+        for which, count in zip(*torch.unique_consecutive(shared, return_counts=True), strict=True):
+            end, start = begin + int(count), int(starts[which])
+            for tile in self._tiles:
+                if tile.rows.start == start:
+                    numbers = torch.arange(tile.places.stop - tile.places.start, device="cpu")
+                    places = (rows[begin:end, None] - start) * len(numbers) + numbers
+                    seen = tile.seen.part(places.flatten())
+                    yield _Tile(slice(begin, end), tile.places, seen)
+            begin = end
 
     def prediction(self) -> ClassificationPrediction:
         """Return the prediction for the batch."""
@@ -157,7 +170,8 @@ class ClassMaps:
                 self._take([*together, chunk[begin : begin + missing]])
                 begin, missing, together = begin + missing, STRATUM, []
             if begin < len(chunk):
-                together.append(chunk[begin:])
+                # A part alone would keep the memory of the whole chunk.
+                together.append(chunk[begin:].clone() if begin else chunk)
                 missing -= len(chunk) - begin
         self._waiting = together
 
@@ -173,20 +187,21 @@ class ClassMaps:
     def _scores(self, tile: _Tile, chunks: Sequence[Tensor]) -> Tensor:
         """Return the scores at the places of a tile, (s, C, M)."""
         parts = [chunk[:, tile.rows, :, tile.places] for chunk in chunks]
-        scores = torch.cat([part.movedim(1, 2) for part in parts]).flatten(2).to(self._dtype)
-        return torch.cat([torch.zeros_like(scores), scores], dim=1) if self._two_class else scores
+        # New memory, which the tile overwrites.
+        return torch.cat([part.movedim(1, 2) for part in parts]).flatten(2).to(self._dtype)
 
     def _divided(self) -> Iterator[_Tile]:
         """Yield new tiles, row by row."""
         n_rows, n_scores, *rest = self._shape
-        n_classes, n_places = 2 if self._two_class else n_scores, prod(rest)
-        fewest = _FEWEST_PLACES if n_classes < _MANY_CLASSES else 1
-        most = max(fewest, _TILE // n_classes)
+        n_places = prod(rest)
+        fewest = _FEWEST_PLACES if n_scores < _MANY_CLASSES else 1
+        most = max(fewest, _TILE // n_scores)
         # On a grid no sums are kept that would have to be limited.
-        beside = 0 if self._groups.on_grid else n_rows * n_classes * n_places
+        beside = 0 if self._groups.on_grid else n_rows * n_scores * n_places
+        make = TwoClassTile if self._two_class else ClassTile
         for rows in _slices(n_rows, max(1, most // n_places)):
             for places in _slices(n_places, most if most < n_places else n_places):
-                yield _Tile(rows, places, ClassTile(self._groups, self._output_type, beside))
+                yield _Tile(rows, places, make(self._groups, self._output_type, beside))
 
 
 def _slices(length: int, step: int) -> Iterator[slice]:

@@ -90,12 +90,15 @@ class Tails:
         self._lowest = self._highest = torch.zeros(0, device="cpu")
         self._center = self._sums = self._squares = torch.zeros(0, device="cpu")
 
-    def update(self, chunk: Tensor, least: Tensor | None = None) -> None:
+    def update(
+        self, chunk: Tensor, least: Tensor | None = None, logits: Tensor | None = None
+    ) -> None:
         """Add passes, shape (s, ...).
 
         Args:
             chunk: The passes.
             least: The smallest probabilities that count, (...), at least 1e-12.
+            logits: Logits of the passes if they are known; overwritten.
         """
         lowest, highest = chunk.amin(dim=0), chunk.amax(dim=0)
         if self._count:
@@ -103,7 +106,9 @@ class Tails:
             highest = torch.maximum(highest, self._highest)
         self._lowest, self._highest = lowest, highest
         if self._probabilities:
-            if least is None:
+            if logits is not None:
+                logits.clamp_(_logit(LEAST), _logit(MOST))
+            elif least is None:
                 logits = torch.logit(chunk.clamp(LEAST, MOST))
             else:
                 logits = torch.maximum(chunk, least).clamp_max_(MOST).logit_()
@@ -145,16 +150,17 @@ class Tails:
         ]
         return Missed(*(torch.cat(each).view_as(mean) for each in zip(*parts, strict=True)))
 
-    def missed_beside(self, small: Tensor, sign: Tensor) -> Missed:
+    def missed_beside(self, small: Tensor, mean: Tensor, sign: Tensor) -> Missed:
         """Bound what passes that were not drawn may add, from distances to the mean.
 
         These keep their digits in float32, as 1 - p does where p is near 1.
 
         Args:
             small: Mean over passes of what these tails are of, (n, ...): of p or of 1 - p.
-            sign: 1 or -1 where it is that of p or of 1 - p, (n, ...).
+            mean: Mean over passes of p, (n, ...).
+            sign: 1 or -1 where `small` is that of p or of 1 - p, (n, ...).
         """
-        mean = torch.where(sign > 0, small, 1 - small).clamp_min_(LEAST)
+        mean = mean.clamp_min(LEAST)
         scale, missed = sign / mean, _missed_probability(self._count)
         extremes = torch.stack([self._lowest, self._highest]).sub_(small)
         worst = _worst(extremes, scale, lambda each: each * missed)
@@ -162,7 +168,7 @@ class Tails:
             weights, steps = _nodes_of_tails(self._count)
             center, std = (x.view_as(small) for x in self._fitted(slice(None)))
             shape = -1, 2, *(1 for _ in small.shape)
-            tails = (steps.like(std).view(shape) * std).add_(center).sigmoid_().sub_(small)
+            tails = torch.addcmul(center, steps.like(std).view(shape), std).sigmoid_().sub_(small)
             of_tails = _worst(tails, scale, lambda each: weights.times(each)[0])
             worst = [torch.maximum(*each) for each in zip(worst, of_tails, strict=True)]
         shift, variance, divergence = worst
@@ -221,6 +227,10 @@ def never_dropped(rate: float, n_samples: int, *, stratified: bool) -> float:
         return float((1 - rare) ** n_samples)
     cycles, rest = divmod(n_samples, CYCLE)
     return float(max(0.0, 1 - CYCLE * rare) ** cycles * max(0.0, 1 - rest * rare))
+
+
+def _logit(p: float) -> float:
+    return math.log(p) - math.log1p(-p)
 
 
 def _missed_probability(count: int) -> float:

@@ -42,6 +42,11 @@ def test_sums_tell_the_variance_and_the_excess_of_powers(n_samples: int) -> None
     mean = x.mean(dim=0)
     square, cube = powers_of_mean(1 + (x - mean) / 3)
     second, third = sums.excess_powers(torch.full_like(mean, 1 / 3), mean)
+    some = sums.part(slice(None), torch.tensor([2, 2]))
+    assert torch.equal(some.variance(), sums.variance()[:, [2, 2]])
+    thirds = torch.full((2, 2), 1 / 3, dtype=torch.float64)
+    part = some.excess_powers(thirds, mean[:, [2, 2]])
+    torch.testing.assert_close(part, (second[:, [2, 2]], third[:, [2, 2]]))
     torch.testing.assert_close(second, square - 1)
     torch.testing.assert_close(third, cube - 3 * square + 2)
 

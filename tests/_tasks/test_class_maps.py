@@ -133,29 +133,42 @@ def test_results_may_be_asked_for_again(tiled: None) -> None:
         assert_same(accumulator.result(), accumulator.result(), rtol=0)
 
 
-@pytest.mark.parametrize("shape", [(6, 3, 4), (3, 2, 40), (9, 4)])
-def test_rows_go_on_by_themselves(shape: tuple[int, ...], tiled: None) -> None:
+@pytest.mark.parametrize("shape", [(8, 3, 4), (8, 2, 40), (20, 4)])
+@pytest.mark.parametrize("begun", [8, 16, 24])
+def test_rows_go_on_by_themselves(shape: tuple[int, ...], begun: int, tiled: None) -> None:
     passes, groups = passes_of(48, shape), PassGroups(None, stratified=True)
-    rows = torch.tensor([2, 0])
-    part = accumulated(passes[:16], groups, 16).rows(rows)
-    part = part.rows(torch.tensor([1, 0]))
-    for chunk in passes[16:, [0, 2]].split(16):
+    first = accumulated(passes[:begun], groups, 16)
+    # Rows 7, 5, 0, 2, and of these 2, 7, 5.
+    part = first.rows(torch.tensor([7, 5, 0, 2])).rows(torch.tensor([3, 0, 1]))
+    for chunk in passes[begun:, [2, 7, 5]].split(16):
         part.update(chunk)
     whole = accumulated(passes, groups, 16).result()
-    assert_same(part.result(), whole[torch.tensor([0, 2])], rtol=1e-6)
+    assert_same(part.result(), whole[torch.tensor([2, 7, 5])], rtol=1e-6)
+
+
+def test_rows_stay_together(tiled: None) -> None:
+    passes, groups = passes_of(16, (30, 4)), PassGroups(None, stratified=True)
+    accumulator = accumulated(passes, groups, 16)
+    rest = torch.arange(30)[torch.arange(30) % 3 > 0]
+    left = accumulator.rows(rest)
+    for each in (accumulator, left):
+        assert each._maps is not None
+        # 36 numbers are 9 rows.
+        assert len(each._maps._tiles) == 4
 
 
 def test_memory_does_not_grow_with_passes(tiled: None) -> None:
-    def held(n: int) -> int:
+    def held(n: int, n_together: int) -> int:
         maps = ClassMaps(PassGroups(n, stratified=True), "logits", torch.float32)
-        for chunk in passes_of(n, (1, 3, 20)).split(7):
-            maps.update(chunk)
-        return sum(map(len, maps._waiting))
+        for chunk in passes_of(n, (1, 3, 20)).split(n_together):
+            maps.update(chunk.clone())
+        return sum(x.untyped_storage().nbytes() for x in maps._waiting) // (3 * 20 * 4)
 
-    assert held(100) < 16
-    assert held(1000) < 16
-    # A grid has fewer than 32.
-    assert held(31) == 31
+    for n_together in (7, 16, 90):
+        assert held(100, n_together) < 16
+        assert held(1000, n_together) < 16
+        # A grid has fewer than 32.
+        assert held(31, n_together) == 31
 
 
 def test_outputs_that_contradict_are_refused_as_a_whole(tiled: None) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mcdrop._engine.groups import PassGroups
 from mcdrop._tasks.accumulate import ClassificationAccumulator
-from mcdrop._tasks.class_tiles import ClassTile
+from mcdrop._tasks.class_tiles import ClassTile, TwoClassTile
 from mcdrop._tasks.likelihoods import OutputType
 
 N_CLASSES, N_PLACES = 4, 60
@@ -112,12 +112,55 @@ def test_a_class_without_any_probability_changes_nothing(output_type: OutputType
     assert float(found["probs"][-1].max()) == 0
 
 
+@pytest.mark.parametrize("n", [2, 20, 40])
+@pytest.mark.parametrize(("scale", "spread"), [(1, 1), (5, 0.3), (1, 1e-2)])
+def test_two_classes_have_one_logit(n: int, scale: float, spread: float) -> None:
+    logits = scores_of(n, scale, spread, n_classes=1)
+    groups = PassGroups(n, stratified=True, rates=(0.2,))
+    tile = TwoClassTile(groups, "logits", 0)
+    for chunk in logits.split(n if groups.on_grid else 16):
+        tile.update(chunk.clone())
+    scores = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    whole = expected(scores, groups, "logits")
+    for name, value in tile.result().items():
+        digits = {"probs": 1e-6, "expected_entropy": 1e-6, "probs_std": 1e-4}
+        torch.testing.assert_close(
+            value.double(), whole[name], rtol=digits.get(name, 1e-3), atol=1e-7, equal_nan=True
+        )
+
+
+def test_a_logit_of_zero_is_a_vote_for_class_0() -> None:
+    tile = TwoClassTile(PassGroups(3), "logits", 0)
+    tile.update(torch.tensor([0.0, 2.0, -1.0]).view(3, 1, 1))
+    assert tile.result()["variation_ratio"].tolist() == [pytest.approx(1 / 3)]
+    # Without any preference, entropies are log 2 and have no spread.
+    tile = TwoClassTile(PassGroups(3), "logits", 0)
+    tile.update(torch.zeros(3, 1, 2))
+    found = tile.result()
+    assert found["variation_ratio"].tolist() == [0, 0]
+    assert found["expected_entropy"].tolist() == pytest.approx([math.log(2)] * 2)
+    assert found["probs"].tolist() == [[0.5, 0.5], [0.5, 0.5]]
+
+
+def test_two_certain_classes_keep_the_digits_of_the_other() -> None:
+    odds = torch.tensor([1e-9, 3e-9] * 10, dtype=torch.float64)
+    tile = TwoClassTile(PassGroups(20), "logits", 0)
+    tile.update(-odds.log().view(20, 1, 1).float())
+    found = tile.result()
+    np.testing.assert_allclose(found["probs_std"][:, 0], odds.std().repeat(2), rtol=1e-5)
+    np.testing.assert_allclose(found["probs"][0, 0], 2e-9, rtol=1e-6)
+
+
 def test_places_are_those_of_the_whole() -> None:
     groups = PassGroups(None, stratified=True)
     whole, places = tile_of(scores_of(64, 2, 1), groups), torch.tensor([7, 3, 59])
-    part = whole.part(places).result()
-    for name, value in whole.result().items():
-        torch.testing.assert_close(part[name], value[..., places])
+    two_class = TwoClassTile(groups, "logits", 0)
+    for chunk in scores_of(64, 2, 1, n_classes=1).split(16):
+        two_class.update(chunk)
+    for tile in (whole, two_class):
+        part = tile.part(places).result()
+        for name, value in tile.result().items():
+            torch.testing.assert_close(part[name], value[..., places])
 
 
 def test_entropies_of_passes_that_are_alike_have_no_information() -> None:

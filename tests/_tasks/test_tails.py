@@ -86,7 +86,7 @@ def test_bounds_from_distances_are_the_same(n_samples: int, dtype: torch.dtype) 
     small = torch.where(center > 0, others, passes).to(dtype)
     tails, least = Tails(probabilities=True), torch.where(sign > 0, 1e-12, 1e-7).to(dtype)
     tails.update(small, least)
-    found = tails.missed_beside(small.mean(dim=0), sign)
+    found = tails.missed_beside(small.mean(dim=0), passes.mean(dim=0).to(dtype), sign)
     rtol = 2e-3 if dtype == torch.float32 else 1e-5
     for name in ("mean", "variance", "divergence"):
         value, whole = getattr(found, name).double(), getattr(expected, name)

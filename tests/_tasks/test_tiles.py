@@ -113,6 +113,8 @@ class RegressionLike:
 def test_large_is_what_does_not_fit_the_cache_of_a_core() -> None:
     assert not is_large(torch.zeros(2**14))
     assert is_large(torch.zeros(2**14 + 1))
+    assert not is_large(torch.zeros(4, 2**14), 4)
+    assert is_large(torch.zeros(4, 2**14 + 1), 4)
     assert not is_large(torch.zeros(2**20, device="meta"))
 
 
