@@ -59,11 +59,13 @@ class Membership:
         n_groups: Groups in all.
         some: The groups from the first to the last that any of the passes belongs to.
         matrix: Ones where a pass belongs to a group, (groups among `some`, passes).
+        in_turn: Whether the passes belong to the groups from the first on, one by one.
     """
 
     n_groups: int
     some: slice
     matrix: KeptMatrix
+    in_turn: bool
 
     @classmethod
     def of(cls, passes: GroupedPasses, n_groups: int) -> Membership:
@@ -79,7 +81,26 @@ class Membership:
             values: The passes.
             n_begun: How many groups have passes already: the first ones, as passes come in order.
         """
-        sums, (first, end) = self.matrix.times(values), (self.some.start, self.some.stop)
+        return self.add_sums(total, self.matrix.times(values), n_begun)
+
+    def sums(self, values: Tensor, *, overwrites: bool = False) -> Tensor:
+        """Return the sums over groups, without a product where passes take the groups in turn.
+
+        Args:
+            values: The passes.
+            overwrites: Whether they may be overwritten and become part of the result.
+        """
+        if not self.in_turn:
+            return self.matrix.times(values)
+        sums = values[: self.n_groups]
+        sums = sums if overwrites else sums.clone()
+        for some in values[self.n_groups :].split(self.n_groups):
+            sums[: len(some)] += some
+        return sums
+
+    def add_sums(self, total: Tensor, sums: Tensor, n_begun: int) -> Tensor:
+        """Add sums over groups of some passes; see `add`."""
+        first, end = self.some.start, self.some.stop
         if not total.numel():
             if len(sums) == self.n_groups:
                 return sums
@@ -212,4 +233,5 @@ def _kept_membership(passes: GroupedPasses, n_groups: int) -> Membership:
     groups = passes.numbers() % n_groups
     some = slice(int(groups.min()), int(groups.max()) + 1)
     matrix = groups == np.arange(some.start, some.stop)[:, None]
-    return Membership(n_groups, some, KeptMatrix(matrix.astype(np.float64)))
+    in_turn = bool((groups == np.arange(len(groups)) % n_groups).all())
+    return Membership(n_groups, some, KeptMatrix(matrix.astype(np.float64)), in_turn)

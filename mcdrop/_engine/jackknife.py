@@ -16,7 +16,15 @@ from torch import Tensor
 from mcdrop._engine.matrices import KeptMatrix
 from mcdrop._engine.student import widening
 
-__all__ = ["Sizes", "jackknife", "means_without_each", "squared_sums", "variance_of_mean"]
+__all__ = [
+    "Sizes",
+    "changes_without_each",
+    "jackknife",
+    "jackknife_about",
+    "means_without_each",
+    "squared_sums",
+    "variance_of_mean",
+]
 
 Sizes = tuple[int, ...]
 """Passes of every group."""
@@ -46,9 +54,49 @@ def jackknife(whole: Tensor, without_each: Tensor, sizes: Sizes) -> Tensor:
     return deviations.square_().sum(dim=0).sqrt_().mul_(widening(len(sizes) - 1))
 
 
+def jackknife_about(without_each: Tensor, sizes: Sizes) -> Tensor:
+    """Return what `jackknife` does of a quantity whose values differ little, (G, ...).
+
+    With x_j = W_j - W, where W is the mean over groups, and g_j = h_j - 1, the squared error is
+    the mean over groups of (g_j x_j - m)^2 / g_j with m = sum_j g_j x_j / h_j. As the x_j sum to 0,
+    that is the mean of g_j x_j^2 + m^2 / g_j.
+
+    Args:
+        without_each: The quantity without each group, which is overwritten.
+        sizes: Passes of every group.
+    """
+    if len(sizes) < 3:
+        return torch.full_like(without_each[0], torch.nan)
+    matrices = _matrices(sizes)
+    apart = without_each.sub_(without_each.mean(dim=0))
+    center = matrices.of_center.times(apart)[0]
+    squares = matrices.of_squares.times(apart.square_())[0]
+    squares.addcmul_(center, center, value=matrices.mean_inverse)
+    return squares.sqrt_().mul_(widening(len(sizes) - 1))
+
+
 def means_without_each(sums: Tensor, sizes: Sizes) -> Tensor:
     """Return the means over the passes that remain without each group, from sums, (G, ...)."""
     return _matrices(sizes).remaining.times(sums)
+
+
+def changes_without_each(
+    sums: Tensor, squares: Tensor, sizes: Sizes, totals: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return by how much means without each group differ from that of all, and their variances.
+
+    Args:
+        sums: Sums over groups of values near zero, (G, ...).
+        squares: Sums of their squares, (G, ...).
+        totals: Sums of both over all groups.
+        sizes: Passes of every group.
+    """
+    total, of_squares = totals
+    parts = _matrices(sizes).parts.like(sums).view(-1, *(1 for _ in total.shape))
+    means = (total - sums).mul_(parts)
+    variances = (of_squares - squares).mul_(parts)
+    variances.addcmul_(means, means, value=-1).clamp_min_(0)
+    return means.sub_(total / sum(sizes)), variances
 
 
 def variance_of_mean(sums: Tensor, sizes: Sizes) -> Tensor:
@@ -70,12 +118,20 @@ class _Matrices:
         deviations: From differences W_j - W to what has the squared error as its sum of squares.
         of_sums: The same from sums, for the mean.
         over_sizes: One over every size, (1, G).
+        parts: One over the passes that remain without each group, (G, 1).
+        of_center: Factors g / h of `jackknife_about`, (1, G).
+        of_squares: Factors g over the number of groups, (1, G).
+        mean_inverse: Mean over groups of 1 / g.
     """
 
     remaining: KeptMatrix
     deviations: KeptMatrix
     of_sums: KeptMatrix
     over_sizes: KeptMatrix
+    parts: KeptMatrix
+    of_center: KeptMatrix
+    of_squares: KeptMatrix
+    mean_inverse: float
 
 
 @lru_cache(maxsize=64)
@@ -97,4 +153,8 @@ def _matrices(sizes: Sizes) -> _Matrices:
         KeptMatrix(deviations),
         KeptMatrix(deviations @ (remaining - 1 / count)),
         KeptMatrix(1 / each[None]),
+        KeptMatrix(1 / np.maximum(count - each, 1)[:, None]),
+        KeptMatrix((each / count * less_one)[None]),
+        KeptMatrix(less_one[None] / n_groups),
+        float((1 / np.maximum(less_one, np.finfo(float).tiny)).mean()),
     )

@@ -12,8 +12,9 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
-from mcdrop._engine.groups import PassGroups
+from mcdrop._engine.groups import Membership, PassGroups
 from mcdrop._engine.jackknife import Sizes, means_without_each, squared_sums, variance_of_mean
 from mcdrop._engine.lines import powers_of_mean, variance_on_lines
 from mcdrop._engine.student import widening
@@ -84,23 +85,41 @@ class Moments:
         values = chunk.to(accumulation_dtype(chunk.device))
         if self._groups.on_grid:
             self._kept.append(chunk)
+        self._add(values - self._begun(values, beside))
+
+    def _begun(self, values: Tensor, beside: int) -> Tensor:
+        """Return the center, which the first passes decide together with the number of groups."""
         if self._center is None:
             self._center = values.mean(dim=0)
             numel = max(1, beside, self._center.numel())
             self._n_groups = max(_FEWEST_GROUPS, min(_GROUPS, _GROUPS * _LARGE // numel))
-        count, centered = len(values), values - self._center
+        return self._center
+
+    def _add(self, centered: Tensor) -> None:
+        """Add passes less the center, which are overwritten."""
+        count = len(centered)
         member = self._groups.of(self.count, count, self._n_groups)
         n_begun = len(self._sizes())
-        self._sums = member.add(self._sums, centered, n_begun)
+        self._sums = member.add_sums(self._sums, self._summed(member, centered), n_begun)
         if self._groups.few_strata:
             strata = self._groups.strata(self.count, count)
             n_strata = len(self._groups.sizes_of_strata(self.count))
-            self._strata_sums = strata.add(self._strata_sums, centered, n_strata)
-        self._squares = member.add(self._squares, centered.square_(), n_begun)
+            of_strata = self._summed(strata, centered)
+            self._strata_sums = strata.add_sums(self._strata_sums, of_strata, n_strata)
+        squares = self._summed(member, self._squared(centered), overwrites=True)
+        self._squares = member.add_sums(self._squares, squares, n_begun)
         self.count += count
         self._totals.clear()
         self._left = self._mean = self._mean_variance = self._square_about_mean = None
         self._from_strata = self._on_lines = None
+
+    def _squared(self, centered: Tensor) -> Tensor:
+        """Return the squares of passes less the center, which are overwritten."""
+        return centered.square_()
+
+    def _summed(self, member: Membership, values: Tensor, *, overwrites: bool = False) -> Tensor:
+        """Return the sums of passes over the groups they belong to; see `Membership.sums`."""
+        return member.matrix.times(values)
 
     @property
     def mean(self) -> Tensor:
@@ -188,13 +207,13 @@ class Moments:
             self._left = sizes, means.add_(self._base()), variances
         return self._left
 
-    def part(self, *index: Tensor | slice) -> Moments:
+    def part(self, *index: Tensor | slice) -> Self:
         """Return the moments of a part of the values.
 
         Args:
             index: Selects along the dimensions of the chunks behind the first.
         """
-        part, of_each = Moments(self._groups), (slice(None), *index)
+        part, of_each = type(self)(self._groups), (slice(None), *index)
         part.count, part._n_groups = self.count, self._n_groups
         part._center = self._base()[index]
         part._sums, part._squares = self._sums[of_each], self._squares[of_each]

@@ -5,8 +5,10 @@ Memory does not grow with the number of passes, unless every pass is kept.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import torch
@@ -18,8 +20,15 @@ from mcdrop._engine.jackknife import jackknife
 from mcdrop._engine.linearization import LinearPart
 from mcdrop._engine.moments import Moments, accumulation_dtype
 from mcdrop._engine.outputs import check_rows_finite
+from mcdrop._tasks.class_maps import ClassMaps
 from mcdrop._tasks.controlled_classes import ControlledClasses
-from mcdrop._tasks.likelihoods import OutputType, class_distributions, class_scores
+from mcdrop._tasks.likelihoods import (
+    OutputType,
+    check_classes,
+    class_distributions,
+    class_probabilities,
+    class_scores,
+)
 from mcdrop._tasks.tails import Tails
 from mcdrop._tasks.tiles import in_tiles, is_large
 from mcdrop._tasks.widths import HALF_WIDTH, std_shift
@@ -93,7 +102,7 @@ class ClassificationAccumulator:
         first_row: Number of the batch's first row among all inputs.
         keep_samples: Whether the prediction holds every pass.
         groups: Groups of passes for the jackknife.
-        output_type: AnyPrediction of the model's output.
+        output_type: Kind of number that the model returns.
         binary: Whether the output is one number per row, for class 1 of two.
         multilabel: Whether the output is one such number for each of L labels.
         redrawn: Whether every pass holds several draws of its last mask, whose average is then the
@@ -125,6 +134,8 @@ class ClassificationAccumulator:
         self._within = Moments(groups)
         self._draw_tails = Tails(probabilities=True)
         self._controlled: ControlledClasses | None = None
+        self._maps: ClassMaps | None = None
+        self._groups = groups
         self._votes: Tensor | None = None
         self._dtype = torch.float32
 
@@ -137,8 +148,12 @@ class ClassificationAccumulator:
         n_passes = len(chunk)
         if self._redrawn:
             chunk = chunk[..., 1:].movedim(-1, 1).flatten(0, 1)
-        check_rows_finite(self._function, extremes(chunk), self._first_row)
         self._dtype = result_dtype(chunk)
+        is_plain = linear is None and not self._redrawn
+        if self._maps is not None or (is_plain and is_large(chunk, n_passes)):
+            self._add_to_maps(chunk)
+            return
+        check_rows_finite(self._function, extremes(chunk), self._first_row)
         wide = chunk.to(accumulation_dtype(chunk.device))
         probs, entropies = class_distributions(
             self._function,
@@ -162,6 +177,28 @@ class ClassificationAccumulator:
         if self._samples is not None:
             self._samples.append(probs.to(self._dtype))
 
+    def _add_to_maps(self, chunk: Tensor) -> None:
+        """Add passes of a large output, as they came."""
+        # A sum is finite only if all numbers are; finite ones may overflow.
+        if not math.isfinite(chunk.sum(dtype=self._dtype).item()):
+            check_rows_finite(self._function, extremes(chunk), self._first_row)
+        given = {"binary": self._binary, "multilabel": self._multilabel}
+        # Logits have only to differ from probabilities in one pass.
+        if self._maps is None or self._output_type != "logits":
+            check_classes(self._function, chunk, self._output_type, **given)
+        if self._maps is None:
+            output_type = "logits" if self._binary else self._output_type
+            self._maps = ClassMaps(self._groups, output_type, self._dtype, two_class=self._binary)
+        if self._samples is not None:
+            wide = chunk.to(accumulation_dtype(chunk.device))
+            probs = class_probabilities(self._function, wide, self._output_type, **given)
+            self._samples.append(probs.to(self._dtype))
+        if self._binary and self._output_type != "logits":
+            chunk = class_scores(chunk.double(), self._output_type, binary=True).to(self._dtype)
+        if self._binary and not self._multilabel:
+            chunk = chunk.flatten(1)
+        self._maps.update(chunk)
+
     def _add(self, probs: Tensor, entropies: Tensor, n_passes: int) -> None:
         """Add probabilities, (n_passes * draws, n, C, ...), and their entropies."""
         means = probs
@@ -181,13 +218,15 @@ class ClassificationAccumulator:
         part = self._part(rows)
         if self._controlled is not None:
             part._controlled = self._controlled.rows(rows)
+        if self._maps is not None:
+            part._maps = self._maps.rows(rows)
         return part
 
     def _part(self, rows: Tensor | slice, *places: slice) -> Self:
         """Return an accumulator that has seen the same passes of some rows and places."""
         part, of_classes = copy(self), (rows, slice(None), *places)
         part._first_row = numbered(self._first_row, rows)
-        if self._controlled is None:
+        if self._controlled is None and self._maps is None:
             part._moments = self._moments.part(*of_classes)
             part._entropies = self._entropies.part(rows, *places)
             part._tails = self._tails.part(*of_classes)
@@ -201,6 +240,9 @@ class ClassificationAccumulator:
 
     def result(self) -> ClassificationPrediction:
         """Return the prediction for the batch."""
+        if self._maps is not None:
+            samples = None if self._samples is None else torch.cat(self._samples)
+            return replace(self._maps.prediction(), samples=samples)
         if self._votes is None:
             raise RuntimeError("ClassificationAccumulator.result: no passes have been added")
         if self._controlled is not None or self._samples is not None or not is_large(self._votes):

@@ -59,6 +59,24 @@ def class_probabilities(
     return _many_class(function, values, output_type)
 
 
+def check_classes(
+    function: str,
+    values: Tensor,
+    output_type: OutputType,
+    *,
+    binary: bool,
+    multilabel: bool = False,
+) -> None:
+    """Refuse what `class_probabilities` does, without turning all values into probabilities."""
+    if binary:
+        _positive(function, values, output_type, multilabel)
+        return
+    _require_classes(function, values)
+    # Logits have only to differ from probabilities somewhere.
+    if output_type != "logits" or _are_normalized(values[:1].float().sum(dim=2)):
+        _check_many_class(function, values.to(torch.float64), output_type)
+
+
 def class_distributions(
     function: str,
     values: Tensor,
@@ -85,8 +103,7 @@ def _many_class(function: str, values: Tensor, output_type: OutputType) -> Tenso
     return values.exp() if output_type == "log_probs" else values
 
 
-def _check_many_class(function: str, values: Tensor, output_type: OutputType) -> None:
-    """Refuse outputs over C classes that contradict what they are said to be."""
+def _require_classes(function: str, values: Tensor) -> None:
     if values.ndim < 3 or values.shape[2] < 2:
         raise ShapeError.of(
             function,
@@ -95,8 +112,17 @@ def _check_many_class(function: str, values: Tensor, output_type: OutputType) ->
             f"shape {tuple(values.shape[1:])}",
             "For one score per row use task='binary'; for real values task='regression'",
         )
+
+
+def _are_normalized(total: Tensor) -> bool:
+    return bool(((total - 1).abs() < _SUM_TOLERANCE).all())
+
+
+def _check_many_class(function: str, values: Tensor, output_type: OutputType) -> None:
+    """Refuse outputs over C classes that contradict what they are said to be."""
+    _require_classes(function, values)
     total = values.exp().sum(dim=2) if output_type == "log_probs" else values.sum(dim=2)
-    normalized = bool(((total - 1).abs() < _SUM_TOLERANCE).all())
+    normalized = _are_normalized(total)
     if output_type == "logits":
         if normalized and bool((values >= 0).all()):
             raise _mislabeled(function, "be logits", "probabilities: rows sum to 1", "'probs'")
@@ -108,6 +134,14 @@ def _check_many_class(function: str, values: Tensor, output_type: OutputType) ->
 
 def _two_class(function: str, values: Tensor, output_type: OutputType, multilabel: bool) -> Tensor:
     """Turn scores of class 1 into probabilities of classes 0 and 1 along dimension 2."""
+    values = _positive(function, values, output_type, multilabel)
+    if output_type == "logits":
+        return torch.stack([(-values).sigmoid(), values.sigmoid()], dim=2)
+    return torch.stack([1 - values, values], dim=2)
+
+
+def _positive(function: str, values: Tensor, output_type: OutputType, multilabel: bool) -> Tensor:
+    """Return the logits or probabilities of class 1; refuse what cannot be either."""
     if not multilabel and values.ndim == 3 and values.shape[2] == 1:
         values = values.squeeze(2)
     if (values.ndim != 2) != multilabel:
@@ -121,13 +155,12 @@ def _two_class(function: str, values: Tensor, output_type: OutputType, multilabe
             f"See task={other!r} for the other case",
         )
     if output_type == "logits":
-        positive = values.sigmoid()
-        return torch.stack([(-values).sigmoid(), positive], dim=2)
+        return values
     positive = values.exp() if output_type == "log_probs" else values
     if bool(((positive < 0) | (positive > 1)).any()):
         found = f"values from {positive.min().item():.4g} to {positive.max().item():.4g}"
         raise _mislabeled(function, f"be {output_type}", found, "'logits'")
-    return torch.stack([1 - positive, positive], dim=2)
+    return positive
 
 
 def class_scores(values: Tensor, output_type: OutputType, *, binary: bool) -> Tensor:

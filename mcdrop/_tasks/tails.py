@@ -17,7 +17,7 @@ it is that a unit was not dropped once is known, see `never_dropped`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
@@ -31,13 +31,13 @@ from typing_extensions import Self
 from mcdrop._engine.matrices import KeptMatrix
 from mcdrop._masks.stratified import CYCLE
 
-__all__ = ["Missed", "Tails", "never_dropped"]
+__all__ = ["LEAST", "MOST", "Missed", "Tails", "never_dropped"]
 
 _CONFIDENCE = 0.95
 _NODES = 5
 # Probabilities are kept this far from 0 and 1; float32 cannot resolve 1 - p below 6e-8.
-_LEAST = 1e-12
-_MOST = 1 - 1e-7
+LEAST = 1e-12
+MOST = 1 - 1e-7
 # Means whose places are looked at together.
 _TILE = 2**16
 
@@ -90,15 +90,28 @@ class Tails:
         self._lowest = self._highest = torch.zeros(0, device="cpu")
         self._center = self._sums = self._squares = torch.zeros(0, device="cpu")
 
-    def update(self, chunk: Tensor) -> None:
-        """Add passes, shape (s, ...)."""
+    def update(
+        self, chunk: Tensor, least: Tensor | None = None, logits: Tensor | None = None
+    ) -> None:
+        """Add passes, shape (s, ...).
+
+        Args:
+            chunk: The passes.
+            least: The smallest probabilities that count, (...), at least 1e-12.
+            logits: Logits of the passes if they are known; overwritten.
+        """
         lowest, highest = chunk.amin(dim=0), chunk.amax(dim=0)
         if self._count:
             lowest = torch.minimum(lowest, self._lowest)
             highest = torch.maximum(highest, self._highest)
         self._lowest, self._highest = lowest, highest
         if self._probabilities:
-            logits = torch.logit(chunk.clamp(_LEAST, _MOST))
+            if logits is not None:
+                logits.clamp_(_logit(LEAST), _logit(MOST))
+            elif least is None:
+                logits = torch.logit(chunk.clamp(LEAST, MOST))
+            else:
+                logits = torch.maximum(chunk, least).clamp_max_(MOST).logit_()
             if not self._count:
                 self._center = logits.mean(dim=0)
                 self._sums = torch.zeros_like(self._center)
@@ -137,6 +150,40 @@ class Tails:
         ]
         return Missed(*(torch.cat(each).view_as(mean) for each in zip(*parts, strict=True)))
 
+    def missed_beside(self, small: Tensor, mean: Tensor, sign: Tensor) -> Missed:
+        """Bound what passes that were not drawn may add, from distances to the mean.
+
+        These keep their digits in float32, as 1 - p does where p is near 1.
+
+        Args:
+            small: Mean over passes of what these tails are of, (n, ...): of p or of 1 - p.
+            mean: Mean over passes of p, (n, ...).
+            sign: 1 or -1 where `small` is that of p or of 1 - p, (n, ...).
+        """
+        mean = mean.clamp_min(LEAST)
+        scale, missed = sign / mean, _missed_probability(self._count)
+        extremes = torch.stack([self._lowest, self._highest]).sub_(small)
+        worst = _worst(extremes, scale, lambda each: each * missed)
+        if self._count > 1:
+            weights, steps = _nodes_of_tails(self._count)
+            center, std = (x.view_as(small) for x in self._fitted(slice(None)))
+            shape = -1, 2, *(1 for _ in small.shape)
+            tails = torch.addcmul(center, steps.like(std).view(shape), std).sigmoid_().sub_(small)
+            of_tails = _worst(tails, scale, lambda each: weights.times(each)[0])
+            worst = [torch.maximum(*each) for each in zip(worst, of_tails, strict=True)]
+        shift, variance, divergence = worst
+        return Missed(shift, variance, divergence.clamp_min_(0).mul_(mean))
+
+    def _fitted(self, some: slice) -> tuple[Tensor, Tensor]:
+        """Return mean and upper confidence limit of the spread of some of the logits, (k,)."""
+        center, sums, squares = (
+            x.flatten()[some] for x in (self._center, self._sums, self._squares)
+        )
+        center_of_rest = sums / self._count
+        variance = (squares / self._count - center_of_rest.square()).clamp_min_(0)
+        std = (variance * _variance_widening(self._count)).sqrt_()
+        return center + center_of_rest, std
+
     def _missed_probabilities(self, mean: Tensor, some: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Return shift, variance and divergence for some of the means, (k,)."""
         places, weights = self._places(mean, some)
@@ -159,13 +206,8 @@ class Tails:
         weights, steps = _distributions(self._count)
         if self._count < 2:
             return torch.stack(extremes), weights
-        center, sums, squares = (
-            x.flatten()[some] for x in (self._center, self._sums, self._squares)
-        )
-        center_of_rest = sums / self._count
-        variance = (squares / self._count - center_of_rest.square()).clamp_min_(0)
-        std = (variance * _variance_widening(self._count)).sqrt_()
-        tails = torch.sigmoid(steps.like(std) * std + (center + center_of_rest))
+        center, std = self._fitted(some)
+        tails = torch.sigmoid(steps.like(std) * std + center)
         return torch.cat([torch.stack(extremes), tails]), weights
 
 
@@ -185,6 +227,10 @@ def never_dropped(rate: float, n_samples: int, *, stratified: bool) -> float:
         return float((1 - rare) ** n_samples)
     cycles, rest = divmod(n_samples, CYCLE)
     return float(max(0.0, 1 - CYCLE * rare) ** cycles * max(0.0, 1 - rest * rare))
+
+
+def _logit(p: float) -> float:
+    return math.log(p) - math.log1p(-p)
 
 
 def _missed_probability(count: int) -> float:
@@ -221,6 +267,34 @@ def _distributions(count: int) -> tuple[KeptMatrix, KeptMatrix]:
     weights[2, 2 : 2 + _NODES] = weights[3, 2 + _NODES :] = of_tail
     steps = np.concatenate([-places, places])[:, None]
     return KeptMatrix(weights if count > 1 else weights[:2, :2]), KeptMatrix(steps)
+
+
+@cache
+def _nodes_of_tails(count: int) -> tuple[KeptMatrix, KeptMatrix]:
+    """Return the weights of places in a tail, (1, nodes), and these places, low and high.
+
+    Places are in standard deviations, (nodes, 2).
+    """
+    weights, places = _normal_tail(count)
+    return KeptMatrix(weights[None]), KeptMatrix(np.stack([-places, places], axis=1))
+
+
+def _worst(distance: Tensor, scale: Tensor, mean_of: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """Return the largest mean distance, squared distance and addend to the divergence.
+
+    The last is p log(p / mean) - (p - mean), over the mean.
+
+    Args:
+        distance: Of places to the mean; overwritten.
+        scale: One over the mean, with the sign that turns a distance into one of p.
+        mean_of: Returns means over places, (2, ...), the larger of which is taken.
+    """
+    shift = mean_of(distance).abs_()
+    relative = (distance * scale).clamp_min_(-MOST)
+    logs = relative.log1p()
+    divergence = mean_of(logs.addcmul_(logs, relative).sub_(relative))
+    del relative, logs
+    return [each.amax(dim=0) for each in (shift, mean_of(distance.square_()), divergence)]
 
 
 def _normal_tail(count: int) -> tuple[Floats, Floats]:

@@ -23,9 +23,14 @@ PredictionT = TypeVar("PredictionT", bound=Prediction)
 _TILE = 2**14
 
 
-def is_large(output: Tensor) -> bool:
-    """Tell whether the result for an output, (n, ...), is computed in tiles."""
-    return output.numel() > _TILE and output.device.type == "cpu"
+def is_large(output: Tensor, n_passes: int = 1) -> bool:
+    """Tell whether the result for an output, (n, ...), is computed in tiles.
+
+    Args:
+        output: Something of its shape, or several passes, (s, n, ...).
+        n_passes: Their number.
+    """
+    return output.numel() > _TILE * n_passes and output.device.type == "cpu"
 
 
 def in_tiles(

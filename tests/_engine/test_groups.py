@@ -111,3 +111,23 @@ def test_sites_of_different_rates_are_averaged() -> None:
 )
 def test_strata_that_are_not_compared_have_no_correlation(groups: PassGroups) -> None:
     assert groups.correlations(64) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("first", "count", "in_turn"), [(0, 20, True), (0, 5, True), (4, 5, False)]
+)
+def test_passes_in_turn_are_summed_without_a_product(first: int, count: int, in_turn: bool) -> None:
+    member = PassGroups(40).of(first, count, 8)
+    values = torch.randn(count, 3, generator=torch.Generator().manual_seed(0))
+    assert member.in_turn is in_turn
+    expected = member.matrix.times(values)
+    sums = member.sums(values)
+    torch.testing.assert_close(sums, expected)
+    torch.testing.assert_close(member.sums(values.clone(), overwrites=True), expected)
+    # By default they are new memory, as the values may be overwritten.
+    values.zero_()
+    torch.testing.assert_close(sums, expected)
+
+
+def test_strata_are_not_in_turn() -> None:
+    assert not PassGroups(64, stratified=True).of(0, 32, 4).in_turn

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from mcdrop._engine.jackknife import (
     Sizes,
+    changes_without_each,
     jackknife,
+    jackknife_about,
     means_without_each,
     squared_sums,
     variance_of_mean,
@@ -58,6 +60,26 @@ def test_sums_tell_means_without_each_group_and_the_error_of_the_mean(sizes: Siz
     torch.testing.assert_close(variance_of_mean(sums, sizes), expected)
 
 
+@pytest.mark.parametrize("sizes", SIZES)
+def test_error_about_the_mean_over_groups_is_that_of_any_quantity(sizes: Sizes) -> None:
+    values = torch.rand(len(sizes), 2, 3, generator=torch.Generator().manual_seed(0))
+    expected = jackknife(values.mean(dim=0), values, sizes)
+    torch.testing.assert_close(jackknife_about(values.clone(), sizes), expected)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_changes_without_each_group_are_those_of_the_other_passes(sizes: Sizes) -> None:
+    x, groups, sums = passes(sizes)
+    squares = torch.stack([group.square().sum(dim=0) for group in groups])
+    totals = sums.sum(dim=0), squares.sum(dim=0)
+    others = [torch.cat([g for g in groups if g is not left]) for left in groups]
+    changes, variances = changes_without_each(sums, squares, sizes, totals)
+    means = torch.stack([each.mean(dim=0) for each in others])
+    torch.testing.assert_close(changes, means - x.mean(dim=0))
+    spread = torch.stack([each.var(dim=0, correction=0) for each in others])
+    torch.testing.assert_close(variances, spread)
+
+
 def test_groups_of_one_pass_give_the_error_of_the_mean() -> None:
     x, _, sums = passes((1,) * 12)
     torch.testing.assert_close(variance_of_mean(sums, (1,) * 12), x.var(dim=0) / 12)
@@ -74,3 +96,4 @@ def test_squared_sums_are_divided_by_sizes(sizes: Sizes) -> None:
 def test_two_groups_tell_no_error(sizes: Sizes) -> None:
     whole = torch.ones(4)
     assert jackknife(whole, torch.ones(len(sizes), 4), sizes).isnan().all()
+    assert jackknife_about(torch.ones(len(sizes), 4), sizes).isnan().all()

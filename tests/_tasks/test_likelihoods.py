@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mcdrop._tasks.likelihoods import (
     OutputType,
+    check_classes,
     class_distributions,
     class_probabilities,
     class_scores,
@@ -87,6 +88,8 @@ def test_labels_are_binary_each_with_classes_before_them() -> None:
 def test_one_score_per_row_is_no_distribution_over_classes(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=r"C >= 2 for task='classification', but got shape .*4"):
         many(torch.zeros(shape), "logits")
+    with pytest.raises(ShapeError, match="C >= 2"):
+        check_classes("predict", torch.zeros(shape), "logits", binary=False)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +104,8 @@ def test_binary_and_multilabel_are_told_apart_by_shape(
 ) -> None:
     with pytest.raises(ShapeError, match=text):
         two(torch.zeros(shape), "logits", multilabel=multilabel)
+    with pytest.raises(ShapeError, match=text):
+        check_classes("predict", torch.zeros(shape), "logits", binary=True, multilabel=multilabel)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +124,8 @@ def test_scores_that_contradict_what_they_are_said_to_be(
 ) -> None:
     with pytest.raises(OutputError, match="predict: expected `output_type` to say what .*" + text):
         many(values, output_type)
+    with pytest.raises(OutputError, match=text):
+        check_classes("predict", values, output_type, binary=False)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +137,14 @@ def test_scores_of_class_one_beyond_the_unit_interval(
 ) -> None:
     with pytest.raises(OutputError, match=r"but got values from .* Pass output_type='logits'"):
         two(values, output_type)
+
+
+def test_logits_may_look_like_probabilities_here_and_there() -> None:
+    # Passes of which the first, or another, sums to one.
+    for values in (torch.cat([PROBS, LOGITS]), torch.cat([LOGITS, PROBS])):
+        check_classes("predict", values, "logits", binary=False)
+        many(values, "logits")
+    check_classes("predict", PROBS.half(), "probs", binary=False)
 
 
 def test_half_precision_may_miss_one_by_its_rounding() -> None:

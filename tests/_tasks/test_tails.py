@@ -72,6 +72,27 @@ def test_many_means_are_looked_at_in_tiles(monkeypatch: pytest.MonkeyPatch) -> N
         torch.testing.assert_close(getattr(tiled, name), getattr(whole, name))
 
 
+@pytest.mark.parametrize("n_samples", [1, 2, 20, 100])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bounds_from_distances_are_the_same(n_samples: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    center = torch.linspace(-12, 12, 60, dtype=torch.float64).view(20, 3)
+    spread = torch.logspace(-2, 0.5, 20, dtype=torch.float64).unsqueeze(1)
+    logits = center + spread * torch.randn(n_samples, 20, 3, generator=generator).double()
+    passes, others = logits.sigmoid(), (-logits).sigmoid()
+    expected = tails_of(passes, probabilities=True).missed(passes.mean(dim=0))
+    # Where p is near 1, 1 - p is looked at.
+    sign = torch.where(center > 0, -1, 1).to(dtype)
+    small = torch.where(center > 0, others, passes).to(dtype)
+    tails, least = Tails(probabilities=True), torch.where(sign > 0, 1e-12, 1e-7).to(dtype)
+    tails.update(small, least)
+    found = tails.missed_beside(small.mean(dim=0), passes.mean(dim=0).to(dtype), sign)
+    rtol = 2e-3 if dtype == torch.float32 else 1e-5
+    for name in ("mean", "variance", "divergence"):
+        value, whole = getattr(found, name).double(), getattr(expected, name)
+        torch.testing.assert_close(value, whole, rtol=rtol, atol=1e-15)
+
+
 @pytest.mark.parametrize("count", [16, 100, 1000])
 def test_weighted_points_integrate_over_the_tail(count: int) -> None:
     q = Q / count

@@ -72,6 +72,8 @@ def test_tiles_make_up_the_whole(
     whole = predicted(passes, make)
     for tile in (1, 7, 13, 40):
         monkeypatch.setattr(TILE, tile)
+        monkeypatch.setattr("mcdrop._tasks.class_maps._TILE", tile)
+        monkeypatch.setattr("mcdrop._tasks.class_maps._FEWEST_PLACES", 1)
         tiled = predicted(passes, make)
         assert tiled._tensors().keys() == whole._tensors().keys()
         for name, value in tiled._tensors().items():
@@ -111,6 +113,8 @@ class RegressionLike:
 def test_large_is_what_does_not_fit_the_cache_of_a_core() -> None:
     assert not is_large(torch.zeros(2**14))
     assert is_large(torch.zeros(2**14 + 1))
+    assert not is_large(torch.zeros(4, 2**14), 4)
+    assert is_large(torch.zeros(4, 2**14 + 1), 4)
     assert not is_large(torch.zeros(2**20, device="meta"))
 
 
