@@ -219,6 +219,16 @@ def test_shared_masks_do_not_depend_on_the_split() -> None:
     assert split.run.depends_on_batches == ""
 
 
+def test_a_model_that_splits_its_rows_itself_cannot_share_masks() -> None:
+    class Splits(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([nn.functional.dropout(part, 0.3) for part in x.split(3)])
+
+    # Two rows and three are one part, so that a look at these does not show it.
+    with pytest.raises(mcdrop.UnsupportedError, match="calls dropout in .root.:dropout#2 for some"):
+        mcdrop.wrap(Splits(), masks="shared").sample(of((5,)), 4, seed=0)
+
+
 def test_rows_in_equal_batches_of_one_prediction_have_masks_of_their_own() -> None:
     net = nn.Sequential(nn.Linear(5, 50), nn.Dropout(0.5), nn.Linear(50, 1)).eval()
     x = of((5,))[:1].expand(40, 5)

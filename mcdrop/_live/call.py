@@ -20,6 +20,7 @@ from mcdrop._masks.mask import DropoutMask
 from mcdrop._masks.rows import RowDim, RowLayout
 from mcdrop._masks.source import MaskSource, Span
 from mcdrop._trees import tensors
+from mcdrop.errors import UnsupportedError
 
 __all__ = [
     "DROPOUT_MODULES",
@@ -206,9 +207,24 @@ class Call:
             site.order,
             self.span,
             stacked=self.index is not None,
-            rows=self.rows.sites[site.order] if self.shares_masks and self.rows else None,
+            rows=self._sharing_rows(site),
             row=self.row_dim(site, shape),
         )
+
+    def _sharing_rows(self, site: DropoutSite) -> tuple[RowDim, ...] | None:
+        """Return the dimensions of a mask that rows share; None where they are not asked for."""
+        if not self.shares_masks or self.rows is None:
+            return None
+        rows = self.rows.of_site(site.order, site.name)
+        if rows is None:
+            raise UnsupportedError.of(
+                "mcdrop",
+                "masks",
+                "be 'independent' where the rows cannot be told apart",
+                f"'shared' with a model that calls dropout in {site.name} for some inputs only",
+                "Use masks='independent'",
+            )
+        return rows
 
     def row_dim(self, site: DropoutSite, mask_shape: tuple[int, ...]) -> RowDim | None:
         """Return the dimension of a mask that counts rows, where each row has its own mask.
