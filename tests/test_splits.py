@@ -219,6 +219,42 @@ def test_shared_masks_do_not_depend_on_the_split() -> None:
     assert split.run.depends_on_batches == ""
 
 
+class Noisy(nn.Module):
+    """Adds noise to what it dropped, for every row or one for all."""
+
+    def __init__(self, noise: Callable[[int], Tensor]) -> None:
+        super().__init__()
+        self.drop, self.noise = nn.Dropout(0.3), noise
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.drop(x) + self.noise(len(x))
+        return out
+
+
+@pytest.mark.parametrize("strategy", ["vectorized", "sequential"])
+@pytest.mark.parametrize(
+    ("noise", "text"),
+    [
+        (lambda n: torch.randn(n, 5), r"\(root\):random numbers: every row has numbers of its own"),
+        (lambda _: torch.randn(5), ""),
+    ],
+    ids=["by row", "for all"],
+)
+def test_noise_of_every_row_beside_shared_masks_is_said_to_depend_on_the_split(
+    noise: Callable[[int], Tensor], text: str, strategy: Any
+) -> None:
+    mc, x = mcdrop.wrap(Noisy(noise), masks="shared"), of((5,))
+    whole, split = (
+        mc.predict_with_uncertainty(
+            x, n_samples=8, seed=0, batch_size=size, task="regression", strategy=strategy
+        )
+        for size in (None, 9)
+    )
+    assert whole.run is not None
+    assert re.match(text or "$", whole.run.depends_on_batches)
+    assert torch.allclose(split.mean, whole.mean) == (not text)
+
+
 def test_a_model_that_splits_its_rows_itself_cannot_share_masks() -> None:
     class Splits(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -217,9 +217,10 @@ class Schedule:
 
     def _depends_on_batches(self, plan: Plan) -> str:
         """Say which numbers depend on how rows are split into batches, and why."""
-        if self._settings.masks == "shared":
-            return ""
         found = ", ".join(self._by_batch)
+        if self._settings.masks == "shared":
+            why = "every row has numbers of its own there, so another batch_size draws other ones"
+            return f"{found}: {why}" if found else ""
         if plan.seeds_globals:
             found = ", ".join([*self._by_batch, "a global generator"])
         parts = []
