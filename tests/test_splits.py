@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -253,6 +254,19 @@ def test_noise_of_every_row_beside_shared_masks_is_said_to_depend_on_the_split(
     assert whole.run is not None
     assert re.match(text or "$", whole.run.depends_on_batches)
     assert torch.allclose(split.mean, whole.mean) == (not text)
+
+
+def test_noise_of_numpy_leaves_every_row_its_masks() -> None:
+    model = Noisy(lambda n: torch.from_numpy(np.random.normal(size=(n, 5))).float() * 0)
+    prediction = mcdrop.predict_with_uncertainty(
+        model, of((5,)), n_samples=4, seed=0, task="regression"
+    )
+    split = mcdrop.predict_with_uncertainty(
+        model, of((5,)), n_samples=4, seed=0, task="regression", batch_size=9
+    )
+    torch.testing.assert_close(split.std, prediction.std)
+    assert prediction.run is not None
+    assert prediction.run.depends_on_batches.startswith("a global generator: ")
 
 
 def test_a_model_that_splits_its_rows_itself_cannot_share_masks() -> None:

@@ -173,9 +173,9 @@ class Passes:
     @_sharing_no_writes
     def one(self, /, plan: Plan, batch: Batch, span: Span = _FIRST, **given: Any) -> Any:
         """Run one pass, given what `_call` takes, and return the model's output as it is."""
-        call = self._call(plan, span, **given)
         output, self.used_globals = run_seeded_if_random(
-            lambda: self._live(batch, call),
+            # It may run several times, and a call counts its sites.
+            lambda: self._live(batch, self._call(plan, span, **given)),
             self._source.seed_of_pass(span),
             threads=self._threads,
         )
