@@ -22,6 +22,7 @@ from mcdrop._engine.plan import Plan
 from mcdrop._engine.settings import Settings
 from mcdrop._fusion.placeholders import Placeholders
 from mcdrop._live.call import Call, Seen, SharedWriteError
+from mcdrop._live.checkpointing import refuse_gradients
 from mcdrop._live.functorch import over_index
 from mcdrop._live.global_random import run_seeded_if_random, run_unmoved, seeded
 from mcdrop._live.last_layer import ClosedFormError, LastLayer
@@ -315,6 +316,8 @@ class Passes:
         output = self._run(batch, call)
         if call.seen.overwritten:
             call.seen.check_not_read(output)
+        if call.seen.checkpointed:
+            refuse_gradients(output, call.seen.checkpointed)
         self.seen = call.seen
         return output
 

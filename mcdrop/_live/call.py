@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mcdrop._fusion.placeholders import Placeholders, describes
@@ -90,6 +91,7 @@ class Seen:
         hands_out_memory: Whether the model may have written to tensors where torch does not count.
         drawn_by_batch: Sites whose masks, and modules whose random numbers, depend on the batch as
             a whole rather than on each row.
+        checkpointed: A site that would be run again for gradients, without its mask; empty if none.
     """
 
     sites: list[DropoutSite] = field(default_factory=list)
@@ -105,6 +107,7 @@ class Seen:
     used_registered: bool = False
     hands_out_memory: bool = False
     drawn_by_batch: list[str] = field(default_factory=list)
+    checkpointed: str = ""
     _names: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -148,6 +151,7 @@ class Call:
         protected: Storage addresses that an in-place dropout must not write to.
         shared: Storage addresses of the parameters that are shared with the caller's model.
         flops: Counts the floating point operations so far, or None.
+        gradients: Whether gradients are recorded.
         seen: What was seen while it ran.
     """
 
@@ -165,6 +169,7 @@ class Call:
     protected: frozenset[int] = frozenset()
     shared: frozenset[int] = frozenset()
     flops: Callable[[], int] | None = None
+    gradients: bool = field(default_factory=torch.is_grad_enabled)
     seen: Seen = field(default_factory=Seen)
 
     def site(self, kind: str, p: float, shape: tuple[int, ...]) -> DropoutSite:

@@ -205,7 +205,5 @@ def test_a_site_that_was_not_seen_where_rows_were_told_is_refused() -> None:
     assert mask_of("drop", 0).rows == (RowDim(0, 1),)
     assert mask_of("head", 1).rows == ()
     for name, order in (("drop#2", 1), ("drop#2", 2)):
-        with pytest.raises(
-            UnsupportedError, match="model that calls dropout in drop#2 for some"
-        ):
+        with pytest.raises(UnsupportedError, match="model that calls dropout in drop#2 for some"):
             mask_of(name, order)

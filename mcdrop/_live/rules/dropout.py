@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mcdrop._fusion.placeholders import Dropped
 from mcdrop._live.call import Call, Rule, TorchFunction
+from mcdrop._live.checkpointing import is_checkpointed
 from mcdrop._live.functorch import aten, is_below_other_vmap, writes
 from mcdrop._live.memory import address
 from mcdrop._live.rules.in_place import make_room
@@ -60,6 +61,8 @@ def drop(
         call.seen.dropped.append(x)
     if x.numel() == 0:
         return x
+    if call.gradients and site.fired and is_checkpointed():
+        call.seen.checkpointed = site.name
     if not site.fired:
         return x if site.p == 0 else torch.zeros_like(x)
     rate = effective_rate(site.p)
