@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from mcdrop._live.functorch import is_compiler_error
+from mcdrop._live.compiler import is_compiler_error
 from mcdrop.errors import UnsupportedError
 
 __all__ = ["naming_control_flow", "refuse_tracing"]

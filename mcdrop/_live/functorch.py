@@ -1,4 +1,4 @@
-"""The only door to torch's private names; each is looked for once, and each has a way out.
+"""The door to torch's private names; each is looked for once, and each has a way out.
 
 | private names | used for | without them |
 |---|---|---|
@@ -11,12 +11,11 @@
 | dispatch mode, FLOP formulas | work before a site | no FLOP shares |
 | dispatch mode, schemas, pytree | a training run is watched | gates are read off the source |
 
-`missing_names` lists what the installed torch lacks.
+`missing_names` lists what the installed torch lacks. Those of the compiler are in `compiler`.
 """
 
 from __future__ import annotations
 
-import sys
 import types
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -31,8 +30,6 @@ __all__ = [
     "DispatchMode",
     "aten",
     "below_vmap",
-    "compiled_module",
-    "compiler_is_loaded",
     "errors_of_programs",
     "flattened",
     "flop_formulas",
@@ -40,7 +37,6 @@ __all__ = [
     "has_operator_modes",
     "is_batched",
     "is_below_other_vmap",
-    "is_compiler_error",
     "is_operator",
     "missing_names",
     "multi_head_body",
@@ -85,7 +81,6 @@ except ImportError:
         """Sees nothing, so that nothing is counted."""
 
 
-_COMPILER = "torch._dynamo"
 _pytree: Any = getattr(torch.utils, "_pytree", None)
 
 
@@ -320,14 +315,6 @@ def flop_formulas() -> dict[Any, Callable[..., Any]]:
     return flop_registry
 
 
-def compiled_module(module: nn.Module) -> nn.Module | None:
-    """Return the module inside what torch.compile returned, or None."""
-    # Told by its attribute: importing the wrapper's class loads the compiler.
-    inner = getattr(module, "_orig_mod", None)
-    is_wrapper = type(module).__name__ == "OptimizedModule"
-    return inner if is_wrapper and isinstance(inner, nn.Module) else None
-
-
 def has_hooks(model: nn.Module) -> bool:
     """Tell whether hooks are registered on a module or one below it, before or after its call."""
     names = ("_forward_hooks", "_forward_pre_hooks")
@@ -382,19 +369,9 @@ class _BelowVmap(torch.autograd.Function):
         return results, (0 if differ else None,) * len(results)
 
 
-def compiler_is_loaded() -> bool:
-    """Tell whether the compiler may run code of this process."""
-    return _COMPILER in sys.modules
-
-
 def errors_of_programs() -> tuple[type[Exception], ...]:
     """Return what torch raises for a program that contradicts itself."""
     from torch._export import verifier
 
     found = getattr(verifier, "SpecViolationError", None)
     return () if found is None else (found,)
-
-
-def is_compiler_error(error: BaseException) -> bool:
-    """Tell whether code that is compiled when it is called could not be."""
-    return type(error).__module__.startswith(_COMPILER)
