@@ -1,4 +1,4 @@
-"""torch's compiler: whether it is loaded, what it made, and code that it must not compile.
+"""torch's compiler and its programs: what it made, and what it must not compile.
 
 Nothing here loads it.
 """
@@ -12,7 +12,13 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import nn
 
-__all__ = ["compiled_module", "compiler_is_loaded", "is_compiler_error", "uncompiled"]
+__all__ = [
+    "compiled_module",
+    "compiler_is_loaded",
+    "errors_of_programs",
+    "is_compiler_error",
+    "uncompiled",
+]
 
 _COMPILER = "torch._dynamo"
 _eval_frame: Any = getattr(getattr(torch._C, "_dynamo", None), "eval_frame", None)
@@ -52,3 +58,11 @@ def uncompiled(
 def is_compiler_error(error: BaseException) -> bool:
     """Tell whether code that is compiled when it is called could not be."""
     return type(error).__module__.startswith(_COMPILER)
+
+
+def errors_of_programs() -> tuple[type[Exception], ...]:
+    """Return what torch raises for a program that contradicts itself."""
+    from torch._export import verifier
+
+    found = getattr(verifier, "SpecViolationError", None)
+    return () if found is None else (found,)

@@ -17,8 +17,8 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -30,14 +30,15 @@ __all__ = [
     "DispatchMode",
     "aten",
     "below_vmap",
-    "errors_of_programs",
     "flattened",
     "flop_formulas",
     "has_hooks",
     "has_operator_modes",
     "is_batched",
     "is_below_other_vmap",
+    "is_differentiated",
     "is_operator",
+    "is_transformed",
     "missing_names",
     "multi_head_body",
     "over_index",
@@ -46,6 +47,7 @@ __all__ = [
     "packing_functions",
     "sees_writes",
     "shares_memory",
+    "undifferentiated",
     "writes",
 ]
 
@@ -61,14 +63,17 @@ _LEVEL_NAMES = (
     "get_unwrapped",
     "is_batchedtensor",
     "is_functorch_wrapped_tensor",
+    "is_gradtrackingtensor",
     "maybe_get_bdim",
     "maybe_current_level",
     "maybe_get_level",
+    "peek_interpreter_stack",
     "pop_dynamic_layer_stack",
     "push_dynamic_layer_stack",
 )
 # torch's public way costs what small networks feel, per call. It is itself made of these.
 _DIRECT = all(hasattr(_functorch, name) for name in _LEVEL_NAMES)
+
 
 COMPILED_CALL = "_compiled_call_impl"
 """Attribute in which `Module.compile` stores a compiled call of the original."""
@@ -195,10 +200,35 @@ def is_below_other_vmap(x: Tensor, index: Tensor | None) -> bool:
     if not _DIRECT:
         # The rule of `_BelowVmap` refuses it: there the index is not batched.
         return False
+    while is_differentiated(x):
+        x = _functorch.get_unwrapped(x)
     level = _functorch.maybe_get_level(x)
     if level is None or level < 0:
         return False
     return bool(index is None or level != _functorch.maybe_get_level(index))
+
+
+def is_transformed(x: Tensor) -> bool:
+    """Tell whether a transform of `torch.func` follows or batches a tensor."""
+    return _DIRECT and bool(_functorch.is_functorch_wrapped_tensor(x))
+
+
+def is_differentiated(x: Tensor) -> bool:
+    """Tell whether `torch.func.grad`, `jvp` or their like follow a tensor."""
+    return _DIRECT and bool(_functorch.is_gradtrackingtensor(x))
+
+
+@contextmanager
+def undifferentiated() -> Iterator[None]:
+    """Make tensors that no transform of `torch.func` follows, while none is followed here."""
+    layers = []
+    try:
+        while _functorch.peek_interpreter_stack() is not None:
+            layers.append(_functorch.pop_dynamic_layer_stack())
+        yield
+    finally:
+        for layer in reversed(layers):
+            _functorch.push_dynamic_layer_stack(layer)
 
 
 def shares_memory(a: Tensor, b: Tensor) -> bool:
@@ -367,11 +397,3 @@ class _BelowVmap(torch.autograd.Function):
             raise RuntimeError("dropout below a vmap of the model's own")
         results, differ = _computed(together, alone, tensors, in_dims[3:])
         return results, (0 if differ else None,) * len(results)
-
-
-def errors_of_programs() -> tuple[type[Exception], ...]:
-    """Return what torch raises for a program that contradicts itself."""
-    from torch._export import verifier
-
-    found = getattr(verifier, "SpecViolationError", None)
-    return () if found is None else (found,)
