@@ -35,15 +35,16 @@ def refuse_gradients(output: Any, site: str) -> None:
         output: What the model returned.
         site: The dropout call that would not be run again.
     """
+    error = UnsupportedError.of(
+        "MCDropout",
+        "model",
+        "drop units outside torch.utils.checkpoint where gradients are asked for",
+        f"{site} inside it, which runs again without its mask",
+        "Switch checkpointing off",
+    )
 
     def refuse(_: torch.Tensor) -> None:
-        raise UnsupportedError.of(
-            "MCDropout",
-            "model",
-            "drop units outside torch.utils.checkpoint where gradients are asked for",
-            f"{site} inside it, which runs again without its mask",
-            "Switch checkpointing off",
-        )
+        raise error
 
     for x in tensors(output):
         if x.requires_grad:
