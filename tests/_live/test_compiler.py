@@ -40,8 +40,15 @@ class Calls(nn.Module):
         return out
 
 
-@pytest.mark.parametrize("strategy", ["vectorized", "sequential"])
-@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(
+    ("inside", "strategy"),
+    [
+        (False, "vectorized"),
+        (True, "sequential"),
+        pytest.param(True, "vectorized", marks=pytest.mark.slow),
+        pytest.param(False, "sequential", marks=pytest.mark.slow),
+    ],
+)
 def test_a_function_that_a_model_compiles_draws_the_same_masks(inside: bool, strategy: str) -> None:
     # As many passes as have the compiler follow the kernels of masks, if it is let.
     plain, compiled = (
