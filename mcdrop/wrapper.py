@@ -19,6 +19,7 @@ from mcdrop._engine.plan import Memory
 from mcdrop._engine.record import Masks
 from mcdrop._engine.schedule import list_sites, run_one_pass
 from mcdrop._engine.settings import AskedStrategy, Settings
+from mcdrop._live.compiler import uncompiled
 from mcdrop._live.sites import DropoutSite
 from mcdrop._tasks.likelihoods import OutputType
 from mcdrop._tasks.predict import predict, sample
@@ -141,7 +142,7 @@ class MCDropout(nn.Module):
             UnsupportedError: If `torch.export` traces the call.
         """
         refuse_tracing("MCDropout")
-        return run_one_pass(self._settings("MCDropout"), Batch(args, kwargs, None))
+        return uncompiled(run_one_pass, self._settings("MCDropout"), Batch(args, kwargs, None))
 
     def sites(self, inputs: Any) -> tuple[DropoutSite, ...]:
         """List the dropout calls of one pass, in order.
@@ -212,7 +213,7 @@ class MCDropout(nn.Module):
             strategy=strategy,
             prepare=prepare,
         )
-        return sample(settings, inputs, n_samples)[0]
+        return uncompiled(sample, settings, inputs, n_samples)[0]
 
     @overload
     def predict_with_uncertainty(
@@ -331,7 +332,7 @@ class MCDropout(nn.Module):
         options = TaskSettings(
             settings, task, output_type, n_samples, noise_std, keep_samples, tolerance
         )
-        return predict(options, inputs)
+        return uncompiled(predict, options, inputs)
 
     def function(
         self, seed: int, index: int = 0, *, row_ndim: int = 1, select: Select = None
@@ -384,8 +385,7 @@ class MCDropout(nn.Module):
             select: As for `function`.
         """
         require_count("functions", "k", k)
-        each = (self.function(seed, i, row_ndim=row_ndim, select=select) for i in range(k))
-        return tuple(each)
+        return tuple(self.function(seed, i, row_ndim=row_ndim, select=select) for i in range(k))
 
     def _settings(self, function: str, **options: Any) -> Settings:
         return Settings(

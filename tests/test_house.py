@@ -122,9 +122,9 @@ def test_files_stay_short_and_say_what_they_raise(path: Path) -> None:
 
 
 @EACH_SOURCE
-def test_one_file_alone_touches_private_names_of_torch(path: Path) -> None:
+def test_two_files_alone_touch_private_names_of_torch(path: Path) -> None:
     found = PRIVATE.findall(path.read_text())
-    assert not found or path.name == "functorch.py", f"{path.name} uses {found}"
+    assert not found or path.name in {"functorch.py", "compiler.py"}, f"{path.name} uses {found}"
 
 
 @EACH_SOURCE

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -217,6 +218,65 @@ def test_shared_masks_do_not_depend_on_the_split() -> None:
     torch.testing.assert_close(split.mean, whole.mean, rtol=1e-4, atol=1e-5)
     assert split.run is not None
     assert split.run.depends_on_batches == ""
+
+
+class Noisy(nn.Module):
+    """Adds noise to what it dropped, for every row or one for all."""
+
+    def __init__(self, noise: Callable[[int], Tensor]) -> None:
+        super().__init__()
+        self.drop, self.noise = nn.Dropout(0.3), noise
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.drop(x) + self.noise(len(x))
+        return out
+
+
+@pytest.mark.parametrize("strategy", ["vectorized", "sequential"])
+@pytest.mark.parametrize(
+    ("noise", "text"),
+    [
+        (lambda n: torch.randn(n, 5), r"\(root\):random numbers: every row has numbers of its own"),
+        (lambda _: torch.randn(5), ""),
+    ],
+    ids=["by row", "for all"],
+)
+def test_noise_of_every_row_beside_shared_masks_is_said_to_depend_on_the_split(
+    noise: Callable[[int], Tensor], text: str, strategy: Any
+) -> None:
+    mc, x = mcdrop.wrap(Noisy(noise), masks="shared"), of((5,))
+    whole, split = (
+        mc.predict_with_uncertainty(
+            x, n_samples=8, seed=0, batch_size=size, task="regression", strategy=strategy
+        )
+        for size in (None, 9)
+    )
+    assert whole.run is not None
+    assert re.match(text or "$", whole.run.depends_on_batches)
+    assert torch.allclose(split.mean, whole.mean) == (not text)
+
+
+def test_noise_of_numpy_leaves_every_row_its_masks() -> None:
+    model = Noisy(lambda n: torch.from_numpy(np.random.normal(size=(n, 5))).float() * 0)
+    prediction = mcdrop.predict_with_uncertainty(
+        model, of((5,)), n_samples=4, seed=0, task="regression"
+    )
+    split = mcdrop.predict_with_uncertainty(
+        model, of((5,)), n_samples=4, seed=0, task="regression", batch_size=9
+    )
+    torch.testing.assert_close(split.std, prediction.std)
+    assert prediction.run is not None
+    assert prediction.run.depends_on_batches.startswith("a global generator: ")
+
+
+def test_a_model_that_splits_its_rows_itself_cannot_share_masks() -> None:
+    class Splits(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([nn.functional.dropout(part, 0.3) for part in x.split(3)])
+
+    # Two rows and three are one part, so that a look at these does not show it.
+    with pytest.raises(mcdrop.UnsupportedError, match="calls dropout in .root.:dropout#2 for some"):
+        mcdrop.wrap(Splits(), masks="shared").sample(of((5,)), 4, seed=0)
 
 
 def test_rows_in_equal_batches_of_one_prediction_have_masks_of_their_own() -> None:

@@ -596,7 +596,7 @@ def page() -> str:
         "|---|---|",
         "| BatchNorm, spectral norm, observers | they would use and change their statistics |",
         "| LayerDrop, input masking, auxiliary heads and losses | training-time behavior |",
-        "| gradient checkpointing | changes nothing but memory |",
+        "| gradient checkpointing | changes nothing but memory; its gradients are refused |",
         "| attention dropout in programs exported in eval mode | the export left out its rate |",
         "",
         "## Refused by name",

@@ -103,8 +103,8 @@ def calls_of() -> Iterator[tuple[_File, _Function, ast.Call]]:
     """Yield every call `SomeError.of(...)` with its file and function."""
     for file in _files():
         for function, call in file.calls:
-            method = call.func
-            if isinstance(method, ast.Attribute) and method.attr == "of" and len(call.args) == 5:
+            method = ast.unparse(call.func)
+            if method.endswith("Error.of") and len(call.args) == 5:
                 yield file, function, call
 
 

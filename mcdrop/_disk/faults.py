@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import struct
 import tokenize
@@ -10,10 +11,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mcdrop.errors import McdropError, UnsupportedError
 
-__all__ = ["UNREADABLE", "reading", "require_file", "wrong"]
+__all__ = ["UNREADABLE", "arrow_file", "reading", "require_file", "wrong"]
 
 UNREADABLE = (
     AssertionError,
@@ -34,6 +36,13 @@ UNREADABLE = (
     zlib.error,
 )
 """What NumPy, pandas, torch and Arrow raise for a file that is damaged or of another kind."""
+
+
+def arrow_file(path: Path) -> Any:
+    """Open a file for Arrow, which takes names of files in UTF-8 alone if they are text."""
+    import pyarrow as pa
+
+    return pa.OSFile(os.fsencode(path))
 
 
 def wrong(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from mcdrop._live.functorch import is_compiler_error
+from mcdrop._live.compiler import is_compiler_error
 from mcdrop.errors import UnsupportedError
 
 __all__ = ["naming_control_flow", "refuse_tracing"]
@@ -38,7 +38,7 @@ def naming_control_flow(function: str) -> Iterator[None]:
 
 
 def refuse_tracing(function: str) -> None:
-    """Refuse a call that `torch.export` traces, which would keep one mask or none.
+    """Refuse a call that torch traces into a program, which would keep one mask or none.
 
     Args:
         function: Public function to name in errors.
@@ -47,11 +47,12 @@ def refuse_tracing(function: str) -> None:
         UnsupportedError: If it is traced.
     """
     is_exporting = getattr(torch.compiler, "is_exporting", bool)
-    if is_exporting():
+    is_tracing = getattr(torch.jit, "is_tracing", bool)
+    if is_exporting() or is_tracing():
         raise UnsupportedError.of(
             function,
             "model",
-            "be called outside torch.export, which would keep one mask or none",
+            "be called outside torch.export and torch.jit, which would keep one mask or none",
             "a call while a program is traced",
             "Export the passes as constants: mcdrop.export(model, example, path)",
         )

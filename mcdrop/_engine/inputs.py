@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mcdrop._engine.arrays import as_tensor, is_array
 from mcdrop._engine.batch import Batch
+from mcdrop._live.functorch import is_transformed
 from mcdrop._trees import mapped, tensors
 from mcdrop.checks import require_readable
 from mcdrop.errors import RangeError, ShapeError, UnsupportedError
@@ -206,6 +207,14 @@ class InputReader:
             )
         if any(x.ndim and len(x) == 0 for x in found):
             raise self._empty(f"shapes {[tuple(x.shape) for x in found]}")
+        if any(map(is_transformed, found)):
+            raise UnsupportedError.of(
+                self.function,
+                "inputs",
+                "be outside transforms of torch.func, as predictions have no gradients",
+                "a tensor inside one",
+                "Transform a draw from the posterior: mc.function(seed=0)",
+            )
         return batch
 
     def _empty(self, found: str) -> Exception:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -12,7 +12,14 @@ from torch import Tensor
 
 from mcdrop.errors import McdropError, NonFiniteError, OutputError, RangeError, ShapeError
 
-__all__ = ["Select", "Selection", "check_rows_finite", "select_tensor", "shape_changes"]
+__all__ = [
+    "Select",
+    "Selection",
+    "check_rows_finite",
+    "rows_change",
+    "select_tensor",
+    "shape_changes",
+]
 
 Select = Callable[[Any], Any] | str | int | None
 
@@ -101,8 +108,8 @@ def select_tensor(function: str, output: Any, select: Select) -> Tensor:
         A floating point tensor with at least one dimension.
 
     Raises:
-        OutputError: If that is not one floating point tensor.
-        ShapeError: If it has no dimension for rows.
+        OutputError: If that is not one dense floating point tensor.
+        ShapeError: If it has no dimension for rows, or no values.
     """
     chosen = _part(output, select)
     if not isinstance(chosen, Tensor):
@@ -113,6 +120,14 @@ def select_tensor(function: str, output: Any, select: Select) -> Tensor:
             "return one tensor",
             f"{_kind(output)}{picked}",
             "Say which tensor is the prediction: select='logits', select=0 or a callable",
+        )
+    if chosen.is_nested or chosen.layout != torch.strided:
+        raise OutputError.of(
+            function,
+            "model",
+            "return a dense tensor",
+            "a nested one" if chosen.is_nested else f"one of layout {chosen.layout}",
+            "Convert it: select=lambda out: out.to_dense()",
         )
     if not chosen.is_floating_point():
         raise OutputError.of(
@@ -137,6 +152,14 @@ def select_tensor(function: str, output: Any, select: Select) -> Tensor:
             "return one row per input row",
             f"a tensor {tuple(chosen.shape)} without rows",
             "Look for inputs that the model filters out",
+        )
+    if chosen.numel() == 0:
+        raise ShapeError.of(
+            function,
+            "model",
+            "return at least one value per row",
+            f"shape {tuple(chosen.shape)}",
+            "Look for what the model cuts off",
         )
     return chosen
 
@@ -215,4 +238,17 @@ def shape_changes(function: str, shapes: Collection[torch.Size]) -> McdropError:
         "return the same shape in every pass",
         f"shapes {sorted(map(tuple, shapes))[:3]}",
         "Pick a part of fixed shape with select=, or pad the output",
+    )
+
+
+def rows_change(
+    function: str, first: Sequence[int], other: Sequence[int], number: int
+) -> McdropError:
+    """Make the error for an output whose rows have another shape in another batch."""
+    return ShapeError.of(
+        function,
+        "model",
+        "return rows of one shape for all batches",
+        f"{tuple(first)} for batch 0 and {tuple(other)} for batch {number}",
+        "Pad the inputs to one length, or predict batch by batch",
     )

@@ -22,6 +22,7 @@ from mcdrop._engine.plan import Plan
 from mcdrop._engine.settings import Settings
 from mcdrop._fusion.placeholders import Placeholders
 from mcdrop._live.call import Call, Seen, SharedWriteError
+from mcdrop._live.checkpointing import refuse_gradients
 from mcdrop._live.functorch import over_index
 from mcdrop._live.global_random import run_seeded_if_random, run_unmoved, seeded
 from mcdrop._live.last_layer import ClosedFormError, LastLayer
@@ -173,9 +174,9 @@ class Passes:
     @_sharing_no_writes
     def one(self, /, plan: Plan, batch: Batch, span: Span = _FIRST, **given: Any) -> Any:
         """Run one pass, given what `_call` takes, and return the model's output as it is."""
-        call = self._call(plan, span, **given)
         output, self.used_globals = run_seeded_if_random(
-            lambda: self._live(batch, call),
+            # It may run several times, and a call counts its sites.
+            lambda: self._live(batch, self._call(plan, span, **given)),
             self._source.seed_of_pass(span),
             threads=self._threads,
         )
@@ -315,6 +316,8 @@ class Passes:
         output = self._run(batch, call)
         if call.seen.overwritten:
             call.seen.check_not_read(output)
+        if call.seen.checkpointed:
+            refuse_gradients(output, call.seen.checkpointed)
         self.seen = call.seen
         return output
 

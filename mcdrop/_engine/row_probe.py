@@ -60,7 +60,7 @@ def row_layout(function: str, observe: Observe, draft: Plan, batch: Batch) -> Ro
         if any(row.per_row > 1 for row in rows):
             raise _untold(function, f"random numbers of shape {shape_a} for two rows")
         random_calls.append(tuple(rows))
-    return RowLayout(tuple(sites), tuple(random_calls))
+    return RowLayout(tuple(sites), tuple(random_calls), tuple(names[0]))
 
 
 def _observed(function: str, observe: Observe, draft: Plan, few: Batch) -> Seen:
@@ -114,7 +114,9 @@ def grown_rows(
     pairs = zip(sites, others, strict=True)
     rows = [_only_row(a.shape, b.shape, n_rows, n_others) for a, b in pairs]
     known = [(row,) for row in rows if row is not None and row.per_row == 1]
-    return RowLayout(tuple(known), ()) if known and len(known) == len(rows) else None
+    if not known or len(known) < len(rows):
+        return None
+    return RowLayout(tuple(known), (), tuple(site.name for site in sites))
 
 
 def _rows_of_sites(

@@ -21,7 +21,7 @@ from mcdrop._engine.groups import Rates
 from mcdrop._engine.inputs import InputReader
 from mcdrop._engine.linearization import Linearization, NoSlopesError
 from mcdrop._engine.misfit import naming_misfits
-from mcdrop._engine.outputs import shape_changes
+from mcdrop._engine.outputs import rows_change, shape_changes
 from mcdrop._engine.passes import CANNOT_BATCH, Passes
 from mcdrop._engine.plan import Plan
 from mcdrop._engine.planner import Planner, ran_out_of_memory
@@ -69,6 +69,7 @@ class Schedule:
         self._plan: Plan | None = None
         self._first_batch: Batch | None = None
         self._rows: int | None = None
+        self._row_shape: torch.Size | None = None
         self._most = 0
         self._sites: tuple[DropoutSite, ...] = ()
         self._by_batch: dict[str, None] = {}
@@ -217,9 +218,10 @@ class Schedule:
 
     def _depends_on_batches(self, plan: Plan) -> str:
         """Say which numbers depend on how rows are split into batches, and why."""
-        if self._settings.masks == "shared":
-            return ""
         found = ", ".join(self._by_batch)
+        if self._settings.masks == "shared":
+            why = "every row has numbers of its own there, so another batch_size draws other ones"
+            return f"{found}: {why}" if found else ""
         if plan.seeds_globals:
             found = ", ".join([*self._by_batch, "a global generator"])
         parts = []
@@ -299,7 +301,11 @@ class Schedule:
         return self._plan
 
     def _check_first(self, batch: Batch, chunk: Tensor, number: int) -> None:
-        """Check the sites of the first pass of all, and the rows that each batch returns."""
+        """Check the sites of the first pass of all, and what each batch returns for a row."""
+        if self._row_shape is None:
+            self._row_shape = chunk.shape[2:]
+        if chunk.shape[2:] != self._row_shape:
+            raise rows_change(self._settings.function, self._row_shape, chunk.shape[2:], number)
         if number == 0:
             self._sites = tuple(self._passes.seen.sites)
             self._settings.check_sites(self._sites)

@@ -25,17 +25,19 @@ _BYTES_AT_A_TIME = 16 * 4
 # How much larger a chunk may be to save work before the first dropout.
 _PREFIX_FACTOR = 16
 
-# How much larger the largest tensor of a chunk may be, whatever a model computes between dropouts.
-_LARGEST_FACTOR = 16
+# Elements of the largest tensor of a chunk, whatever a model computes between dropouts: 31 MiB of
+# float32 on a CPU, since memory of larger ones is asked for anew each time (`keep_freed_pages`).
+_LARGEST_ELEMENTS = {"cpu": 31 * 2**18, "cuda": 2**30}
 
 # How much larger where dropout is deferred, which takes no memory; a chunk is also the step of the
 # progress bar.
 _DEFERRED_FACTOR = 16
 
-# What redrawing a mask may add to a pass, and what it costs in floating point operations: a matrix
-# product does 190 in the nanosecond; a unit takes 3 ns to draw and to drop, a probability 60 ns to
-# enter the moments.
+# What redrawing a mask may add to a pass.
 _REDRAW_SHARE = 0.1
+
+# What a pass costs besides, in floating point operations: a matrix product does 190 in the
+# nanosecond; a unit takes 3 ns to draw and to drop, a probability 60 ns to enter the moments.
 _PER_UNIT = 600
 _PER_VALUE = 12_000
 
@@ -56,15 +58,18 @@ def passes_that_fit(plan: Plan, device: torch.device, *, rows_split: bool = Fals
     tensors much larger than those that it drops units of, they are fewer.
     """
     outputs = plan.output_numel * (1 + plan.redraws)
-    widest = max([1, outputs, *(math.prod(site.shape) for site in plan.sites)])
+    units = [math.prod(site.shape) for site in plan.sites]
+    widest = max([1, outputs, *units])
     budget = _budget(device) // (_SPLIT if rows_split else 1)
     chunk = max(1, budget // widest)
     if plan.defers:
         # Deferred layers run in tiles of their own; only results that are read take memory.
         chunk = max(chunk, min(budget // max(1, plan.widest), _DEFERRED_FACTOR * chunk))
-    wanted = 10 * plan.work_before // max(1, plan.work_per_pass)
+    each = plan.work_per_pass + sum(units) * _PER_UNIT + outputs * _PER_VALUE
+    wanted = 10 * plan.work_before // max(1, each)
     chunk = max(chunk, min(wanted, _PREFIX_FACTOR * budget // widest))
-    chunk = max(1, min(chunk, _LARGEST_FACTOR * budget // plan.largest))
+    largest = _LARGEST_ELEMENTS.get(device.type, _PREFIX_FACTOR * budget)
+    chunk = max(1, min(chunk, largest // plan.largest))
     # Masks are drawn in blocks of up to 64 passes, a power of two.
     return int(chunk - chunk % 64 if chunk > 64 else 2 ** (chunk.bit_length() - 1))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mcdrop._disk.atomic import UNFINISHED, writing
-from mcdrop._disk.faults import UNREADABLE
+from mcdrop._disk.faults import UNREADABLE, arrow_file
 from mcdrop._files.columns import FUNCTION
 from mcdrop.errors import McdropError, UnsupportedError
 
@@ -79,7 +79,10 @@ class Part:
 
         try:
             # `read_table` would do the same, and load the code for data sets of many files.
-            with parquet.ParquetFile(self.path, pre_buffer=False) as file:
+            with (
+                arrow_file(self.path) as source,
+                parquet.ParquetFile(source, pre_buffer=False) as file,
+            ):
                 names = None if columns is None else list(columns)
                 return file.read(columns=names, use_threads=False)
         except UNREADABLE as error:
@@ -89,7 +92,8 @@ class Part:
         from pyarrow import parquet
 
         try:
-            return parquet.read_schema(self.path)
+            with arrow_file(self.path) as source:
+                return parquet.read_schema(source)
         except UNREADABLE as error:
             raise self._damaged() from error
 

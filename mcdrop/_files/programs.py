@@ -11,7 +11,7 @@ import torch
 from mcdrop._disk.faults import reading, require_file, wrong
 from mcdrop._export.metadata import METADATA
 from mcdrop._files.vetting import fault_of_program
-from mcdrop._live.functorch import errors_of_programs
+from mcdrop._live.compiler import errors_of_programs
 
 __all__ = ["read_exported", "read_program"]
 

@@ -8,7 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from mcdrop._disk.faults import wrong
+from mcdrop._disk.faults import arrow_file, wrong
 from mcdrop._files.blocks import Block
 from mcdrop._files.columns import (
     FUNCTION,
@@ -80,7 +80,9 @@ class ParquetSource(_Table):
 
         try:
             # A row group may be as large as the file, and what is read ahead stays in memory.
-            self._file = parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+            self._file = parquet.ParquetFile(
+                arrow_file(path), buffer_size=_BUFFER, pre_buffer=False
+            )
         except (ArrowException, OSError) as error:
             raise _damaged(path, error) from error
         schema = self._file.schema_arrow
@@ -226,7 +228,7 @@ class CsvSource(_Table):
         from pyarrow import csv
 
         return csv.open_csv(
-            self._path,
+            arrow_file(self._path),
             read_options=csv.ReadOptions(block_size=_BYTES),
             parse_options=csv.ParseOptions(
                 newlines_in_values=True, ignore_empty_lines=not self._has_one_column

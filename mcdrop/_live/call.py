@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mcdrop._fusion.placeholders import Placeholders, describes
@@ -20,6 +21,7 @@ from mcdrop._masks.mask import DropoutMask
 from mcdrop._masks.rows import RowDim, RowLayout
 from mcdrop._masks.source import MaskSource, Span
 from mcdrop._trees import tensors
+from mcdrop.errors import UnsupportedError
 
 __all__ = [
     "DROPOUT_MODULES",
@@ -89,6 +91,7 @@ class Seen:
         hands_out_memory: Whether the model may have written to tensors where torch does not count.
         drawn_by_batch: Sites whose masks, and modules whose random numbers, depend on the batch as
             a whole rather than on each row.
+        checkpointed: A site that would be run again for gradients, without its mask; empty if none.
     """
 
     sites: list[DropoutSite] = field(default_factory=list)
@@ -104,6 +107,7 @@ class Seen:
     used_registered: bool = False
     hands_out_memory: bool = False
     drawn_by_batch: list[str] = field(default_factory=list)
+    checkpointed: str = ""
     _names: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -147,6 +151,7 @@ class Call:
         protected: Storage addresses that an in-place dropout must not write to.
         shared: Storage addresses of the parameters that are shared with the caller's model.
         flops: Counts the floating point operations so far, or None.
+        gradients: Whether gradients are recorded.
         seen: What was seen while it ran.
     """
 
@@ -164,6 +169,7 @@ class Call:
     protected: frozenset[int] = frozenset()
     shared: frozenset[int] = frozenset()
     flops: Callable[[], int] | None = None
+    gradients: bool = field(default_factory=torch.is_grad_enabled)
     seen: Seen = field(default_factory=Seen)
 
     def site(self, kind: str, p: float, shape: tuple[int, ...]) -> DropoutSite:
@@ -206,9 +212,24 @@ class Call:
             site.order,
             self.span,
             stacked=self.index is not None,
-            rows=self.rows.sites[site.order] if self.shares_masks and self.rows else None,
+            rows=self._sharing_rows(site),
             row=self.row_dim(site, shape),
         )
+
+    def _sharing_rows(self, site: DropoutSite) -> tuple[RowDim, ...] | None:
+        """Return the dimensions of a mask that rows share; None where they are not asked for."""
+        if not self.shares_masks or self.rows is None:
+            return None
+        rows = self.rows.of_site(site.order, site.name)
+        if rows is None:
+            raise UnsupportedError.of(
+                "mcdrop",
+                "masks",
+                "be 'independent' where the rows cannot be told apart",
+                f"'shared' with a model that calls dropout in {site.name} for some inputs only",
+                "Use masks='independent'",
+            )
+        return rows
 
     def row_dim(self, site: DropoutSite, mask_shape: tuple[int, ...]) -> RowDim | None:
         """Return the dimension of a mask that counts rows, where each row has its own mask.

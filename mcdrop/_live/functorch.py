@@ -1,4 +1,4 @@
-"""The only door to torch's private names; each is looked for once, and each has a way out.
+"""The door to torch's private names; each is looked for once, and each has a way out.
 
 | private names | used for | without them |
 |---|---|---|
@@ -11,15 +11,14 @@
 | dispatch mode, FLOP formulas | work before a site | no FLOP shares |
 | dispatch mode, schemas, pytree | a training run is watched | gates are read off the source |
 
-`missing_names` lists what the installed torch lacks.
+`missing_names` lists what the installed torch lacks. Those of the compiler are in `compiler`.
 """
 
 from __future__ import annotations
 
-import sys
 import types
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -31,17 +30,15 @@ __all__ = [
     "DispatchMode",
     "aten",
     "below_vmap",
-    "compiled_module",
-    "compiler_is_loaded",
-    "errors_of_programs",
     "flattened",
     "flop_formulas",
     "has_hooks",
     "has_operator_modes",
     "is_batched",
     "is_below_other_vmap",
-    "is_compiler_error",
+    "is_differentiated",
     "is_operator",
+    "is_transformed",
     "missing_names",
     "multi_head_body",
     "over_index",
@@ -50,6 +47,7 @@ __all__ = [
     "packing_functions",
     "sees_writes",
     "shares_memory",
+    "undifferentiated",
     "writes",
 ]
 
@@ -65,14 +63,17 @@ _LEVEL_NAMES = (
     "get_unwrapped",
     "is_batchedtensor",
     "is_functorch_wrapped_tensor",
+    "is_gradtrackingtensor",
     "maybe_get_bdim",
     "maybe_current_level",
     "maybe_get_level",
+    "peek_interpreter_stack",
     "pop_dynamic_layer_stack",
     "push_dynamic_layer_stack",
 )
 # torch's public way costs what small networks feel, per call. It is itself made of these.
 _DIRECT = all(hasattr(_functorch, name) for name in _LEVEL_NAMES)
+
 
 COMPILED_CALL = "_compiled_call_impl"
 """Attribute in which `Module.compile` stores a compiled call of the original."""
@@ -85,7 +86,6 @@ except ImportError:
         """Sees nothing, so that nothing is counted."""
 
 
-_COMPILER = "torch._dynamo"
 _pytree: Any = getattr(torch.utils, "_pytree", None)
 
 
@@ -200,10 +200,35 @@ def is_below_other_vmap(x: Tensor, index: Tensor | None) -> bool:
     if not _DIRECT:
         # The rule of `_BelowVmap` refuses it: there the index is not batched.
         return False
+    while is_differentiated(x):
+        x = _functorch.get_unwrapped(x)
     level = _functorch.maybe_get_level(x)
     if level is None or level < 0:
         return False
     return bool(index is None or level != _functorch.maybe_get_level(index))
+
+
+def is_transformed(x: Tensor) -> bool:
+    """Tell whether a transform of `torch.func` follows or batches a tensor."""
+    return _DIRECT and bool(_functorch.is_functorch_wrapped_tensor(x))
+
+
+def is_differentiated(x: Tensor) -> bool:
+    """Tell whether `torch.func.grad`, `jvp` or their like follow a tensor."""
+    return _DIRECT and bool(_functorch.is_gradtrackingtensor(x))
+
+
+@contextmanager
+def undifferentiated() -> Iterator[None]:
+    """Make tensors that no transform of `torch.func` follows, while none is followed here."""
+    layers = []
+    try:
+        while _functorch.peek_interpreter_stack() is not None:
+            layers.append(_functorch.pop_dynamic_layer_stack())
+        yield
+    finally:
+        for layer in reversed(layers):
+            _functorch.push_dynamic_layer_stack(layer)
 
 
 def shares_memory(a: Tensor, b: Tensor) -> bool:
@@ -320,14 +345,6 @@ def flop_formulas() -> dict[Any, Callable[..., Any]]:
     return flop_registry
 
 
-def compiled_module(module: nn.Module) -> nn.Module | None:
-    """Return the module inside what torch.compile returned, or None."""
-    # Told by its attribute: importing the wrapper's class loads the compiler.
-    inner = getattr(module, "_orig_mod", None)
-    is_wrapper = type(module).__name__ == "OptimizedModule"
-    return inner if is_wrapper and isinstance(inner, nn.Module) else None
-
-
 def has_hooks(model: nn.Module) -> bool:
     """Tell whether hooks are registered on a module or one below it, before or after its call."""
     names = ("_forward_hooks", "_forward_pre_hooks")
@@ -380,21 +397,3 @@ class _BelowVmap(torch.autograd.Function):
             raise RuntimeError("dropout below a vmap of the model's own")
         results, differ = _computed(together, alone, tensors, in_dims[3:])
         return results, (0 if differ else None,) * len(results)
-
-
-def compiler_is_loaded() -> bool:
-    """Tell whether the compiler may run code of this process."""
-    return _COMPILER in sys.modules
-
-
-def errors_of_programs() -> tuple[type[Exception], ...]:
-    """Return what torch raises for a program that contradicts itself."""
-    from torch._export import verifier
-
-    found = getattr(verifier, "SpecViolationError", None)
-    return () if found is None else (found,)
-
-
-def is_compiler_error(error: BaseException) -> bool:
-    """Tell whether code that is compiled when it is called could not be."""
-    return type(error).__module__.startswith(_COMPILER)

@@ -11,6 +11,7 @@ from typing import Any
 from torch.overrides import TorchFunctionMode
 
 from mcdrop._live.call import Call, TorchFunction
+from mcdrop._live.compiler import uncompiled
 
 __all__ = ["LiveDropout"]
 
@@ -30,12 +31,15 @@ class LiveDropout(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run `func`, through its rule if it has one; torch disables the mode meanwhile."""
+        return uncompiled(self._answer, func, args, kwargs or {})
+
+    def _answer(self, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call = self.call
         if call.seen.overwritten:
             call.seen.check_not_read((args, kwargs))
         if call.last is not None:
-            call.last.watch(func, args, kwargs or {})
-        args, kwargs = call.arguments(func, args, kwargs or {})
+            call.last.watch(func, args, kwargs)
+        args, kwargs = call.arguments(func, args, kwargs)
         if "out" in kwargs:
             call.check_not_shared(kwargs["out"])
         rule = call.rules.get(func)

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mcdrop._live.functorch import DispatchMode, compiler_is_loaded
+from mcdrop._live.compiler import compiler_is_loaded
+from mcdrop._live.functorch import DispatchMode
 
 __all__ = ["OperatorMode", "takes_generator", "written_by"]
 

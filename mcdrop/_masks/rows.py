@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -31,10 +31,23 @@ class RowDim:
 
 @dataclass(frozen=True)
 class RowLayout:
-    """The row dimensions of every dropout site and of every random tensor of a pass, in order."""
+    """The row dimensions of every dropout site and of every random tensor of a pass, in order.
+
+    Attributes:
+        sites: Those of every site.
+        random_calls: Those of every random tensor.
+        names: Names of the sites; empty where they are not known.
+    """
 
     sites: tuple[tuple[RowDim, ...], ...]
     random_calls: tuple[tuple[RowDim, ...], ...]
+    names: tuple[str, ...] = field(default=(), compare=False)
+
+    def of_site(self, order: int, name: str) -> tuple[RowDim, ...] | None:
+        """Return the row dimensions of a site; None if another one, or none, was seen there."""
+        if order >= len(self.sites) or (self.names and self.names[order] != name):
+            return None
+        return self.sites[order]
 
 
 def shared_shape(shape: Sequence[int], rows: Sequence[RowDim]) -> tuple[int, ...]:

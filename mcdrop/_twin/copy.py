@@ -19,7 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from mcdrop._live.functorch import COMPILED_CALL, compiled_module
+from mcdrop._live.compiler import compiled_module
+from mcdrop._live.functorch import COMPILED_CALL
 from mcdrop._twin.flag_readers import may_write_unseen
 from mcdrop._twin.objects import (
     attributes_of,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from mcdrop._disk.archives import fault_of_size, fault_of_tensors
-from mcdrop._disk.faults import reading, require_file, wrong
+from mcdrop._disk.faults import arrow_file, reading, require_file, wrong
 from mcdrop._files.npy import read_header
 from mcdrop._files.programs import read_program
 from mcdrop.checks import require_installed
@@ -207,9 +207,9 @@ def read_table(path: Path) -> Any:
     from pyarrow import csv, parquet
 
     if path.suffix == ".csv":
-        table = csv.read_csv(path)
+        table = csv.read_csv(arrow_file(path))
     else:
-        with parquet.ParquetFile(path) as file:
+        with arrow_file(path) as source, parquet.ParquetFile(source) as file:
             # Eight bytes a number: repeated values take no room in the file.
             _require_believable(path, 8 * file.metadata.num_rows * file.metadata.num_columns)
             table = file.read()

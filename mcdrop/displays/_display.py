@@ -10,7 +10,7 @@ from mcdrop.checks import require_count, require_installed, require_unit
 from mcdrop.displays._classification import Classification
 from mcdrop.displays._curve import Curve
 from mcdrop.displays._draws import Draws
-from mcdrop.displays._matching import matched_classification, matched_regression
+from mcdrop.displays._matching import matched_classification, matched_regression, require_rows
 from mcdrop.displays._regression import Regression
 from mcdrop.displays._style import Look, next_look
 from mcdrop.errors import UnsupportedError
@@ -76,7 +76,7 @@ class Display(ABC):
         Raises:
             UnsupportedError: If the prediction is not of the display's task, states no uncertainty,
                 or matplotlib is not installed.
-            ShapeError: If `y_true` does not have the rows of `prediction`.
+            ShapeError: If `y_true` does not have the rows of `prediction`, or there is one row.
             NonFiniteError: If a value is NaN or infinite.
             RangeError: If a label is no class index or `level` no probability.
         """
@@ -165,6 +165,8 @@ def _judged(
     function: str, y_true: Any, prediction: object, draws: Draws
 ) -> Classification | Regression:
     """Pair a prediction with its targets."""
+    if isinstance(prediction, RegressionPrediction | ClassificationPrediction):
+        require_rows(function, prediction)
     if isinstance(prediction, RegressionPrediction):
         return matched_regression(
             {"prediction": prediction}, y_true, draws, function=function, argument="y_true"

@@ -25,6 +25,7 @@ __all__ = [
     "matched_classification",
     "matched_regression",
     "require_comparable",
+    "require_rows",
     "taken_baselines",
 ]
 
@@ -49,6 +50,14 @@ def taken_baselines(prediction: object, baselines: Mapping[str, object] | None) 
     return taken
 
 
+def require_rows(function: str, prediction: Prediction) -> None:
+    """Refuse a prediction for a single row, or for none."""
+    if len(prediction) < 2:
+        raise ShapeError.of(
+            function, "prediction", "hold at least 2 rows", len(prediction), "Pass a test set"
+        )
+
+
 def require_comparable(prediction: object, baselines: Mapping[str, object], name: str) -> None:
     """Refuse other types than predictions, baselines that do not match, and equal names."""
     if not isinstance(prediction, RegressionPrediction | ClassificationPrediction):
@@ -59,10 +68,7 @@ def require_comparable(prediction: object, baselines: Mapping[str, object], name
             type(prediction).__name__,
             "Pass what predict_with_uncertainty returns",
         )
-    if len(prediction) < 2:
-        raise ShapeError.of(
-            _FUNCTION, "prediction", "hold at least 2 rows", len(prediction), "Pass a test set"
-        )
+    require_rows(_FUNCTION, prediction)
     if name in baselines:
         raise RangeError.of(
             _FUNCTION,

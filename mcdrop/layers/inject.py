@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcdrop._live.functorch import compiled_module
+from mcdrop._live.compiler import compiled_module
 from mcdrop._twin.copy import structural_copy
 from mcdrop.checks import checked_rate, require_choice
 from mcdrop.errors import NoDropoutError, OutputError, RangeError, UnsupportedError

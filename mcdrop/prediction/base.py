@@ -72,11 +72,12 @@ class Prediction:
             if not -n_rows <= row < n_rows:
                 raise IndexError(f"row {row} is out of range for a prediction of {n_rows} rows")
             rows = slice(row, row + 1 or None)
+        if isinstance(rows, slice) and (rows.step or 1) < 0:
+            # Tensors take no steps backwards.
+            rows = range(*rows.indices(len(self)))
         if not isinstance(rows, slice):
             device = next(iter(self._tensors().values())).device
-            rows = rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))
-            rows = rows if rows.numel() else rows.long()  # [] is one of floats
-            rows = rows.to(device)
+            rows = (rows if isinstance(rows, Tensor) else _places(rows)).to(device)
         part = self._map(
             lambda name, value: value[:, rows] if name in self._passes_first else value[rows]
         )
@@ -288,6 +289,14 @@ class Prediction:
 def _array(rows: Any) -> npt.NDArray[Any]:
     """Return row numbers or a mask as an array."""
     return rows.cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
+
+
+def _places(rows: Any) -> Tensor:
+    """Return places of rows, or a mask, as a tensor: torch takes integers of one byte for masks."""
+    found = np.array(rows)
+    # [] is an array of floats.
+    is_places = found.dtype.kind in "iu" or not found.size
+    return torch.from_numpy(found.astype(np.int64) if is_places else found)
 
 
 def saved_type(path: str | Path) -> str:

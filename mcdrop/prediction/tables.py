@@ -19,6 +19,7 @@ __all__ = [
     "columns_of",
     "index_from",
     "index_to_plain",
+    "plain_label",
     "require_no_table",
     "write_table",
 ]
@@ -28,6 +29,8 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 # What `save` writes, by the suffix of the file: all of a prediction, or tables for other programs.
 TABLES = (".npz", ".csv", ".parquet")
 SUFFIXES = (".pt", *TABLES)
+
+_TIMES = ("datetime64[", "timedelta64[", "period[")
 
 
 def columns_of(arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
@@ -87,7 +90,8 @@ def write_table(function: str, path: Path, arrays: Arrays, index: Any) -> None:
         index: pandas index of the rows, which is written too unless it counts them; or None.
 
     Raises:
-        UnsupportedError: If pandas, or pyarrow for .parquet, is not installed.
+        UnsupportedError: If pandas, or pyarrow for .parquet, is not installed, or the file cannot
+            hold the labels of the index.
     """
     suffix = path.suffix.lower()
     if suffix == ".npz":
@@ -102,23 +106,39 @@ def write_table(function: str, path: Path, arrays: Arrays, index: Any) -> None:
     counts_rows = isinstance(table.index, pd.RangeIndex) and table.index.name is None
     if suffix == ".parquet":
         require_installed(function, "pyarrow", "files")
-    with writing(path) as file:
-        if suffix == ".csv":
-            table.to_csv(file, index=not counts_rows)
-        else:
-            table.to_parquet(file, index=not counts_rows)
+    try:
+        with writing(path) as file:
+            if suffix == ".csv":
+                table.to_csv(file, index=not counts_rows)
+            else:
+                table.to_parquet(file, index=not counts_rows)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UnsupportedError.of(
+            function,
+            "index",
+            f"have labels that {suffix} can hold",
+            f"{table.index.dtype} ({reason})",
+            "Label the rows by one type of numbers or text",
+        ) from error
 
 
 def index_to_plain(index: Any) -> dict[str, Any] | None:
-    """Return a pandas index as labels and names that JSON can hold; dates become text."""
+    """Return a pandas index as labels, names and types that JSON can hold; dates become text."""
     if index is None:
         return None
-    return {"labels": [_plain(label) for label in index], "names": list(index.names)}
+    levels = index.dtypes if index.nlevels > 1 else [index.dtype]
+    return {
+        "labels": [plain_label(label) for label in index],
+        "names": list(index.names),
+        "types": [str(each) for each in levels],
+    }
 
 
-def _plain(label: Any) -> Any:
+def plain_label(label: Any) -> Any:
+    """Return a label as JSON holds it; tuples stay tuples."""
     if isinstance(label, tuple):
-        return [_plain(part) for part in label]
+        return tuple(plain_label(part) for part in label)
     label = label.item() if isinstance(label, np.generic) else label
     return label if isinstance(label, bool | int | float | str) else str(label)
 
@@ -131,7 +151,23 @@ def index_from(plain: Mapping[str, Any] | None) -> Any:
         import pandas as pd
     except ImportError:
         return None
-    labels, names = plain["labels"], plain["names"]
-    if len(names) > 1:
-        return pd.MultiIndex.from_tuples([tuple(label) for label in labels], names=names)
-    return pd.Index(labels, name=names[0])
+    labels = plain["labels"]
+    names = [tuple(name) if isinstance(name, list) else name for name in plain["names"]]
+    types = plain.get("types", [""] * len(names))
+    if len(names) == 1:
+        return _level(labels, types[0]).rename(names[0])
+    levels = zip(*labels, strict=True) if labels else [()] * len(names)
+    made = [_level(list(level), kind) for level, kind in zip(levels, types, strict=True)]
+    return pd.MultiIndex.from_arrays(made, names=names)
+
+
+def _level(labels: list[Any], kind: str) -> Any:
+    """Return labels as an index; times, which JSON holds as text, as times."""
+    import pandas as pd
+
+    try:
+        index = pd.Index(labels)
+    except UnicodeEncodeError:
+        # Arrow, which holds the text of pandas 3, knows no names of files that are not Unicode.
+        return pd.Index(labels, dtype=object)
+    return index.astype(kind) if kind.startswith(_TIMES) else index

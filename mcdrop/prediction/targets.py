@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from mcdrop._engine.arrays import is_pandas
 from mcdrop.checks import require_finite, require_labels, require_readable
 from mcdrop.errors import RangeError, ShapeError, UnsupportedError
+from mcdrop.prediction.tables import plain_label
 
 __all__ = [
     "aligned_targets",
@@ -108,6 +110,8 @@ def require_same_rows(
 ) -> None:
     """Refuse labels of other rows; an index that only counts rows says nothing about them.
 
+    Labels are compared as a saved prediction holds them, where dates of any type are text.
+
     Args:
         function: Public function to name in errors.
         argument: Its argument, without quotes.
@@ -120,14 +124,17 @@ def require_same_rows(
     """
     if found is None or wanted is None or found.equals(wanted):
         return
-    given, expected = list(found), list(wanted)
+    given, expected = ([plain_label(label) for label in each] for each in (found, wanted))
+    if given == expected:
+        return
     if set(given) == set(expected):
         told = "the same labels in another order"
     elif list(range(len(expected))) in (given, expected):
         return
     else:
-        pairs = zip(given, expected, strict=True)
-        told = next(f"{a!r} where it has {b!r}" for a, b in pairs if a != b)
+        differ = (a != b for a, b in zip(given, expected, strict=True))
+        a, b = next(compress(zip(found, wanted, strict=True), differ))
+        told = f"{a!r} where it has {b!r}"
     raise RangeError.of(
         function,
         argument,

@@ -29,7 +29,7 @@ from mcdrop.report.tables import (
 from mcdrop.report.thumbnails import data_uri
 from mcdrop.report.values import ReportContents, RowTable
 
-__all__ = ["fragment", "page"]
+__all__ = ["encoded", "fragment", "page"]
 
 # A shape for each grade, so that color is not needed to read it.
 _ICONS = {"yes": "▲", "no": "▼", "undecided": "○", "missing": "□"}
@@ -101,6 +101,11 @@ def typeset(text: str) -> str:
     return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
 
 
+def encoded(text: str) -> bytes:
+    """Return text in UTF-8; names of files that are not Unicode are written as escapes."""
+    return text.encode(errors="backslashreplace")
+
+
 def _drawings(report: ReportContents) -> dict[str, str]:
     """Return every figure as SVG; ids differ between figures and between reports."""
     digest = _digest(report)
@@ -113,7 +118,7 @@ def _drawings(report: ReportContents) -> dict[str, str]:
 def _digest(report: ReportContents) -> str:
     """Return letters that tell this report from others on the same page."""
     identity = f"{report.title}\0{report.methods}\0{report.metrics}"
-    return hashlib.sha256(identity.encode()).hexdigest()[:8]
+    return hashlib.sha256(encoded(identity)).hexdigest()[:8]
 
 
 def _tone(report: ReportContents) -> str:
@@ -156,7 +161,7 @@ def _downloads(report: ReportContents) -> dict[str, str]:
     numbers = json.dumps(record(report), allow_nan=False, ensure_ascii=False)
     files = {"report.json": ("application/json", numbers), "report.csv": ("text/csv", csv(report))}
     return {
-        name: f"data:{kind};base64,{base64.b64encode(text.encode()).decode()}"
+        name: f"data:{kind};base64,{base64.b64encode(encoded(text)).decode()}"
         for name, (kind, text) in files.items()
     }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mcdrop._disk.atomic import writing
 from mcdrop.report.drawing import draw
-from mcdrop.report.html import fragment, page
+from mcdrop.report.html import encoded, fragment, page
 from mcdrop.report.markdown import markdown
 from mcdrop.report.model_card import model_card
 from mcdrop.report.record import record
@@ -24,7 +24,7 @@ __all__ = ["CalibrationReport"]
 def written(path: Path, text: str) -> Path:
     """Write a text file whole or not at all."""
     with writing(path) as file:
-        file.write(text.encode())
+        file.write(encoded(text))
     return path
 
 

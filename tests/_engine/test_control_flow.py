@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -49,3 +50,12 @@ def test_other_errors_pass() -> None:
         with pytest.raises(type(error)) as caught, naming_control_flow("sample"):
             raise error
         assert caught.value is error
+
+
+def test_a_sampler_that_is_traced_is_refused() -> None:
+    mc = mcdrop.wrap(nn.Dropout(0.5))
+    text = r"outside torch\.export and torch\.jit, which would keep one mask or none.*Export"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with pytest.raises(mcdrop.UnsupportedError, match=text):
+            torch.jit.trace(mc, X)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+import mcdrop
 from mcdrop._engine.outputs import Selection, check_rows_finite, select_tensor
 from mcdrop.errors import NonFiniteError, OutputError, RangeError, ShapeError
 
@@ -80,6 +82,31 @@ def test_labels_and_losses_are_no_predictions() -> None:
         select_tensor("sample", X.long(), None)
     with pytest.raises(ShapeError, match="return one row per input row"):
         select_tensor("sample", X.sum(), None)
+
+
+def test_a_prediction_is_dense_and_not_empty() -> None:
+    text = r"return a dense tensor, but got one of layout torch\.sparse_coo\. Convert it: select="
+    with pytest.raises(OutputError, match=text):
+        select_tensor("sample", X.to_sparse(), None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # nested tensors are a prototype
+        nested = torch.nested.nested_tensor([X, X])
+    with pytest.raises(OutputError, match="return a dense tensor, but got a nested one"):
+        select_tensor("sample", nested, None)
+    with pytest.raises(ShapeError, match=r"at least one value per row, but got shape \(3, 0\)"):
+        select_tensor("sample", X[:, :0], None)
+
+
+def test_rows_of_another_shape_in_another_batch_are_named() -> None:
+    # As those of sequences that are padded batch by batch.
+    net = nn.Sequential(nn.Unflatten(1, (-1, 1)), nn.Linear(1, 4), nn.Dropout(0.5))
+    text = r"rows of one shape for all batches, but got \(5, 4\) for batch 0 and \(7, 4\) for ba"
+    inputs = [torch.ones(2, 5), torch.ones(3, 7)]
+    mc = mcdrop.wrap(net)
+    with pytest.raises(ShapeError, match=text):
+        mc.predict_with_uncertainty(inputs, task="regression")
+    with pytest.raises(ShapeError, match=text + r"tch 1\. Pad the inputs to one"):
+        mc.sample(inputs)
 
 
 def test_a_pair_lies_side_by_side() -> None:

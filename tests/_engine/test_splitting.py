@@ -44,8 +44,9 @@ class Rows(nn.Module):
 
 
 def test_a_tensor_much_larger_than_what_is_dropped_makes_chunks_smaller() -> None:
-    # 8 MiB of float32 are 2^21 numbers, and sixteen times as many are held at once.
-    for largest, chunk in ((2**8, 2**13), (2**12, 2**13), (2**13, 2**12), (2**25, 1), (2**30, 1)):
+    # 31 MiB of float32 are 31 * 2^18 numbers; 8 MiB of what is dropped are 2^21.
+    cases = ((2**8, 2**13), (2**9, 2**13), (2**11, 31 * 2**7), (2**20, 4), (2**22, 1), (2**30, 1))
+    for largest, chunk in cases:
         assert passes_that_fit(plan_of(2**8, largest=largest), CPU) == chunk
 
 
@@ -65,8 +66,8 @@ class Widens(nn.Module):
 @pytest.mark.parametrize(
     ("function", "most"),
     [
-        # 2^25 numbers, 4 units by 2^14 in every row and pass.
-        (lambda x, weight: (x * weight).sin(), 512),
+        # Up to 31 * 2^18 numbers, 4 units by 2^14 in every row and pass, in blocks of 64 passes.
+        (lambda x, weight: (x * weight).sin(), 64),
         (lambda x, weight: x + weight.expand(4, -1).sin().mean(), None),
         (lambda x, weight: x.expand(-1, -1, 2**14)[:, :, :2], None),
     ],
@@ -138,10 +139,18 @@ def test_a_wide_output_counts_as_well_and_split_rows_leave_a_quarter() -> None:
 def test_more_passes_share_much_work_before_the_first_dropout() -> None:
     plan = plan_of(2**18)
     assert passes_that_fit(plan, CPU) == 8
-    # Ten times the work before over the work after: 50 passes, as a power of two 32.
-    assert passes_that_fit(replace(plan, work_before=500, work_per_pass=100), CPU) == 32
+    # A pass draws 2^18 units of 600 operations and returns one number of 12,000. Ten times the work
+    # before over that: 50 passes, as a power of two 32.
+    each = 100 + 2**18 * 600 + 12_000
+    assert passes_that_fit(replace(plan, work_before=5 * each, work_per_pass=100), CPU) == 32
     # Never more than 16 times the memory: 128 passes.
-    assert passes_that_fit(replace(plan, work_before=10**9, work_per_pass=1), CPU) == 128
+    assert passes_that_fit(replace(plan, work_before=10**12, work_per_pass=1), CPU) == 128
+
+
+def test_passes_that_return_much_share_less_of_the_work_before_the_first_dropout() -> None:
+    # 2^18 numbers of 12,000 operations take 32 times as long as what comes before the dropout.
+    plan = plan_of(2**10, output_numel=2**18, work_before=10**8, work_per_pass=10**6)
+    assert passes_that_fit(plan, CPU) == 8
 
 
 def test_what_is_deferred_counts_as_wide_as_what_is_read_of_it() -> None:

@@ -406,3 +406,26 @@ def test_memory_does_not_grow_with_the_file(
         peaks.append(float(done.stdout))
     # The larger file holds 64 MiB more inputs, and as many predictions.
     assert peaks[1] < peaks[0] + 40
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names of files are Unicode there")
+@pytest.mark.parametrize(
+    ("given_as", "kept"), [(".csv", ".parquet"), (".parquet", ".npz"), (".npz", ".csv")]
+)
+def test_names_that_are_not_unicode_are_names_of_files(
+    given_as: str, kept: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    data, out = folder / f"in{given_as}", folder / f"out{kept}"
+    plain, table = tmp_path / f"in{given_as}", pd.DataFrame(np.eye(6, 3), columns=list("abc"))
+    if given_as == ".npz":
+        np.savez(plain, x=np.eye(6, 3))
+    elif given_as == ".csv":
+        table.to_csv(plain, index=False)
+    else:
+        table.to_parquet(plain)
+    plain.rename(data)
+    net = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+    assert predict_file(net, data, out, n_samples=8).n_rows == 6
+    assert out.exists()

@@ -18,6 +18,7 @@ from mcdrop._live.call import Call, InPlaceError, Seen
 from mcdrop._live.sites import DropoutSite
 from mcdrop._masks.rows import RowDim, RowLayout
 from mcdrop._masks.source import MaskSource, Span
+from mcdrop.errors import UnsupportedError
 
 X = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
 
@@ -192,3 +193,17 @@ def test_a_mask_whose_rows_are_not_known_is_noted(
     shared = dataclasses.replace(call, shares_masks=True, seen=Seen())
     assert shared.row_dim(site, mask_shape) is None
     assert shared.seen.drawn_by_batch == []
+
+
+def test_a_site_that_was_not_seen_where_rows_were_told_is_refused() -> None:
+    layout = RowLayout(((RowDim(0, 1),), ()), (), ("drop", "head"))
+    call = dataclasses.replace(call_of(rows=layout), shares_masks=True)
+
+    def mask_of(name: str, order: int) -> Any:
+        return call.mask(DropoutSite(name, "dropout", 0.5, order, (4, 6), True), (4, 6))
+
+    assert mask_of("drop", 0).rows == (RowDim(0, 1),)
+    assert mask_of("head", 1).rows == ()
+    for name, order in (("drop#2", 1), ("drop#2", 2)):
+        with pytest.raises(UnsupportedError, match="model that calls dropout in drop#2 for some"):
+            mask_of(name, order)

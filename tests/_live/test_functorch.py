@@ -115,13 +115,6 @@ def test_where_writes_cannot_be_seen_nothing_is_deferred(monkeypatch: pytest.Mon
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_compiled_module_is_told_from_others() -> None:
-    net = nn.Linear(2, 2)
-    assert functorch.compiled_module(net) is None
-    assert functorch.compiled_module(torch.compile(net)) is net  # type: ignore[arg-type]
-
-
 def test_trees_are_taken_apart_and_put_together() -> None:
     values, rebuild, structure = functorch.flattened({"a": (1, [2]), "b": 3})
     assert values == [1, 2, 3]

@@ -153,3 +153,12 @@ def test_scaling_reaches_every_height_and_leaves_counts() -> None:
     curve = Curve("A", (0.5,), (0.25,), (0.125,), (0.375,), (7,), (0.1,), (0.2,), (0.3,))
     shown = scaled(curve, x=100, y=10)
     assert shown == Curve("A", (50.0,), (2.5,), (1.25,), (3.75,), (7,), (1.0,), (2.0,), (3.0,))
+
+
+@each
+@pytest.mark.parametrize("n_rows", [0, 1])
+def test_it_needs_two_rows(display: type[Display], kind: str, n_rows: int) -> None:
+    prediction, y = made(kind)
+    text = rf"^{display.__name__}.*`prediction` to hold at least 2 rows, but got {n_rows}\. Pass a"
+    with pytest.raises(ShapeError, match=text):
+        display.from_predictions(y[:n_rows], prediction[:n_rows])

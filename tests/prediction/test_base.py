@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -67,3 +70,23 @@ def test_moving_keeps_every_field() -> None:
 def test_no_rows_may_be_picked() -> None:
     prediction = mcdrop.RegressionPrediction.from_mean_std([1.0, 2.0], 1.0)
     assert len(prediction[[]]) == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (np.array([2, 0, 1], dtype=np.uint8), [3.0, 1.0, 2.0]),
+        (np.array([2, 0, 1], dtype=np.uint64), [3.0, 1.0, 2.0]),
+        (np.array([-1], dtype=np.int8), [3.0]),
+        (np.array([True, False, True]), [1.0, 3.0]),
+        (slice(None, None, -1), [3.0, 2.0, 1.0]),
+        (slice(2, 0, -1), [3.0, 2.0]),
+        (slice(1, None), [2.0, 3.0]),
+    ],
+)
+def test_rows_are_picked_as_numpy_picks_them(rows: Any, expected: list[float]) -> None:
+    index = pd.Index(["a", "b", "c"])
+    prediction = mcdrop.RegressionPrediction.from_mean_std([1.0, 2.0, 3.0], 1.0)
+    part = dataclasses.replace(prediction, index=index)[rows]
+    assert part.mean.tolist() == np.array([1.0, 2.0, 3.0])[rows].tolist() == expected
+    assert part.index.equals(index[rows])

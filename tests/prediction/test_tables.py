@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,57 @@ def test_rows_keep_the_index_of_the_table_that_was_predicted(
     assert prediction[1].index.equals(index[1:2])
     prediction.save(tmp_path / "p.pt")
     loaded = mcdrop.load_prediction(tmp_path / "p.pt").index
-    assert list(map(str, loaded)) == list(map(str, index)) or isinstance(index, pd.DatetimeIndex), (
-        "dates are kept as text"
-    )
+    assert loaded.equals(index)
     assert list(loaded.names) == list(index.names)
+
+
+LABELS: dict[str, pd.Index] = {
+    "times": pd.date_range("2024-01-01 12:30", periods=3, tz="Asia/Tokyo"),
+    "durations": pd.to_timedelta([1, 2, 90], unit="min"),
+    "periods": pd.period_range("2024-01", periods=3, freq="M"),
+    "days": pd.Index([date(2024, 1, each) for each in (1, 2, 3)]),
+    "bytes": pd.Index([b"a", b"b", b"c"]),
+    "missing": pd.Index([1, 2, None], dtype="Int64"),
+    "times and text": pd.MultiIndex.from_arrays([pd.date_range("2024", periods=3), list("abc")]),
+    # What os.listdir returns for a file whose name is not Unicode.
+    "names of files": pd.Index(["a", "b", "\udcff"], dtype=object),
+    "named by a tuple": pd.Index([7, 8, 9], name=("id", 1)),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_a_loaded_prediction_takes_the_targets_of_the_saved_one(kind: str, tmp_path: Path) -> None:
+    index = LABELS[kind]
+    prediction = predicted(pd.DataFrame(np.eye(3), index=index), noise_std=1.0).as_normal()
+    prediction.save(tmp_path / "p.pt")
+    loaded = mcdrop.load_prediction(tmp_path / "p.pt")
+    y = pd.DataFrame(np.eye(3, 2), index=index)
+    assert torch.equal(loaded.log_prob(y), prediction.log_prob(y))
+    with pytest.raises(mcdrop.RangeError, match="the same labels in another order"):
+        loaded.log_prob(y[::-1])
+    assert list(loaded.index.names) == list(index.names)
+    is_of_times = kind in ("times", "durations", "periods", "times and text")
+    assert not is_of_times or loaded.index.equals(index)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "index"),
+    [
+        ("csv", LABELS["names of files"]),
+        ("parquet", LABELS["names of files"]),
+        ("parquet", pd.Index([1, "a", 2])),
+    ],
+)
+def test_labels_that_a_table_cannot_hold_are_named(
+    suffix: str, index: pd.Index, tmp_path: Path
+) -> None:
+    prediction = predicted(pd.DataFrame(np.eye(3), index=index))
+    text = (
+        rf"save: expected `index` to have labels that \.{suffix} can hold, but got object \(.* text"
+    )
+    with pytest.raises(mcdrop.UnsupportedError, match=text):
+        prediction.save(tmp_path / f"p.{suffix}")
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_inputs_have_no_index() -> None:

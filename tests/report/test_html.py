@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,3 +130,21 @@ def test_the_first_screen_answers_and_says_what_to_do(
             assert answer.question in text
         for action in report.actions:
             assert typeset(action).split(":")[0] in text
+
+
+def test_ids_that_are_not_unicode_are_written_as_escapes(tmp_path: Path) -> None:
+    prediction, y = normal_prediction(40)
+    # What os.listdir returns for names of files in another encoding.
+    ids = [f"\udce4{i}.png" for i in range(40)]
+    report = calibration_report(prediction, y, ids=ids, n_resamples=20)
+    assert r"\udce4" in report.to_html(tmp_path / "r.html").read_text("utf-8")
+    found = json.loads(report.to_json(tmp_path / "r.json").read_text("utf-8"))
+    assert any(str(row).startswith("\udce4") for row in strings(found))
+
+
+def strings(found: Any) -> Iterator[str]:
+    """List the texts of a record."""
+    parts = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+    yield from (part for part in parts if isinstance(part, str))
+    for part in parts:
+        yield from strings(part)

@@ -14,10 +14,17 @@ def test_repr_is_one_line(reports: Reports) -> None:
     assert shown.startswith("CalibrationReport(regression, 120 rows, MC dropout vs Ridge vs Point:")
 
 
+class Interrupted(str):
+    __slots__ = ()
+
+    def encode(self, *_: object, **__: object) -> bytes:
+        raise KeyboardInterrupt
+
+
 def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     assert written(path, "first").read_text() == "first"
-    with pytest.raises(UnicodeEncodeError):
-        written(path, "half \ud800")
+    with pytest.raises(KeyboardInterrupt):
+        written(path, Interrupted("second"))
     assert path.read_text() == "first"
     assert list(tmp_path.iterdir()) == [path]

@@ -11,7 +11,14 @@ from torch import Tensor
 
 from mcdrop._fusion.placeholders import Dropped
 from mcdrop._live.call import Call, Rule, TorchFunction
-from mcdrop._live.functorch import aten, is_below_other_vmap, writes
+from mcdrop._live.checkpointing import is_checkpointed
+from mcdrop._live.functorch import (
+    aten,
+    is_below_other_vmap,
+    is_differentiated,
+    undifferentiated,
+    writes,
+)
 from mcdrop._live.memory import address
 from mcdrop._live.rules.in_place import make_room
 from mcdrop._masks.mask import DropoutMask
@@ -60,6 +67,8 @@ def drop(
         call.seen.dropped.append(x)
     if x.numel() == 0:
         return x
+    if call.gradients and site.fired and is_checkpointed():
+        call.seen.checkpointed = site.name
     if not site.fired:
         return x if site.p == 0 else torch.zeros_like(x)
     rate = effective_rate(site.p)
@@ -99,7 +108,12 @@ def drop_elements(call: Call, x: Tensor, p: float, kind: str) -> Tensor:
 
 
 def _refuse_inner_vmap(call: Call, x: Tensor, kind: str) -> None:
-    """Refuse dropout below a vmap of the model's own: its entries would share one mask."""
+    """Refuse dropout below a vmap of the model's own: its entries would share one mask.
+
+    Dropout that the model differentiates with `torch.func` runs in one pass at a time.
+    """
+    if call.index is not None and is_differentiated(x):
+        raise RuntimeError("torch.func differentiates through its dropout")
     if is_below_other_vmap(x, call.index):
         raise UnsupportedError.of(
             "mcdrop",
@@ -126,6 +140,10 @@ def _overwrite(call: Call, x: Tensor, dropped: Tensor) -> Tensor:
 def _scaled(x: Tensor, mask: DropoutMask, rate: float) -> Tensor:
     """Inverted dropout: dropped units are zero, survivors grow so that the mean stays."""
     scale = 1.0 / (1.0 - rate)
+    if is_differentiated(x):
+        with undifferentiated():
+            keep = mask.keep()
+        return torch.where(keep, x * scale, 0)
     if torch.is_grad_enabled():
         return torch.where(mask.keep(), x * scale, 0)
     return mask.times(x, scale)

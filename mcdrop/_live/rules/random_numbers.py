@@ -127,9 +127,9 @@ def _drawn(call: Call, draw: Any, x: Tensor) -> Tensor:
     order = call.seen.random_calls
     call.seen.random_calls += 1
     rows: tuple[RowDim, ...] = ()
-    if call.shares_masks:
-        rows = () if call.rows is None else call.rows.random_calls[order]
-    elif not call.opened:
+    if call.shares_masks and call.rows is not None and order < len(call.rows.random_calls):
+        rows = call.rows.random_calls[order]
+    if not call.opened and ((rows and not call.seen.open_gates) or not call.shares_masks):
         call.seen.drawn_by_batch.append(f"{call.seen.module_path}:random numbers")
 
     def one(number: int, each: Tensor) -> Tensor:

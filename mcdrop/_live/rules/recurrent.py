@@ -12,6 +12,7 @@ from itertools import chain
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mcdrop._live.call import Call, Rule, TorchFunction
@@ -25,12 +26,15 @@ def recurrent_rules() -> dict[TorchFunction, Rule]:
     """Return the rules by function."""
     functions = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
     exported = (aten(function.__name__, "input") for function in functions)
-    return dict.fromkeys(chain(functions, *exported), _recurrent)
+    return {
+        **dict.fromkeys(chain(functions, *exported), _recurrent),
+        **dict.fromkeys((torch.lstm_cell, *aten("lstm_cell")), _lstm_cell),
+    }
 
 
 def plain_recurrent_rules() -> dict[TorchFunction, Rule]:
     """Return the rules that switch dropout off in the same functions."""
-    return dict.fromkeys(recurrent_rules(), _off)
+    return {func: _off for func, rule in recurrent_rules().items() if rule is _recurrent}
 
 
 def _off(call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -150,6 +154,35 @@ def _one_layer(
 
     tensors = (x, *states, *weights)
     return call.over_passes(over_all, alone, tensors)
+
+
+def _lstm_cell(
+    call: Call, func: TorchFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Tensor, ...]:
+    """Run one step of an LSTM, which vmap cannot batch, with passes folded into the rows."""
+    x, states, *weights = (*args, *kwargs.values())
+    values = (x, *states)
+    if any(call.is_batched(weight) for weight in weights if weight is not None):
+        return _lstm_step(values, weights)
+
+    def together(_: Sequence[bool], each: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        n_passes = max(value.shape[0] for value in each)
+        rows = [value.expand(n_passes, *value.shape[1:]).flatten(0, 1) for value in each]
+        return tuple(out.unflatten(0, (n_passes, -1)) for out in alone(rows))
+
+    def alone(each: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(func(each[0], list(each[1:]), *weights))
+
+    return call.over_passes(together, alone, values)
+
+
+def _lstm_step(values: Sequence[Tensor], weights: Sequence[Any]) -> tuple[Tensor, ...]:
+    """Compute a step of an LSTM whose weights differ by pass, (hidden, cell)."""
+    (x, hidden, cell), (of_x, of_hidden, *biases) = values, weights
+    gates = F.linear(x, of_x, *biases[:1]) + F.linear(hidden, of_hidden, *biases[1:])
+    keep_in, keep_cell, new, out = gates.chunk(4, dim=-1)
+    cell = keep_cell.sigmoid() * cell + keep_in.sigmoid() * new.tanh()
+    return out.sigmoid() * cell.tanh(), cell
 
 
 def _fold(x: Tensor, first: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
+import mcdrop
 from mcdrop._live.mode import LiveDropout
 from mcdrop._live.rules import PLAIN
 from tests._live.rules.calls import Function, call_of, opened
@@ -116,3 +117,49 @@ def test_the_shape_of_a_site_is_that_of_the_layers_output() -> None:
     assert [(site.kind, site.shape, site.p) for site in run.sites] == [
         ("recurrent", (5, 3, 12), 0.5)
     ]
+
+
+class Cell(nn.Module):
+    """Steps of an LSTM cell, with dropout of the hidden state or of the weights between them."""
+
+    def __init__(self, *, bias: bool, of_weights: bool, begins: bool) -> None:
+        super().__init__()
+        self.cell, self.head = nn.LSTMCell(4, 6, bias=bias), nn.Linear(6, 1)
+        self.drop, self.of_weights, self.begins = nn.Dropout(0.3), of_weights, begins
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = None if self.begins else (x.new_zeros(len(x), 6), x.new_zeros(len(x), 6))
+        for now in x.unbind(1):
+            if states is not None and self.of_weights:
+                cell = self.cell
+                weights = cell.weight_ih, self.drop(cell.weight_hh), cell.bias_ih, cell.bias_hh
+                states = torch.lstm_cell(now, states, *weights)
+            else:
+                states = self.cell(now, states)
+            hidden, kept = states
+            hidden = hidden if self.of_weights else self.drop(hidden)
+            states = hidden, kept
+        out: Tensor = self.head(hidden)
+        return out
+
+
+@pytest.mark.parametrize("begins", [False, True])
+@pytest.mark.parametrize("of_weights", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_steps_of_an_lstm_cell_run_for_all_passes_at_once(
+    bias: bool, of_weights: bool, begins: bool
+) -> None:
+    torch.manual_seed(0)
+    mc = mcdrop.wrap(Cell(bias=bias, of_weights=of_weights, begins=begins))
+    prediction = mc.predict_with_uncertainty(X, n_samples=4, seed=0)
+    assert prediction.run is not None
+    assert prediction.run.strategy == "vectorized"
+    one_by_one = mc.sample(X, 20, seed=0, strategy="sequential")
+    torch.testing.assert_close(mc.sample(X, 20, seed=0), one_by_one)
+
+
+def test_steps_of_an_exported_lstm_cell_run_at_once() -> None:
+    model = Cell(bias=True, of_weights=False, begins=False).eval()
+    run = mcdrop.predict_with_uncertainty(torch.export.export(model, (X,)), X, n_samples=4).run
+    assert run is not None
+    assert run.strategy == "vectorized"
