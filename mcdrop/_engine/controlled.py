@@ -35,6 +35,14 @@ _LARGE = 2**18
 _FEWEST_GROUPS = 4
 # Below the square of what rounding leaves of a slope of 1, so that it never decides a weight.
 _LEAST = 1e-30
+# What squares of float64 that cancel leave, relative to them.
+_ROUNDING = 1e-12
+# Share of the variance over masks below which that over passes does not tell the slope.
+_LEAST_SEEN = 0.1
+# Standard deviation of the slopes of networks, which are about 1.
+_SPREAD_OF_SLOPES = 0.5
+# Least squared error of a row's slope, as a share of that of the median row.
+_LEAST_SHARE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -158,12 +166,20 @@ class ControlledMoments:
 
     def _slope(self, spread: Tensor, covariance: Tensor, square: Tensor) -> _Slope:
         """Estimate b from the second moments about the mean, all (n, ...)."""
-        told = square > 0
-        own = torch.where(told, covariance / square, 0)
+        told = self._variance > 0
+        own = torch.where(square > 0, covariance / square, 0)
         rest = (spread - own * covariance).clamp_min(0)
-        error = torch.where(told, rest / square / (self.count - 2), 0).clamp_min(_LEAST)
-        weight = torch.where(told, 1 / error, 0)
+        error = torch.where(square > 0, rest / square / (self.count - 2), 0).clamp_min(_LEAST)
+        # Passes that dropped none of the units that matter tell nothing of the slope along these.
+        seen = torch.where(told, square / (_LEAST_SEEN * self._variance), 1).clamp_max(1)
+        own = torch.where(told, 1 + seen * (own - 1), 0)
+        error = error * seen.square() + (_SPREAD_OF_SLOPES * (1 - seen)).square()
         alike = self._pools_rows and int(told.sum(dim=0).max()) > 1
+        if alike:
+            # A row that is linear in its masks has no error, and would decide for all others.
+            usual = torch.where(told, error, torch.nan).nanmedian(dim=0).values.nan_to_num_()
+            error = torch.maximum(error, _LEAST_SHARE * usual)
+        weight = torch.where(told, 1 / error, 0)
         # Residuals that grow with l make the slope less certain than their mean square tells.
         robust = self._error_by_groups() * square * told
         usual = error * square * told
@@ -189,8 +205,12 @@ class ControlledMoments:
         sizes = self._sizes()
         remaining = self._sums[:, : len(sizes)]
         y, part, _, yl, ll, _ = (means_without_each(sums, sizes) for sums in remaining)
-        own = (yl - y * part) / (ll - part.square()).clamp_min(_LEAST)
-        error = jackknife(own.mean(dim=0), own, sizes)
+        square = ll - part.square()
+        # Without the only passes that dropped a unit, rounding alone is left.
+        told = square > _ROUNDING * square.amax(dim=0)
+        own = torch.where(told, (yl - y * part) / square, 0)
+        mean = own.sum(dim=0) / told.sum(dim=0).clamp_min(1)
+        error = jackknife(mean, torch.where(told, own, mean), sizes)
         return (error / widening(len(sizes) - 1)).square()
 
     def _error_of_rest(self, mean: Tensor, b: Tensor) -> Tensor:
@@ -214,7 +234,13 @@ def _between_rows(own: Tensor, weight: Tensor) -> Tensor:
         weight: One over its squared error; 0 where there is none.
     """
     sums = weight.sum(dim=0).clamp_min(_LEAST)
-    center = (own * weight).sum(dim=0) / sums
-    excess = ((own - center).square() * weight).sum(dim=0) - ((weight > 0).sum(dim=0) - 1)
-    scale = (sums - weight.square().sum(dim=0) / sums).clamp_min(_LEAST)
-    return (excess / scale).clamp_min(0)
+    # Differences to the slope that is known best, as weights may differ by more than their digits.
+    off = own - own.gather(0, weight.argmax(dim=0, keepdim=True))
+    center = (off * weight).sum(dim=0) / sums
+    excess = ((off - center).square() * weight).sum(dim=0) - ((weight > 0).sum(dim=0) - 1)
+    # The weight of all other rows, for every row.
+    zero = torch.zeros_like(weight[:1])
+    before = torch.cat([zero, weight[:-1]]).cumsum(dim=0)
+    after = torch.cat([weight[1:], zero]).flip(0).cumsum(dim=0).flip(0)
+    scale = (weight * (before + after)).sum(dim=0) / sums
+    return (excess / scale.clamp_min(_LEAST)).clamp_min(0)

@@ -84,6 +84,43 @@ def test_mean_and_std_are_those_of_all_masks(
     assert float(((variances.sqrt() - scale).abs() <= 1.96 * errors).double().mean()) > 0.88
 
 
+def half_dead(seed: int, p: float) -> nn.Sequential:
+    """A narrow network of which many units do not reach the output, so that few passes vary."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Linear(4, 8), nn.ReLU(), nn.Dropout(p), nn.Linear(8, 8), nn.Tanh(), nn.Dropout(p),
+        nn.Linear(8, 2),
+    ).double().eval()  # fmt: skip
+
+
+def std_of_half_dead(net: nn.Sequential, x: Tensor, p: float) -> Tensor:
+    """Over all 2^8 masks of the first dropout; that of the second adds its closed form."""
+    first, second, last = (net[i] for i in (0, 3, 6))
+    kept = torch.tensor(list(itertools.product((0.0, 1.0), repeat=8))).double()
+    weight = torch.where(kept == 1, 1 - p, p).prod(dim=1).view(-1, 1, 1)
+    with torch.no_grad():
+        h = torch.tanh(second(torch.relu(first(x)) * kept.unsqueeze(1) / (1 - p)))
+        means, w = last(h), last.weight
+        assert isinstance(w, Tensor)
+        within = h.square() @ w.square().T * p / (1 - p)
+    mean = (weight * means).sum(dim=0)
+    return (weight * ((means - mean).square() + within)).sum(dim=0).sqrt()
+
+
+@pytest.mark.parametrize("p", [0.0625, 0.25])
+@pytest.mark.parametrize("n_samples", [8, 16, 100])
+def test_rows_in_which_few_passes_vary_do_not_spoil_slopes(p: float, n_samples: int) -> None:
+    # Rows that are linear to rounding beside others, and units that no pass has dropped.
+    x = torch.rand(6, 4, generator=torch.Generator().manual_seed(0)).double()
+    for seed in (36, *range(85, 97)):
+        net = half_dead(seed, p)
+        found = predicted(net, x, n_samples)
+        expected = std_of_half_dead(net, x, p)
+        assert float((found.std / expected - 1).abs().max()) < (0.6 if n_samples < 100 else 0.06)
+        assert float((found.std_mcse / expected).max()) < 2
+        assert float((found.mcse / expected).max()) < 1
+
+
 def test_it_is_more_precise_than_the_passes_alone() -> None:
     net = TwoLayers(0.25)
     mean, variance = exact(net, X)
