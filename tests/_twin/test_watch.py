@@ -181,7 +181,9 @@ def test_sites_and_single_passes_see_gated_dropout(name: str) -> None:
     mc = mcdrop.wrap(GATED[name].eval())
     assert any(site.fired for site in mc.sites(X))
     with torch.no_grad():
-        assert not torch.equal(mc(X), mc(X))
+        # Two passes that drop whole rows may well be alike, but not twenty.
+        first = mc(X)
+        assert not all(torch.equal(mc(X), first) for _ in range(20))
 
 
 @pytest.mark.parametrize("name", [n for n in GATED if n != "flag of a child"])
