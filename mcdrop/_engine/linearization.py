@@ -7,6 +7,7 @@ for whatever g, also where a gradient is not that of the network.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -127,7 +128,8 @@ def linearized(
         per_pass: Masks per pass of sites that have several, by number of the site.
 
     Raises:
-        NoSlopesError: If the output does not depend on any multiplier by gradients.
+        NoSlopesError: If the output does not depend on any multiplier by gradients, or by slopes
+            whose squares overflow.
     """
     told = [(site, rows_of(site.mask.site)) for site in sites]
     known = [
@@ -157,8 +159,11 @@ def linearized(
         times = per_pass.get(site.mask.site, 1)
         slopes.append(SiteSlopes(site.mask, site.rate, rows, values, times))
     variance = _total(site.variance() for site in slopes)
-    if not bool(variance.any()):
+    whole = float(variance.sum())
+    if whole == 0:
         raise NoSlopesError("the output has no gradient with respect to what dropout keeps")
+    if not math.isfinite(whole):
+        raise NoSlopesError(f"the squares of its slopes are beyond the range of {variance.dtype}")
     variance = outputs.placed(variance, output[0].numel()).view(output.shape)
     return Linearization(tuple(slopes), variance, replace(outputs, values=totals.detach()))
 

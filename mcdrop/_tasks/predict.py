@@ -31,6 +31,7 @@ from mcdrop._tasks.tolerance import (
     warn_of_rare_drops,
 )
 from mcdrop._tasks.worth import with_worth
+from mcdrop.errors import NonFiniteError
 from mcdrop.prediction.classification import ClassificationPrediction
 from mcdrop.prediction.regression import RegressionPrediction
 
@@ -119,9 +120,21 @@ def _predict(
 def _warn_of_no_spread(
     function: str, prediction: RegressionPrediction | ClassificationPrediction, run: Run
 ) -> None:
-    """Say that all passes are alike although dropout fired: the zeros are no certainty."""
+    """Say that all passes are alike although dropout fired: the zeros are no certainty.
+
+    Raises:
+        NonFiniteError: If a variance is too large for its type.
+    """
     if isinstance(prediction, RegressionPrediction):
         spread, size = prediction.epistemic_std, prediction.mean
+        if bool(spread.isinf().any()):
+            raise NonFiniteError.of(
+                function,
+                "model",
+                f"return numbers whose variance {spread.dtype} can hold",
+                f"values up to {size.abs().max().item():.2g}",
+                "Scale the targets down, or pass dtype=torch.float64",
+            )
     else:
         spread, size = prediction.probs_std, prediction.probs
     if bool((spread <= _ROUNDING * size.abs()).all()):

@@ -290,6 +290,18 @@ def test_a_model_without_gradients_is_left_to_its_passes_and_says_so() -> None:
         assert torch.equal(found.probs, plain.probs)
 
 
+def test_slopes_whose_squares_overflow_are_left_to_the_passes() -> None:
+    net = nn.Sequential(nn.Linear(3, 9), nn.ReLU(), nn.Dropout(0.3), nn.Linear(9, 3), nn.Tanh())
+    net.append(nn.Linear(3, 3))
+    head = net[5]
+    assert isinstance(head, nn.Linear)
+    with torch.no_grad():
+        head.weight.mul_(1e25)
+    found = predicted(net.eval(), X.float())
+    assert "beyond the range of torch.float32" in found.run.control_variate
+    assert bool(found.probs_std.isfinite().all())
+
+
 def test_too_few_passes_are_left_alone() -> None:
     run = predicted(Classes(0.25), X, 7, keep_samples=True).run
     assert run.control_variate == "no linearized network: 7 passes are too few"

@@ -355,3 +355,30 @@ def test_the_record_says_that_slopes_depend_on_the_batch(masks: Any) -> None:
     assert run is not None
     told = "the control variate: its slopes are shrunk towards those of the batch"
     assert run.depends_on_batches == (told if masks == "independent" else "")
+
+
+@pytest.mark.parametrize(
+    ("control", "error", "text"),
+    [
+        (
+            False,
+            mcdrop.NonFiniteError,
+            "numbers whose variance torch.float32 can hold, but got .*e\\+2",
+        ),
+        (
+            True,
+            mcdrop.UnsupportedError,
+            "squares of its slopes are beyond the range of torch.float32",
+        ),
+    ],
+)
+def test_variances_that_overflow_are_named(control: bool, error: Any, text: str) -> None:
+    net = nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    head = net[3]
+    assert isinstance(head, nn.Linear)
+    with torch.no_grad():
+        head.weight.mul_(1e25)
+    with pytest.raises(error, match=text):
+        predicted(net.eval(), X.float(), control_variate=control)
+    found = predicted(net, X, control_variate=control, dtype=torch.float64)
+    assert bool(found.std.isfinite().all())
