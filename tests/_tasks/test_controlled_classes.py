@@ -291,6 +291,8 @@ def test_a_model_without_gradients_is_left_to_its_passes_and_says_so() -> None:
 
 
 def test_slopes_whose_squares_overflow_are_left_to_the_passes() -> None:
+    # Not every network changes its mind where scores are so far apart.
+    torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 9), nn.ReLU(), nn.Dropout(0.3), nn.Linear(9, 3), nn.Tanh())
     net.append(nn.Linear(3, 3))
     head = net[5]
