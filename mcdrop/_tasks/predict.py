@@ -127,17 +127,22 @@ def _warn_of_no_spread(
     """
     if isinstance(prediction, RegressionPrediction):
         spread, size = prediction.epistemic_std, prediction.mean
-        if bool(spread.isinf().any()):
-            raise NonFiniteError.of(
-                function,
-                "model",
-                f"return numbers whose variance {spread.dtype} can hold",
-                f"values up to {size.abs().max().item():.2g}",
-                "Scale the targets down, or pass dtype=torch.float64",
-            )
     else:
         spread, size = prediction.probs_std, prediction.probs
-    if bool((spread <= _ROUNDING * size.abs()).all()):
+    size = size.abs()
+    # Asked for together: a device is waited for once.
+    alike, overflows = torch.stack(
+        [(spread <= _ROUNDING * size).all(), spread.isinf().any()]
+    ).tolist()
+    if overflows:
+        raise NonFiniteError.of(
+            function,
+            "model",
+            f"return numbers whose variance {spread.dtype} can hold",
+            f"values up to {size.max().item():.2g}",
+            "Scale the targets down, or pass dtype=torch.float64",
+        )
+    if alike:
         fired = ", ".join(site.name for site in run.sites if site.fired)
         warnings.warn(
             f"{function}: all {run.n_samples} passes are alike, although dropout fired in {fired}."
